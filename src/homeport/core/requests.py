@@ -1,0 +1,352 @@
+"""The eight requests a plan may yield, and the protocols that answer them.
+
+A *plan* is a generator: it yields requests, a driver answers each with ``send``, and the plan's
+return value is the result of the operation. An ``Operation`` is a plan with a header that says what
+the driver must know before the first request: does it write, is it one request, which collections.
+
+Rules of a plan: no clock, no randomness, no cursor kept, no yield per row, no user code between two
+writes, and nothing is yielded after the last write only to report.
+
+The isolation promise of a session: one writer at a time, many readers; a read operation sees one
+committed state from its first request to its last; a write operation sees its own writes, and
+nobody else sees any of them before the commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    from homeport.core.codec import Extras, Row, Table
+    from homeport.core.keys import Key
+    from homeport.core.query import QueryValue
+    from homeport.errors import HomeportError
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+Mode: TypeAlias = Literal["read", "write"]
+Form: TypeAlias = Literal["texts", "text", "keys", "entries"]
+
+
+class Request:
+    """Base of the eight; only these may be yielded by a plan."""
+
+    __slots__ = ()
+
+
+class Get(Request):
+    """One document by key → its JSON text, or None."""
+
+    __slots__ = ("key", "table")
+
+    def __init__(self, table: Table, key: Key) -> None:
+        self.table = table
+        self.key = key
+
+
+class GetMany(Request):
+    """Documents by key → list of JSON text or None, in the order asked."""
+
+    __slots__ = ("keys", "table")
+
+    def __init__(self, table: Table, keys: Sequence[Key]) -> None:
+        self.table = table
+        self.keys = keys
+
+
+class Find(Request):
+    """The rows of a query, in its order, within its limit.
+
+    form: ``texts`` → list of JSON texts; ``text`` → list of JSON array texts, each one chunk of at
+    most 1,000 documents; ``keys`` → list of document keys; ``entries`` → list of (key, JSON text).
+    Python predicates of the query are not evaluated here.
+    """
+
+    __slots__ = ("form", "query", "table")
+
+    def __init__(self, table: Table, query: QueryValue, form: Form) -> None:
+        self.table = table
+        self.query = query
+        self.form = form
+
+
+class Count(Request):
+    """How many documents match → int."""
+
+    __slots__ = ("query", "table")
+
+    def __init__(self, table: Table, query: QueryValue) -> None:
+        self.table = table
+        self.query = query
+
+
+class Put:
+    """Part of a write: documents of one table.
+
+    rows: from ``Codec``; an encoded key of None asks the store for the next integer key (system
+    tables only). extras: multi-entry and full-text values beside each row, or None when the table
+    has neither. mode ``add`` refuses existing keys, ``put`` replaces. olds: the stored texts before
+    the write when the plan has read them already (saves the store's own read), else None.
+    tokens: (version token, bucket) of each row, for rows that came from the server; None leaves
+    what is stored.
+    """
+
+    __slots__ = ("extras", "mode", "olds", "rows", "table", "tokens")
+
+    def __init__(
+        self,
+        table: Table,
+        rows: Sequence[Row],
+        extras: Sequence[Extras] | None = None,
+        *,
+        mode: Literal["put", "add"] = "put",
+        olds: Sequence[str | None] | None = None,
+        tokens: Sequence[tuple[str | None, str | None]] | None = None,
+    ) -> None:
+        self.table = table
+        self.rows = rows
+        self.extras = extras
+        self.mode = mode
+        self.olds = olds
+        self.tokens = tokens
+
+
+class Delete:
+    """Part of a write: keys of one table; a missing key is silent."""
+
+    __slots__ = ("keys", "olds", "table")
+
+    def __init__(
+        self, table: Table, keys: Sequence[Key], *, olds: Sequence[str | None] | None = None
+    ) -> None:
+        self.table = table
+        self.keys = keys
+        self.olds = olds
+
+
+class SetMeta:
+    """Part of a write: one named JSON text beside the documents; None removes it."""
+
+    __slots__ = ("name", "value")
+
+    def __init__(self, name: str, value: str | None) -> None:
+        self.name = name
+        self.value = value
+
+
+Part: TypeAlias = Put | Delete | SetMeta
+
+
+class PartResult:
+    """What one part did.
+
+    keys: for Put the encoded-back document key of each row, None where that row failed; for Delete
+    the keys that existed. failures: position in the part → error, every other row was written.
+    """
+
+    __slots__ = ("failures", "keys")
+
+    def __init__(
+        self, keys: list[Key | None], failures: dict[int, HomeportError] | None = None
+    ) -> None:
+        self.keys = keys
+        self.failures = failures
+
+
+class Write(Request):
+    """The whole effect of an operation in one request → list of PartResult, one per part.
+
+    The store appends the change row of the transaction by itself (at commit), for tables with
+    ``track_changes``. A row that violates a unique index or, in mode ``add``, exists already is
+    reported in ``failures`` and all others are written; every other error writes nothing.
+    """
+
+    __slots__ = ("parts",)
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = parts
+
+
+class DeleteWhere(Request):
+    """Delete what a query matches → the keys that went."""
+
+    __slots__ = ("query", "table")
+
+    def __init__(self, table: Table, query: QueryValue) -> None:
+        self.table = table
+        self.query = query
+
+
+class Changes(Request):
+    """What changed after change number ``after`` → ``ChangeSet``.
+
+    after None asks for the head alone.
+    """
+
+    __slots__ = ("after", "tables")
+
+    def __init__(self, after: int | None, tables: Sequence[Table]) -> None:
+        self.after = after
+        self.tables = tables
+
+
+class ChangeSet:
+    """Answer of ``Changes``. keys: table name → document keys, or None when the log no longer
+    reaches back to ``after`` (run the query again)."""
+
+    __slots__ = ("head", "keys")
+
+    def __init__(self, head: int, keys: dict[str, list[Key]] | None) -> None:
+        self.head = head
+        self.keys = keys
+
+
+class Meta(Request):
+    """A named value of the file → str | None; the name ``tx`` → the running ``TxInfo``;
+    ``row`` with table and key → ``RowInfo | None`` (metadata of one document)."""
+
+    __slots__ = ("key", "name", "table")
+
+    def __init__(self, name: str, table: Table | None = None, key: Key | None = None) -> None:
+        self.name = name
+        self.table = table
+        self.key = key
+
+
+class TxInfo:
+    """The running write transaction.
+
+    stamp_ms: clock of the commit, made under the write lock, never goes back within a file.
+    unit: id of the unit for an explicit transaction, None for a single operation.
+    changes, bytes: size of the unit so far (kept by the capture, checked against its limits).
+    """
+
+    __slots__ = ("bytes", "changes", "stamp_ms", "unit")
+
+    def __init__(self, stamp_ms: int, unit: str | None = None) -> None:
+        self.stamp_ms = stamp_ms
+        self.unit = unit
+        self.changes = 0
+        self.bytes = 0
+
+
+class RowInfo:
+    """Metadata columns of one row. revision counts local writes from 1; times in ms since 1970."""
+
+    __slots__ = ("bucket", "created_ms", "expires_ms", "modified_ms", "revision", "text", "token")
+
+    def __init__(
+        self,
+        revision: int,
+        created_ms: int,
+        modified_ms: int,
+        expires_ms: int | None,
+        token: str | None,
+        bucket: str | None,
+        text: str,
+    ) -> None:
+        self.revision = revision
+        self.created_ms = created_ms
+        self.modified_ms = modified_ms
+        self.expires_ms = expires_ms
+        self.token = token
+        self.bucket = bucket
+        self.text = text
+
+
+Plan: TypeAlias = Generator[Request, Any, R]
+
+
+class Operation(Generic[R_co]):
+    """A plan with its header.
+
+    mode: ``write`` makes the driver take the write lock before the first request. single: the plan
+    yields exactly one request, so a read needs no transaction of its own. scope: the tables it may
+    touch (IndexedDB must name them to begin); empty means all.
+    """
+
+    __slots__ = ("mode", "plan", "scope", "single")
+
+    def __init__(
+        self,
+        plan: Plan[R_co],
+        mode: Mode,
+        *,
+        single: bool = False,
+        scope: tuple[Table, ...] = (),
+    ) -> None:
+        self.plan = plan
+        self.mode = mode
+        self.single = single
+        self.scope = scope
+
+
+class StoreSession(Protocol):
+    """One connection to a store. Not thread safe: its driver's lock owns it."""
+
+    @property
+    def in_transaction(self) -> bool:
+        """Asked of the engine, never assumed: a failing statement may have ended it."""
+        ...
+
+    def answer(self, request: Request) -> Any:
+        """Execute one request. Outside begin/commit a Write is its own transaction."""
+        ...
+
+    def begin(self, mode: Mode, unit: str | None = None, timeout_s: float | None = None) -> None:
+        """Start a transaction; ``Busy`` after the time limit. A write transaction first notices
+        what other processes changed in the declarations (``Store.refresh``)."""
+        ...
+
+    def commit(self) -> None:
+        """Append the change row, then commit. Raises only if nothing was committed."""
+        ...
+
+    def rollback(self) -> None:
+        """Roll back; silent when the engine already did."""
+        ...
+
+    def savepoint(self) -> int:
+        """Start an inner transaction → its depth."""
+        ...
+
+    def release(self, depth: int) -> None: ...
+
+    def rollback_to(self, depth: int) -> None: ...
+
+    def interrupt(self) -> None:
+        """From any thread: end the running statement with ``Interrupted``."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Store(Protocol):
+    """A file (or memory) with documents."""
+
+    @property
+    def multiprocess(self) -> bool:
+        """May other processes write to it?"""
+        ...
+
+    def session(self, *, readonly: bool = False) -> StoreSession: ...
+
+    def define(self, tables: Sequence[Table]) -> None:
+        """Create or follow the tables of the declarations; raises ``SchemaMismatch``."""
+        ...
+
+    def explain(self, table: Table, query: QueryValue) -> Any:
+        """→ core.planner.Explanation"""
+        ...
+
+    def size(self) -> dict[str, int]:
+        """→ bytes: ``total`` and one entry per table and index."""
+        ...
+
+    def checkpoint(self) -> None:
+        """Move the write-ahead log into the file, where there is one."""
+        ...
+
+    def close(self) -> None: ...

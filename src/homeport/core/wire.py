@@ -1,0 +1,175 @@
+"""Messages between device and node, and their version. JSON; ``docs/protocol.md`` is the text.
+
+Document bodies stay ``Raw``: neither side parses what it only passes on.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+from msgspec import Raw
+
+PROTOCOL = 1
+
+# Limits of one push, checked by both sides.
+MAX_BATCH_CHANGES = 500
+MAX_BATCH_BYTES = 1_000_000
+MAX_UNIT_CHANGES = 2_000
+MAX_UNIT_BYTES = 4_000_000
+MAX_DOCUMENT_BYTES = 1_000_000
+MAX_KEY_BYTES = 1_000
+
+RESOLUTIONS = "_resolutions"
+"""The collection of conflict records; it syncs like any other."""
+
+Policy: TypeAlias = str
+"""``merge``, ``last-write-wins``, ``local-wins``, ``remote-wins``, ``manual`` or the name of a callable."""
+
+
+class Change(msgspec.Struct, omit_defaults=True):
+    """One document of a unit.
+
+    op put: ``doc`` is the whole document. op patch: ``set`` and ``unset`` name dotted paths, ``old``
+    holds the value that each path had (a path that was missing is not in it). ``base`` is the
+    version token that the change was made on, None when the document did not exist.
+    """
+
+    collection: str
+    key: str
+    op: Literal["put", "patch", "delete"]
+    base: str | None = None
+    doc: Raw | None = None
+    set: dict[str, Any] = {}
+    unset: list[str] = []
+    old: dict[str, Any] = {}
+
+
+class Unit(msgspec.Struct):
+    """Changes that are applied, rejected or held together."""
+
+    id: str
+    changes: list[Change]
+
+
+class Batch(msgspec.Struct):
+    """What is frozen before its first send: sent again byte for byte until it is answered."""
+
+    number: int
+    units: list[Unit]
+
+
+class Verdict(msgspec.Struct, omit_defaults=True):
+    """Answer to one unit. conflict: the current rows come with the next cut, ``at`` are the
+    positions of the changes that clashed. retry: not applied for a passing reason."""
+
+    unit: str
+    result: Literal["applied", "conflict", "rejected", "retry"]
+    code: str = ""
+    message: str = ""
+    at: list[int] = []
+
+
+class BatchAnswer(msgspec.Struct):
+    """The stored answer to a batch; sent with every cut until the next batch replaces it."""
+
+    number: int
+    hash: str
+    verdicts: list[Verdict]
+
+
+class Hold(msgspec.Struct):
+    """What the device holds of a collection."""
+
+    generation: int
+    buckets: list[str]
+
+
+class PullRequest(msgspec.Struct, omit_defaults=True):
+    """Ask for the next page. ``position`` continues an unfinished cut. ``collections`` names what
+    the device syncs, with the policy it declares (a development node adopts it)."""
+
+    cursor: str | None = None
+    position: str | None = None
+    holds: dict[str, Hold] = {}
+    collections: dict[str, Policy] = {}
+
+
+class PushRequest(msgspec.Struct, omit_defaults=True):
+    """``batch`` is the frozen text; ``hash`` is the SHA-256 of its bytes, hex. Without a batch it
+    is a plain pull."""
+
+    v: int
+    client: str
+    pull: PullRequest
+    batch: Raw | None = None
+    hash: str = ""
+
+
+class WireRow(msgspec.Struct, array_like=True):
+    """The current state of a key in this cut; body None = gone for this device."""
+
+    collection: str
+    key: str
+    token: str | None
+    bucket: str | None
+    body: Raw | None
+
+
+class CollectionInfo(msgspec.Struct):
+    """What the server says of a collection; ``buckets`` is the scope of this user."""
+
+    generation: int
+    buckets: list[str]
+    policy: Policy
+    deletes: Literal["delete-wins", "edit-wins"] = "delete-wins"
+
+
+class Reply(msgspec.Struct, omit_defaults=True):
+    """Answer to a push or a pull: one page of a cut.
+
+    ``joined`` lists (collection, bucket) pairs whose full content this cut carries: on completion
+    the device removes rows of that pair that the cut did not name. ``left`` lists pairs to remove.
+    ``more`` set: the cut goes on, send it back as ``position``; otherwise ``cursor`` is the new one
+    and ``holds`` what the device holds from then on. ``batch`` is the client's last answered batch,
+    read in the snapshot of this page (only to be believed on the last page). ``now_ms`` is the
+    server's clock.
+    """
+
+    v: int
+    now_ms: int
+    rows: list[WireRow] = []
+    joined: list[tuple[str, str]] = []
+    left: list[tuple[str, str]] = []
+    more: str | None = None
+    cursor: str | None = None
+    holds: dict[str, Hold] = {}
+    batch: BatchAnswer | None = None
+    collections: dict[str, CollectionInfo] = {}
+    unknown: list[str] = []
+    total: int | None = None
+    """Rows the whole cut is expected to carry (an estimate, for progress bars)."""
+
+
+class Problem(msgspec.Struct, omit_defaults=True):
+    """Body of every answer that is not 200."""
+
+    code: str
+    message: str
+    retry_after_s: float | None = None
+
+
+class Hello(msgspec.Struct):
+    """First message of a live stream, device → node."""
+
+    v: int
+    token: str
+    client: str
+    collections: list[str]
+
+
+class Hint(msgspec.Struct):
+    """Node → device: something moved; ``resync`` means hints were dropped. Truth is in the pull."""
+
+    t: Literal["ready", "hint", "resync", "bye"]
+    collections: list[str] = []

@@ -19,6 +19,7 @@
     │   └── BulkError           some rows of a bulk call failed, listed by position
     ├── StorageError            the file or its medium
     │   ├── Busy                another process kept the write lock for too long
+    │   ├── Interrupted         a running statement was cancelled
     │   ├── ReadOnly
     │   ├── CannotOpen
     │   ├── Corrupted
@@ -208,6 +209,13 @@ class Busy(StorageError):
 
     code = "busy"
     action = "Try again, keep transactions short, or raise busy_timeout_s."
+
+
+class Interrupted(StorageError):
+    """The running statement was cancelled; its transaction is rolled back."""
+
+    code = "interrupted"
+    action = "Nothing to do if you cancelled it; otherwise repeat the call."
 
 
 class ReadOnly(StorageError):

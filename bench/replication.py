@@ -121,7 +121,7 @@ def _node(dsn: str) -> Iterator[tuple[str, str]]:
     """A node in a process of its own → (url, token)."""
     path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
     process = subprocess.Popen(
-        [sys.executable, "-m", "homeport.cli.main", "serve", "--dev", "--port", "0", "--json",
+        [sys.executable, "-m", "homeport", "serve", "--dev", "--port", "0", "--json",
          "--postgres", dsn],
         stdout=subprocess.PIPE,
         text=True,

@@ -14,7 +14,7 @@ nobody else sees any of them before the commit.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
@@ -264,23 +264,29 @@ class Operation(Generic[R_co]):
 
     mode: ``write`` makes the driver take the write lock before the first request. single: the plan
     yields exactly one request, so a read needs no transaction of its own. scope: the tables it may
-    touch (IndexedDB must name them to begin); empty means all.
+    touch (IndexedDB must name them to begin); empty means all. bounded: its cost does not grow with
+    the collection, so an event loop may step it in place. finish: applied to the plan's result after
+    the commit and outside the lock; it decodes, filters by user code, or raises for rows that failed
+    alone (raising there undoes nothing).
     """
 
-    __slots__ = ("mode", "plan", "scope", "single")
+    __slots__ = ("bounded", "finish", "mode", "plan", "scope", "single")
 
     def __init__(
         self,
-        plan: Plan[R_co],
+        plan: Plan[Any],
         mode: Mode,
-        *,
         single: bool = False,
         scope: tuple[Table, ...] = (),
+        bounded: bool = False,
+        finish: Callable[[Any], R_co] | None = None,
     ) -> None:
         self.plan = plan
         self.mode = mode
         self.single = single
         self.scope = scope
+        self.bounded = bounded
+        self.finish = finish
 
 
 class StoreSession(Protocol):

@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# Makes .venv at the root of this checkout, with Homeport (editable, all extras) and the tools of
+# its developers. Runs again only when what it depends on has changed. Needs neither root nor HOME.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+root=$PWD
+venv=.venv
+stamp=$venv/.setup-done
+
+say() { printf '%s\n' "$*" >&2; }
+
+usable() { # is this a Python that we can build on?
+    command -v "$1" >/dev/null 2>&1 &&
+        "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
+}
+
+find_python() { # the first that runs: a name on PATH may belong to somebody else's home
+    local name
+    for name in "${PYTHON:-}" python3 python3.14 python3.13 python3.12 python3.11 \
+        /usr/local/bin/python3 /usr/bin/python3; do
+        if [[ -n $name ]] && usable "$name"; then
+            command -v "$name"
+            return
+        fi
+    done
+    return 1
+}
+
+apt_install() { # only where it cannot surprise: Debian's family, as root, nothing but these packages
+    [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null 2>&1 || return 1
+    say "homeport: installing $* with apt-get"
+    { DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" ||
+        { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"; }; } >&2
+}
+
+has_venv() { "$1" -c 'import ensurepip, venv' >/dev/null 2>&1; }
+
+fingerprint() { # what the environment was made from; the path is in it because scripts carry it
+    {
+        printf '%s\n' "$root" "$1"
+        cat pyproject.toml tools/setup.sh
+    } | "$1" -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())'
+}
+
+if usable "$venv/bin/python" && [[ -f $stamp ]] &&
+    [[ $(cat "$stamp") == "$(fingerprint "$venv/bin/python")" ]]; then
+    exit 0
+fi
+
+if ! usable "$venv/bin/python"; then
+    if ! python=$(find_python); then
+        if apt_install python3 python3-venv && python=$(find_python); then :; else
+            say "homeport: Python 3.11 or newer was not found."
+            say "Install it (Debian, Ubuntu: apt-get install python3 python3-venv), or name one: make PYTHON=/path/to/python3"
+            exit 1
+        fi
+    fi
+    if ! has_venv "$python"; then
+        version=$("$python" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
+        if ! apt_install python3-venv || ! has_venv "$python"; then
+            apt_install "$version-venv" || true
+        fi
+        if ! has_venv "$python"; then
+            say "homeport: $python cannot make virtual environments (the modules venv and ensurepip are missing)."
+            say "Install them as root (Debian, Ubuntu: apt-get install python3-venv), then run the same command again."
+            exit 1
+        fi
+    fi
+    say "homeport: making $venv with $python"
+    rm -rf "$venv"
+    "$python" -m venv "$venv"
+fi
+
+pip=("$venv/bin/python" -m pip --disable-pip-version-check --no-input)
+say "homeport: installing packages into $venv (once; about half a minute)"
+# Dependency groups need pip 25.1; an older one comes with many Pythons.
+"${pip[@]}" install --quiet --upgrade 'pip>=25.1'
+"${pip[@]}" install --quiet --editable '.[all]' --group dev
+fingerprint "$venv/bin/python" >"$stamp"

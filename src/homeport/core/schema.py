@@ -19,7 +19,8 @@ Resolver: TypeAlias = Callable[[Any, Any, Any, Any], Any]
 
 POLICIES = ("merge", "last-write-wins", "local-wins", "remote-wins", "manual")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
-_SYSTEM_NAME = re.compile(r"_[a-z][a-z0-9_]{0,61}")
+SYSTEM_NAMES = frozenset(("_outbox", "_base", "_conflicts", "_dead", "_staged", "_resolutions"))
+"""The library's own collections; every other name with an underscore in front is refused."""
 _SUFFIX = {"btree": "", "hash": "_h", "fulltext": "_f"}
 
 
@@ -303,26 +304,11 @@ class Collection(Generic[T], Frozen):
         ttl_s: float | None = None,
         track_changes: bool = True,
     ) -> None:
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
+        if not isinstance(name, str) or not (_NAME.fullmatch(name) or name in SYSTEM_NAMES):
             raise SchemaError(
                 f"{name!r} is no collection name: use letters, digits, _ and -, a letter first, "
                 "at most 63 characters."
             )
-        self._declare(name, model, key, indexes, schema, sync, ttl_s, track_changes, system=False)
-
-    def _declare(
-        self,
-        name: str,
-        model: type[T] | None,
-        key: str,
-        indexes: Iterable[IndexForm],
-        schema: Mapping[str, Any] | None,
-        sync: Synced | Literal[False] | None,
-        ttl_s: float | None,
-        track_changes: bool,
-        *,
-        system: bool,
-    ) -> None:
         if model is not None and not isinstance(model, type):
             raise SchemaError(f"{name}: model= takes a class, not {model!r}.")
         check_path(key, f"{name}: the key field")
@@ -345,7 +331,7 @@ class Collection(Generic[T], Frozen):
             sync=sync or None,
             ttl_s=ttl_s,
             track_changes=track_changes,
-            system=system,
+            system=name in SYSTEM_NAMES,
         )
 
     def __repr__(self) -> str:
@@ -357,19 +343,3 @@ class Collection(Generic[T], Frozen):
         if self.indexes:
             parts.append(f"indexes={list(self.indexes)!r}")
         return f"Collection({', '.join(parts)})"
-
-
-def system_collection(
-    name: str,
-    *,
-    key: str = "id",
-    indexes: Iterable[IndexForm] = (),
-    sync: Synced | Literal[False] = False,
-    track_changes: bool = False,
-) -> Collection[dict[str, Any]]:
-    """A collection of the library's own; its name begins with an underscore."""
-    if not _SYSTEM_NAME.fullmatch(name):
-        raise SchemaError(f"{name!r} is no name for a system collection.")
-    made: Collection[dict[str, Any]] = Collection.__new__(Collection)
-    made._declare(name, None, key, indexes, None, sync, None, track_changes, system=True)
-    return made

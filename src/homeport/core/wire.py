@@ -1,6 +1,7 @@
 """Messages between device and node, and their version. JSON; ``docs/protocol.md`` is the text.
 
-Document bodies stay ``Raw``: neither side parses what it only passes on.
+Document bodies stay ``Raw``: neither side parses what it only passes on. msgspec cannot decode
+``Raw | None``, so an absent body is ``ABSENT`` (JSON null); ask ``present(body)``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,16 @@ import msgspec
 from msgspec import Raw
 
 PROTOCOL = 1
+
+ABSENT = Raw(b"null")
+"""No body: of a deleted document, a change without one, a request without a batch."""
+
+
+def present(body: Raw) -> bool:
+    """Whether ``body`` holds something (decoding makes a fresh object of a JSON null)."""
+    view = memoryview(body)
+    return len(view) > 4 or (len(view) > 0 and view != b"null")
+
 
 # Limits of one push, checked by both sides.
 MAX_BATCH_CHANGES = 500
@@ -39,7 +50,7 @@ class Change(msgspec.Struct, omit_defaults=True):
     key: str
     op: Literal["put", "patch", "delete"]
     base: str | None = None
-    doc: Raw | None = None
+    doc: Raw = ABSENT
     set: dict[str, Any] = {}
     unset: list[str] = []
     old: dict[str, Any] = {}
@@ -102,18 +113,18 @@ class PushRequest(msgspec.Struct, omit_defaults=True):
     v: int
     client: str
     pull: PullRequest
-    batch: Raw | None = None
+    batch: Raw = ABSENT
     hash: str = ""
 
 
 class WireRow(msgspec.Struct, array_like=True):
-    """The current state of a key in this cut; body None = gone for this device."""
+    """The current state of a key in this cut; body ``ABSENT`` = gone for this device."""
 
     collection: str
     key: str
     token: str | None
     bucket: str | None
-    body: Raw | None
+    body: Raw
 
 
 class CollectionInfo(msgspec.Struct):

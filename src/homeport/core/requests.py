@@ -152,7 +152,7 @@ class PartResult:
         self, keys: list[Key | None], failures: dict[int, HomeportError] | None = None
     ) -> None:
         self.keys = keys
-        self.failures = failures
+        self.failures: dict[int, HomeportError] = {} if failures is None else failures
 
 
 class Write(Request):

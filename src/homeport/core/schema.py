@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar, overload
 from zlib import crc32
 
-from homeport.errors import SchemaError
+from homeport.core.modeltree import Node, Step, resolve, tree_of
+from homeport.errors import SchemaError, UnknownField
 
 T = TypeVar("T")
 
@@ -212,7 +213,7 @@ def _index(form: IndexForm) -> Index:
     raise SchemaError(f"An index is a field name, a tuple of them or an hp.Index, not {form!r}.")
 
 
-def _indexes(forms: object, collection: str) -> tuple[Index, ...]:
+def _indexes(forms: object, collection: str, tree: Node | None) -> tuple[Index, ...]:
     if isinstance(forms, (str, Index)) or not isinstance(forms, Iterable):
         raise SchemaError(f"{collection}: indexes= takes a list, for example indexes=['depth_m'].")
     made: dict[str, Index] = {}
@@ -225,8 +226,72 @@ def _indexes(forms: object, collection: str) -> tuple[Index, ...]:
             if (twin.fields, twin.kind, twin.multi) == (index.fields, index.kind, index.multi):
                 raise SchemaError(f"{collection}: the index {index!r} is declared twice.")
             name = f"{name}_{crc32(index.spec.encode()):08x}"
-        made[name.casefold()] = index._renamed(name)
+        made[name.casefold()] = index._renamed(name, _stored_fields(index, collection, tree))
     return tuple(made.values())
+
+
+def _stored_fields(index: Index, collection: str, tree: Node | None) -> tuple[str, ...]:
+    """The fields by the names under which documents store them, proved to be in the model and to
+    have an order."""
+    if tree is None:
+        return index.fields
+    stored: list[str] = []
+    for path in index.fields:
+        try:
+            steps = resolve(tree, path, collection)
+        except UnknownField as error:
+            raise SchemaError(f"Index on {error.message}", action=error.action) from error
+        stored.append(".".join(step.stored for step in steps))
+        _check_indexed(path, steps, collection)
+    return tuple(stored)
+
+
+def _check_indexed(path: str, steps: list[Step], collection: str) -> None:
+    if any(step.field is not None and step.field.omitted for step in steps):
+        raise SchemaError(
+            f"{collection}: {path} is indexed, but omit_defaults leaves its default out of the "
+            "stored document, so a query would not find it.",
+            action="Take omit_defaults off the class, or make the field required.",
+        )
+    node = steps[-1].node
+    if node is None:
+        return
+    kinds = node.kinds | (node.item.kinds if node.item else set())
+    if "decimal" in kinds:
+        raise SchemaError(
+            f"{collection}: {path} is a Decimal, which JSON stores as text: '10' would sort below "
+            "'9'.",
+            action="Store a scaled int or a float beside it and index that.",
+        )
+    if "timedelta" in kinds:
+        raise SchemaError(
+            f"{collection}: {path} is a timedelta, whose JSON text has no order.",
+            action="Store its seconds as a number and index that.",
+        )
+    if node.naive:
+        raise SchemaError(
+            f"{collection}: {path} is a time without a time zone, which has no place among points "
+            "in time.",
+            action="Declare it with a zone (msgspec.Meta(tz=True)).",
+        )
+
+
+def _stored_key(tree: Node | None, key: str, collection: str) -> str:
+    if tree is None:
+        return key
+    field = tree.fields().get(key)
+    if field is None:
+        names = ", ".join(tree.fields())
+        raise SchemaError(
+            f"{collection}: the model has no field {key!r} to be the key.",
+            action=f"Name the key field by key=; the fields are: {names}.",
+        )
+    if field.omitted:
+        raise SchemaError(
+            f"{collection}: omit_defaults would leave the key {key!r} out of the stored document.",
+            action="Take omit_defaults off the class, or make the key required.",
+        )
+    return field.stored
 
 
 class Collection(Generic[T], Frozen):
@@ -253,11 +318,13 @@ class Collection(Generic[T], Frozen):
         "sync",
         "system",
         "track_changes",
+        "tree",
         "ttl_s",
     )
 
     name: str
     model: type[T] | None
+    tree: Node | None
     key: str
     indexes: tuple[Index, ...]
     schema: Mapping[str, Any] | None
@@ -322,11 +389,13 @@ class Collection(Generic[T], Frozen):
             sync = Synced()
         elif sync is not False and not isinstance(sync, Synced):
             raise SchemaError(f"{name}: sync= takes hp.Synced(...) or False, not {sync!r}.")
+        tree = tree_of(model)
         self._set(
             name=name,
             model=None if model is dict else model,
-            key=key,
-            indexes=_indexes(indexes, name),
+            tree=tree,
+            key=_stored_key(tree, key, name),
+            indexes=_indexes(indexes, name, tree),
             schema=schema,
             sync=sync or None,
             ttl_s=ttl_s,

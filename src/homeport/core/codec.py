@@ -1,0 +1,337 @@
+"""Between documents, their JSON text and the rows of a store. One codec for each collection.
+
+The text is the document: what a model does not know stays in it (``core/unknown.py``), and what
+cannot be stored faithfully is refused before anything is written (``core/plain.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from enum import Enum
+from typing import Any, Final, Generic, TypeAlias, TypeVar
+
+import msgspec
+
+from homeport.core import modeltree, unknown
+from homeport.core.keys import Encoded, Key, encode, encode_key
+from homeport.core.models import Model, decode_object, encode_json, model_of, read_instant
+from homeport.core.plain import builtins, get_path, instant, refuse
+from homeport.core.rowbuilder import build_row, entries_of, multi_reader, reader, text_of
+from homeport.core.schema import Collection, Index
+from homeport.core.validation import Check, validator
+from homeport.errors import InvalidDocument, InvalidKey, InvalidQuery, ValidationFailed
+
+T = TypeVar("T")
+
+Row: TypeAlias = tuple[Any, ...]
+"""``(encoded key or None, JSON text, one encoded value or None for each of Codec.columns)``."""
+
+Extras: TypeAlias = tuple[tuple[tuple[Encoded, ...], ...], tuple[str, ...]]
+"""``(distinct entries of each multi-entry index, text of each full-text path)``."""
+
+_JSON_TYPES: Final = (str, int, float, bool, type(None))
+
+
+class Codec(Generic[T]):
+    """Everything that depends on a collection's declaration and is made once.
+
+    Attributes:
+        columns: stored paths of all plain indexes, each once, in order of first use.
+        indexes: the declared indexes.
+        multi: the multi-entry ones; text_paths: the distinct full-text paths.
+        has_extras: is there any of these two?
+        fingerprint: changes when the model's set of fields changes.
+    """
+
+    __slots__ = (
+        "_check", "_model", "_multi", "_multi_plain", "_paths", "_texts", "_texts_plain", "_tree",
+        "collection", "columns", "fingerprint", "has_extras", "indexes", "key", "multi", "row",
+        "text_paths",
+    )  # fmt: skip
+
+    row: Callable[[T], Row]
+    """The row of a document; its key is None when the document has none. Raises
+    ``InvalidDocument``, ``InvalidKey`` or ``ValidationFailed`` naming the path."""
+
+    def __init__(self, collection: Collection[T]) -> None:
+        self.collection = collection
+        self.indexes: tuple[Index, ...] = collection.indexes
+        self.key: str = collection.key
+        self._tree = collection.tree
+        self._model: Model[T] = model_of(
+            collection.model, self._tree, collection.key, collection.name
+        )
+        plain = [i for i in self.indexes if not i.multi and i.kind != "fulltext"]
+        self.columns: tuple[str, ...] = _distinct([f for index in plain for f in index.fields])
+        self.multi: tuple[Index, ...] = tuple(index for index in self.indexes if index.multi)
+        self.text_paths: tuple[str, ...] = _distinct(
+            [f for index in self.indexes if index.kind == "fulltext" for f in index.fields]
+        )
+        self.has_extras = bool(self.multi or self.text_paths)
+        self.fingerprint = modeltree.fingerprint(self._tree)
+        self._paths: dict[str, list[modeltree.Step]] = {}
+        self._check: Check | None = (
+            None if collection.schema is None else validator(collection.schema, collection.name)
+        )
+        self._build()
+
+    def _build(self) -> None:
+        model = self._model
+
+        def steps(path: str) -> list[modeltree.Step]:
+            return modeltree.resolve_stored(self._tree, path)
+
+        build = build_row(model, [steps(path) for path in self.columns], self._inspect)
+        self.row = build if self._check is None else self._checked(build)
+        self._multi = [multi_reader(model, [steps(p) for p in i.fields]) for i in self.multi]
+        self._texts = [reader(model, steps(path)) for path in self.text_paths]
+        self._multi_plain = [
+            entries_of([_plain_reader(path) for path in index.fields]) for index in self.multi
+        ]
+        self._texts_plain = [_plain_reader(path) for path in self.text_paths]
+
+    def _checked(self, build: Callable[[T], Row]) -> Callable[[T], Row]:
+        def row(doc: T) -> Row:
+            made = build(doc)
+            self._validate(decode_object(made[1]))
+            return made
+
+        return row
+
+    def _validate(self, plain: dict[str, Any]) -> None:
+        fault = None if self._check is None else self._check(plain)
+        if fault is not None:
+            path, reason = fault
+            raise ValidationFailed(
+                f"{path or 'The document'} of {self.collection.name} does not satisfy its schema: "
+                f"{reason}.",
+                path=path,
+            )
+
+    def _inspect(self, doc: T) -> None:
+        """Say exactly what is wrong with a document, or return when nothing is."""
+        inspect_document(self._model, doc, self.collection.name)
+
+    # -- rows of stored and of plain documents
+
+    def row_of_text(self, text: str) -> Row:
+        """The row of a stored text, never refused for what it holds (rule G); values that cannot be
+        indexed are None. ``InvalidKey`` when it has no key."""
+        plain = decode_object(text)
+        key = encode(plain.get(self.key))
+        if key is None:
+            raise InvalidKey(
+                f"A document of {self.collection.name} has no usable key in {self.key!r}."
+            )
+        return (key, text, *[encode(get_path(plain, path)) for path in self.columns])
+
+    def row_of_plain(self, plain: dict[str, Any]) -> Row:
+        """The row of a document in its stored form, checked like ``row``."""
+        refuse(plain)
+        text = encode_json(plain).decode()
+        if self._tree is not None:
+            self.decode(text)
+        self._validate(plain)
+        key = plain.get(self.key)
+        columns = [encode(get_path(plain, path)) for path in self.columns]
+        return (None if key is None or key == "" else encode_key(key), text, *columns)
+
+    def extras(self, doc: T) -> Extras:
+        return (
+            tuple([entries(doc) for entries in self._multi]),
+            tuple([text_of(read(doc)) for read in self._texts]),
+        )
+
+    def extras_of_text(self, text: str) -> Extras:
+        plain = decode_object(text)
+        return (
+            tuple([entries(plain) for entries in self._multi_plain]),
+            tuple([text_of(read(plain)) for read in self._texts_plain]),
+        )
+
+    # -- documents
+
+    def decode(self, text: str) -> T:
+        """A stored text → the document; ``ValidationFailed`` when the model cannot read it."""
+        try:
+            return self._model.decode(text)
+        except Exception as error:
+            raise self._unreadable(error, text) from error
+
+    def decode_list(self, text: str) -> list[T]:
+        """A JSON array of stored texts → documents."""
+        try:
+            return self._model.decode_list(text)
+        except Exception:
+            # One by one, to name the document that does not fit.
+            return [self.decode(bytes(raw).decode()) for raw in _raws(text)]
+
+    def _unreadable(self, error: Exception, text: str) -> ValidationFailed:
+        try:
+            key = decode_object(text).get(self.key)
+        except msgspec.MsgspecError:
+            key = None
+        model = self._model.cls.__name__
+        reason = str(error).replace("\n", " ")
+        return ValidationFailed(
+            f"The document {key!r} of {self.collection.name} does not fit {model}: {reason}.",
+            action=f"Give the field a default in {model}, or correct the document through a "
+            "collection without a model.",
+            key=key,
+        )
+
+    def plain(self, doc: T) -> dict[str, Any]:
+        """The document in its stored form: dicts, lists, texts, numbers."""
+        return self._model.plain(doc)
+
+    def key_of(self, doc: T) -> Key | None:
+        """The document key in its stored form; None when it is missing, None or empty."""
+        return self._model.key_of(doc)
+
+    def with_key(self, doc: T, key: Key) -> T:
+        """The document with this key: a copy of a dict; an object itself, or a copy when frozen."""
+        return self._model.with_key(doc, key)
+
+    def merge_unknown(self, old_text: str, new_text: str) -> str:
+        """The new text with the fields of the old one that the model does not know (R15)."""
+        if self._tree is None:
+            return new_text
+        return unknown.merged_text(self._tree, old_text, new_text)
+
+    # -- queries
+
+    def steps(self, path: str) -> list[modeltree.Step]:
+        found = self._paths.get(path)
+        if found is None:
+            found = modeltree.resolve(self._tree, path, self.collection.name)
+            if len(self._paths) < 10_000:  # paths come from programs, but may come from anywhere
+                self._paths[path] = found
+        return found
+
+    def check_path(self, path: str) -> str:
+        """The stored form of a path of field names; raises ``UnknownField`` with a suggestion."""
+        if self._tree is None:
+            return path
+        return ".".join(step.stored for step in self.steps(path))
+
+    def paths(self) -> list[str]:
+        """The known field paths; empty without a model."""
+        return [] if self._tree is None else sorted(set(self._tree.paths()))
+
+    def convert(self, path: str, value: object) -> object:
+        """A Python value in a condition or patch → the form in which documents store it."""
+        node = None if self._tree is None else self.steps(path)[-1].node
+        if isinstance(value, str) and type(value) is str:
+            return read_instant(value) if node is not None and "datetime" in node.kinds else value
+        if type(value) in _JSON_TYPES:
+            return value
+        return stored_form(value)
+
+
+class Table(Generic[T]):
+    """A collection in use: its codec, and what the opened file says about it.
+
+    synced: replication is enabled for it on this file. keep_unknown: writes through the model merge
+    onto the stored text, because it may hold fields that the model does not know.
+    """
+
+    __slots__ = ("codec", "collection", "deletes", "keep_unknown", "name", "policy", "synced", "system")
+
+    def __init__(self, collection: Collection[T]) -> None:
+        self.collection = collection
+        self.name: str = collection.name
+        self.codec: Codec[T] = Codec(collection)
+        self.system: bool = collection.system
+        self.synced = False
+        self.keep_unknown = False
+        self.policy: str = collection.sync.policy if collection.sync else "merge"
+        self.deletes: str = collection.sync.deletes if collection.sync else "delete-wins"
+
+    def __repr__(self) -> str:
+        return f"Table({self.name!r}{', synced' if self.synced else ''})"
+
+
+_raws: Final[Callable[[str], list[msgspec.Raw]]] = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def _distinct(paths: list[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(paths))
+
+
+def _plain_reader(path: str) -> Callable[[Any], Any]:
+    return lambda plain: get_path(plain, path)
+
+
+def stored_form(value: object) -> object:
+    """Dates, UUIDs, enums, tuples, models … in the form in which a document stores them."""
+    if isinstance(value, datetime):
+        return instant(value)
+    if isinstance(value, (bytes, bytearray, memoryview)) or (
+        isinstance(value, (date, timedelta, Decimal, Enum, list, tuple, dict))
+    ):
+        return builtins(value)
+    try:
+        return builtins(_dumped(value))
+    except (TypeError, ValueError, msgspec.MsgspecError) as error:
+        raise InvalidQuery(f"{value!r:.60} has no JSON form to compare with.") from error
+
+
+def _dumped(value: object) -> object:
+    dump = getattr(value, "model_dump", None)
+    return dump(mode="json", by_alias=True) if callable(dump) else value
+
+
+def inspect_document(model: Model[Any], doc: Any, name: str) -> None:
+    """Exact examination of a suspicious document: raises the error that names the path, or returns
+    when it can be stored and comes back as it is."""
+    if model.tree is None or model.mapping:
+        if type(doc) is not dict:
+            raise InvalidDocument(f"A document of {name} is a dict, not {type(doc).__name__}.")
+    elif type(doc) is not model.cls:
+        raise InvalidDocument(
+            f"A document of {name} is a {model.cls.__name__}, not {type(doc).__name__}."
+        )
+    if model.tree is None:
+        refuse(doc)
+        return
+    try:
+        plain = model.plain(doc)
+    except Exception as error:
+        raise InvalidDocument(f"This document of {name} has no JSON form: {error}") from error
+    refuse(plain)
+    text = model.encode(doc)
+    try:
+        back = model.decode(text)
+    except Exception as error:
+        reason = str(error).replace("\n", " ")
+        raise ValidationFailed(
+            f"The document does not fit {model.cls.__name__}: {reason}."
+        ) from error
+    _same(model, doc, back, plain)
+
+
+def _same(model: Model[Any], doc: Any, back: Any, plain: dict[str, Any]) -> None:
+    """A document that comes back different is refused; a class without ``==`` is compared by its
+    stored form."""
+    if doc == back:
+        return
+    names = list(model.tree.fields()) if model.tree else []
+    for field in names:
+        there, here = model.get(back, field), model.get(doc, field)
+        if there != here and type(there) is not type(here):
+            raise InvalidDocument(
+                f"{field} holds a {type(here).__name__} and would come back as a "
+                f"{type(there).__name__}.",
+                action="Give the field the type that the model declares, or declare this type.",
+                path=field,
+            )
+    if model.plain(back) != plain:
+        lost = sorted(set(plain) - set(model.plain(back))) or names
+        raise InvalidDocument(
+            f"The document would not come back as it is; look at {', '.join(lost)}.",
+            action=f"Declare what it holds in {model.cls.__name__}.",
+        )
+
+

@@ -1,0 +1,192 @@
+"""The kinds of documents: plain dicts, the classes msgspec knows, pydantic models.
+
+A kind turns documents into bytes of JSON and back; everything else about a class is in its tree.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Annotated, Any, Final, Generic, TypeVar, cast
+
+import msgspec
+from msgspec import UNSET
+
+from homeport.core.keys import MAX_SAFE_INT, Key
+from homeport.core.modeltree import FieldInfo, Node, is_pydantic
+from homeport.core.plain import builtins, instant
+from homeport.errors import SchemaError
+
+T = TypeVar("T")
+
+SAFE_INT = Annotated[int, msgspec.Meta(ge=-MAX_SAFE_INT, le=MAX_SAFE_INT)]
+
+
+def _json_type(depth: int) -> Any:
+    """The type of JSON objects of a limited depth, with integers that every engine can hold:
+    reading a text as it proves both in one call."""
+    scalar: Any = str | float | SAFE_INT | bool | None
+    value = scalar
+    for _ in range(depth):
+        value = scalar | list[value] | dict[str, value]
+    return dict[str, value]
+
+
+encode_json: Final[Callable[[Any], bytes]] = msgspec.json.Encoder().encode
+decode_object: Final[Callable[[str | bytes], dict[str, Any]]] = msgspec.json.Decoder(
+    dict[str, Any]
+).decode
+decode_objects: Final[Callable[[str | bytes], list[dict[str, Any]]]] = msgspec.json.Decoder(
+    list[dict[str, Any]]
+).decode
+decode_safe: Final[Callable[[str | bytes], dict[str, Any]]] = msgspec.json.Decoder(
+    _json_type(5)
+).decode
+
+
+class Model(Generic[T]):
+    """Plain dicts, and the base of the other kinds.
+
+    mapping: documents are dicts (fields by name), otherwise objects (fields by attribute).
+    """
+
+    mapping = True
+
+    def __init__(self, cls: type[T], tree: Node | None, key: FieldInfo | str) -> None:
+        self.cls = cls
+        self.tree = tree
+        self.key = key if isinstance(key, str) else key.name
+        self.encode: Callable[[T], bytes] = encode_json
+        self.decode: Callable[[str | bytes], T] = cast("Any", decode_object)
+        self.decode_list: Callable[[str | bytes], list[T]] = cast("Any", decode_objects)
+
+    def plain(self, doc: T) -> dict[str, Any]:
+        return cast("dict[str, Any]", doc)
+
+    def get(self, doc: Any, name: str) -> Any:
+        """A field by its Python name; None where there is none."""
+        value = doc.get(name) if isinstance(doc, dict) else getattr(doc, name, None)
+        return None if value is UNSET else value
+
+    def key_of(self, doc: T) -> Key | None:
+        value = self.get(doc, self.key)
+        if value is None or value == "":
+            return None
+        if not isinstance(value, (str, int, float, list)):
+            value = builtins(value)
+        return cast("Key", value)
+
+    def with_key(self, doc: T, key: Key) -> T:
+        """A dict is copied; an object gets the key, or a copy with it when it is frozen."""
+        return cast("T", {**cast("dict[str, Any]", doc), self.key: key})
+
+
+class MsgspecModel(Model[T]):
+    """Struct, dataclass, attrs class, TypedDict."""
+
+    def __init__(self, cls: type[T], tree: Node, key: FieldInfo) -> None:
+        super().__init__(cls, tree, key)
+        self.mapping = not dataclasses.is_dataclass(cls) and issubclass(cls, dict)
+        self.decode = msgspec.json.Decoder(cls).decode
+        self.decode_list = msgspec.json.Decoder(list[cls]).decode  # type: ignore[valid-type]
+        self.key_type: Any = None
+        if any("datetime" in node.kinds for node in tree.walk()):
+            # One text form of a point in time: the order of texts is then the order of times.
+            self.encode = lambda doc: encode_json(builtins(doc))
+
+    def plain(self, doc: T) -> dict[str, Any]:
+        return cast("dict[str, Any]", builtins(doc))
+
+    def with_key(self, doc: T, key: Key) -> T:
+        if self.mapping:
+            return super().with_key(doc, key)
+        try:
+            setattr(doc, self.key, key)
+        except AttributeError:
+            return self._copy(doc, key)
+        return doc
+
+    def _copy(self, doc: T, key: Key) -> T:
+        copy: Any = doc
+        if isinstance(doc, msgspec.Struct):
+            return cast("T", msgspec.structs.replace(copy, **{self.key: key}))
+        if dataclasses.is_dataclass(doc):
+            return cast("T", dataclasses.replace(copy, **{self.key: key}))
+        made = copy.__reduce_ex__(4)
+        fresh = made[0](*made[1])
+        for name in self.tree.fields() if self.tree else ():
+            object.__setattr__(fresh, name, key if name == self.key else getattr(copy, name))
+        return cast("T", fresh)
+
+
+class PydanticModel(Model[T]):
+    """pydantic's own JSON form, by alias, with times in our one text form."""
+
+    mapping = False
+
+    def __init__(self, cls: type[T], tree: Node, key: FieldInfo) -> None:
+        super().__init__(cls, tree, key)
+        model: Any = cls
+        self._times = any("datetime" in node.kinds for node in tree.walk())
+        self.encode = lambda doc: encode_json(self.plain(doc))
+        self.decode = model.model_validate_json
+        self.decode_list = lambda text: [
+            model.model_validate_json(bytes(item)) for item in _items(text)
+        ]
+
+    def plain(self, doc: T) -> dict[str, Any]:
+        document: Any = doc
+        plain: dict[str, Any] = document.model_dump(mode="json", by_alias=True)
+        return retime(plain, self.tree) if self._times else plain
+
+    def with_key(self, doc: T, key: Key) -> T:
+        document: Any = doc
+        try:
+            setattr(document, self.key, key)
+        except (AttributeError, ValueError):  # frozen models raise pydantic's ValidationError
+            return cast("T", document.model_copy(update={self.key: key}))
+        return doc
+
+
+_items: Final[Callable[[str | bytes], list[msgspec.Raw]]] = msgspec.json.Decoder(
+    list[msgspec.Raw]
+).decode
+
+
+def retime(value: Any, node: Node | None) -> Any:
+    """Texts where the model declares points in time → the form of ``instant``."""
+    if node is None:
+        return value
+    if isinstance(value, str):
+        return read_instant(value) if "datetime" in node.kinds else value
+    if isinstance(value, list):
+        return [retime(item, node.item) for item in value]
+    if isinstance(value, dict):
+        known = {f.stored: f.node for shape in node.shapes for f in shape.fields.values()}
+        return {name: retime(item, known.get(name, node.value)) for name, item in value.items()}
+    return value
+
+
+def read_instant(text: str) -> str:
+    """A point in time in any ISO form → the stored form; other texts as they are."""
+    from datetime import datetime
+
+    try:
+        return instant(msgspec.convert(text, datetime))
+    except msgspec.ValidationError:
+        return text
+
+
+def model_of(
+    cls: type[T] | None, tree: Node | None, key: str, collection: str
+) -> Model[T]:
+    """The kind of a collection's documents. ``key`` is the stored name of the key field."""
+    if tree is None or cls is None:
+        return cast("Model[T]", Model(dict, None, key))
+    field = next((f for f in tree.fields().values() if f.stored == key), None)
+    if field is None:
+        raise SchemaError(f"{collection}: {cls.__name__} has no field {key!r} to be the key.")
+    kind = PydanticModel if is_pydantic(cls) else MsgspecModel
+    return kind(cls, tree, field)
+
+

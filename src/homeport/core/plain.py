@@ -1,0 +1,103 @@
+"""Plain JSON values: what a document may hold, and the one text form of a point in time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
+from math import isfinite
+from typing import Any, Final
+
+import msgspec
+
+from homeport.core.keys import MAX_SAFE_INT
+from homeport.errors import InvalidDocument
+
+MAX_DEPTH: Final = 200
+"""Objects and arrays inside each other; parsers of other languages stop soon after."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def refuse(value: object, path: str = "") -> None:
+    """Raise ``InvalidDocument`` naming the path if any value inside is none of JSON's or would not
+    come back as it is. Exact and slow: the fast path calls it when a document looks suspicious."""
+    for where, reason in _faults(value, path, 0):
+        raise InvalidDocument(f"{where or 'The document'} {reason}", path=where)
+
+
+def _faults(value: object, path: str, depth: int) -> Iterator[tuple[str, str]]:
+    kind = type(value)
+    if kind is str:
+        yield from _text_faults(value, path)  # type: ignore[arg-type]
+    elif kind is bool or value is None:
+        return
+    elif kind is int:
+        if not -MAX_SAFE_INT <= value <= MAX_SAFE_INT:  # type: ignore[operator]
+            yield path, f"is {value}: integers beyond ±2**53 lose digits in JavaScript and JSON."
+    elif kind is float:
+        if not isfinite(value):  # type: ignore[arg-type]
+            yield path, f"is {value}, which JSON cannot hold."
+    elif depth >= MAX_DEPTH:
+        yield path[:60] + "...", f"is nested more than {MAX_DEPTH} deep."
+    elif kind is dict:
+        for name, item in value.items():  # type: ignore[attr-defined]
+            yield from _name_faults(name, path)
+            yield from _faults(item, f"{path}.{name}" if path else name, depth + 1)
+    elif kind is list:
+        for position, item in enumerate(value):  # type: ignore[arg-type]
+            yield from _faults(item, f"{path}[{position}]", depth + 1)
+    else:
+        yield path, f"is a {kind.__name__}, which JSON has no type for: it would not come back as it is."
+
+
+def _text_faults(text: str, path: str) -> Iterator[tuple[str, str]]:
+    if "\x00" in text:
+        yield path, "holds the character NUL, which PostgreSQL cannot store."
+    if not text.isascii() and _SURROGATE.search(text):
+        yield path, "holds a lone surrogate, which UTF-8 cannot carry."
+
+
+def _name_faults(name: object, path: str) -> Iterator[tuple[str, str]]:
+    if type(name) is not str:
+        yield path, f"has the field name {name!r}: names are texts in JSON."
+        return
+    inside = f"{path}.{name}" if path else name
+    if "." in name:
+        yield inside, "has a dot in a field name; dots separate the names of a path."
+    if not name:
+        yield path, "has a field with an empty name."
+    yield from _text_faults(name, inside)
+
+
+def instant(value: datetime) -> str:
+    """Fixed width, in UTC, so that the order of texts is the order of times. A time without a zone
+    keeps none."""
+    if value.tzinfo is None:
+        return value.isoformat(timespec="microseconds")
+    return value.astimezone(timezone.utc).isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+def builtins(value: object) -> Any:
+    """Models, dates, enums … → dicts, lists, texts and numbers; times in the form of ``instant``."""
+    return _instants(msgspec.to_builtins(value, builtin_types=(datetime,), str_keys=True))
+
+
+def _instants(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return instant(value)
+    if isinstance(value, dict):
+        return {name: _instants(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_instants(item) for item in value]
+    return value
+
+
+def get_path(document: Any, path: str, default: Any = None) -> Any:
+    """The value at a dotted path of a plain document."""
+    value = document
+    for name in path.split("."):
+        if not isinstance(value, Mapping) or name not in value:
+            return default
+        value = value[name]
+    return value

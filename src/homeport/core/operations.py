@@ -1,0 +1,196 @@
+"""Reads as plans, and the factories that the facade calls. Writes are in ``writes``.
+
+A factory checks and encodes what it can before the lock is taken; its plan reads and writes. What
+costs time or runs the user's code on results (decoding many documents, Python predicates) is the
+operation's ``finish``, outside the lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from homeport.core.query import QueryValue
+from homeport.core.requests import Count, Find, Get, GetMany, Operation, Plan
+from homeport.errors import InvalidQuery, NotFound, NotUnique
+
+if TYPE_CHECKING:
+    from homeport.core.codec import Table
+    from homeport.core.keys import Key
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+BOUNDED_KEYS = 100
+"""Up to so many keys or rows are cheap enough to be read on an event loop."""
+
+
+# -- by key
+
+
+def get(table: Table[T], key: Key, default: D) -> Operation[T | D]:
+    return Operation(_get(table, key, default), "read", True, (table,), True)
+
+
+def _get(table: Table[T], key: Key, default: D) -> Plan[T | D]:
+    text = yield Get(table, key)
+    return default if text is None else table.codec.decode(text)
+
+
+def get_many(table: Table[T], keys: Iterable[Key]) -> Operation[list[T | None]]:
+    wanted = keys if isinstance(keys, list) else list(keys)
+    decode = table.codec.decode
+
+    def finish(texts: list[str | None]) -> list[T | None]:
+        return [None if text is None else decode(text) for text in texts]
+
+    bounded = len(wanted) <= BOUNDED_KEYS
+    return Operation(_get_many(table, wanted), "read", True, (table,), bounded, finish)
+
+
+def _get_many(table: Table[T], keys: Sequence[Key]) -> Plan[list[str | None]]:
+    return (yield GetMany(table, keys))
+
+
+# -- by query
+
+
+def all_of(table: Table[T], query: QueryValue, *, bounded: bool = False) -> Operation[list[T]]:
+    """Every matching document, one snapshot."""
+    if query.predicates:
+        return _filtered(table, query, list)
+    decode_list = table.codec.decode_list
+
+    def finish(chunks: list[str]) -> list[T]:
+        if len(chunks) == 1:
+            return decode_list(chunks[0])
+        return [doc for chunk in chunks for doc in decode_list(chunk)]
+
+    return Operation(_find(table, query, "text"), "read", True, (table,), bounded, finish)
+
+
+def first(table: Table[T], query: QueryValue, *, bounded: bool = False) -> Operation[T | None]:
+    query = _at_most(query, 1)
+    if query.predicates:
+        return _filtered(table, query, lambda docs: next(iter(docs), None))
+    decode = table.codec.decode
+
+    def finish(texts: list[str]) -> T | None:
+        return decode(texts[0]) if texts else None
+
+    return Operation(_find(table, query, "texts"), "read", True, (table,), bounded, finish)
+
+
+def one(table: Table[T], query: QueryValue, *, bounded: bool = False) -> Operation[T]:
+    """The only match; ``NotFound`` or ``NotUnique`` otherwise."""
+    name = table.name
+
+    def only(docs: Iterable[T]) -> T:
+        found = list(islice(docs, 2))
+        if not found:
+            raise NotFound(f"No document of {name} matches.", collection=name)
+        if len(found) > 1:
+            raise NotUnique(f"Several documents of {name} match.", collection=name)
+        return found[0]
+
+    query = _at_most(query, 2)
+    if query.predicates:
+        return _filtered(table, query, only)
+    decode = table.codec.decode
+
+    def finish(texts: list[str]) -> T:
+        return only([decode(text) for text in texts])
+
+    return Operation(_find(table, query, "texts"), "read", True, (table,), bounded, finish)
+
+
+def keys_of(table: Table[T], query: QueryValue, *, bounded: bool = False) -> Operation[list[Key]]:
+    if query.predicates:
+        return _filtered_entries(table, query, lambda entries: [key for key, _ in entries])
+    return Operation(_find(table, query, "keys"), "read", True, (table,), bounded)
+
+
+def count(table: Table[T], query: QueryValue) -> Operation[int]:
+    if query.predicates:
+        return _filtered(table, query, lambda docs: sum(1 for _ in docs))
+    return Operation(_count(table, query), "read", True, (table,))
+
+
+def exists(table: Table[T], query: QueryValue, *, bounded: bool = False) -> Operation[bool]:
+    query = _at_most(query, 1)
+    if query.predicates:
+        return _filtered(table, query, lambda docs: any(True for _ in docs))
+    return Operation(_find(table, query, "keys"), "read", True, (table,), bounded, bool)
+
+
+def chunk(
+    table: Table[T], query: QueryValue, *, bounded: bool = False
+) -> Operation[list[tuple[Key, str]]]:
+    """One chunk of an iteration: (key, text) pairs, predicates not applied."""
+    return Operation(_find(table, query, "entries"), "read", True, (table,), bounded)
+
+
+def _find(table: Table[T], query: QueryValue, form: Any) -> Plan[Any]:
+    return (yield Find(table, query, form))
+
+
+def _count(table: Table[T], query: QueryValue) -> Plan[int]:
+    return cast("int", (yield Count(table, query)))
+
+
+def _at_most(query: QueryValue, rows: int) -> QueryValue:
+    return query if query.limit is not None and query.limit <= rows else query.with_limit(rows)
+
+
+# -- Python predicates: every row that the conditions leave is decoded and asked
+
+
+def unfiltered(query: QueryValue) -> QueryValue:
+    """What the store can answer of a query with predicates: limit and offset count what passes."""
+    return query.with_limit(None).with_offset(0)
+
+
+def passing(
+    table: Table[T], query: QueryValue, entries: Iterable[tuple[Key, str]]
+) -> Iterable[tuple[tuple[Key, str], T]]:
+    """Entries whose document passes all predicates, within offset and limit."""
+    decode, predicates = table.codec.decode, query.predicates
+    found = (
+        (entry, doc)
+        for entry in entries
+        if all(holds(predicate, doc := decode(entry[1])) for predicate in predicates)
+    )
+    end = None if query.limit is None else query.offset + query.limit
+    return islice(found, query.offset, end)
+
+
+def holds(predicate: Callable[[Any], object], doc: object) -> bool:
+    answer = predicate(doc)
+    if answer is None:
+        raise InvalidQuery(
+            f"The predicate {getattr(predicate, '__name__', predicate)!r} given to filter() "
+            "returned None.",
+            action="Return True or False.",
+        )
+    return bool(answer)
+
+
+def _filtered(
+    table: Table[T], query: QueryValue, end: Callable[[Iterable[T]], D]
+) -> Operation[D]:
+    def finish(entries: list[tuple[Key, str]]) -> D:
+        return end(doc for _, doc in passing(table, query, entries))
+
+    plan = _find(table, unfiltered(query), "entries")
+    return Operation(plan, "read", True, (table,), False, finish)
+
+
+def _filtered_entries(
+    table: Table[T], query: QueryValue, end: Callable[[Iterable[tuple[Key, str]]], D]
+) -> Operation[D]:
+    def finish(entries: list[tuple[Key, str]]) -> D:
+        return end(entry for entry, _ in passing(table, query, entries))
+
+    plan = _find(table, unfiltered(query), "entries")
+    return Operation(plan, "read", True, (table,), False, finish)

@@ -1,0 +1,91 @@
+"""Named changes of a document: dotted paths set to values, or removed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from homeport.core import diff
+from homeport.errors import InvalidDocument, InvalidKey, UsageError
+
+if TYPE_CHECKING:
+    from homeport.core.codec import Extras, Row, Table
+
+
+class _Remove:
+    """The type of ``REMOVE``."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "REMOVE"
+
+
+REMOVE: Final = _Remove()
+"""As the value of a patch: take the field away (None would store null)."""
+
+
+def checked(table: Table[Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The changes with stored paths and stored values; names are checked against the model."""
+    if not isinstance(changes, Mapping):
+        raise UsageError(
+            f"A patch is a dict of dotted paths and values, not {type(changes).__name__}.",
+            action='For example patch("w1", {"depth_m": 2800, "casing.note": hp.REMOVE}).',
+        )
+    codec = table.codec
+    out: dict[str, Any] = {}
+    for path, value in changes.items():
+        if not isinstance(path, str) or not path or "" in path.split("."):
+            raise InvalidDocument(f"A patch names fields by dotted paths, not {path!r}.")
+        stored = codec.check_path(path)
+        if stored == codec.collection.key:
+            raise InvalidKey(
+                f"A patch of {table.name} cannot change the key field {stored!r}.",
+                action="Put a new document and delete the old one.",
+            )
+        out[stored] = REMOVE if value is REMOVE else codec.convert(path, value)
+    for path in out:
+        clash = next((p for p in out if p is not path and diff.overlaps(p, path)), None)
+        if clash is not None:
+            raise InvalidDocument(f"The patch names both {path!r} and {clash!r}, one in the other.")
+    return out
+
+
+def changed_row(
+    table: Table[Any], text: str, changes: Mapping[str, Any]
+) -> tuple[Row, Extras | None]:
+    """The row of a stored document after the changes, checked as any document is."""
+    doc: dict[str, Any] = msgspec.json.decode(text)
+    for path, value in changes.items():
+        if value is REMOVE:
+            doc = diff.unset_at(doc, path)
+        else:
+            _check_way(table, doc, path)
+            doc = diff.set_at(doc, path, value)
+    codec = table.codec
+    if codec.collection.model is None:
+        row = codec.row(doc)
+    else:
+        # The model says whether the new document is one; its text keeps what the model does not know.
+        codec.row(codec.decode(diff.dump(doc)))
+        row = codec.row_of_plain(doc)
+    return row, codec.extras_of_text(row[1]) if codec.has_extras else None
+
+
+def _check_way(table: Table[Any], doc: dict[str, Any], path: str) -> None:
+    """What stands on the way must be an object (or nothing): a patch never replaces other values."""
+    here: Any = doc
+    names = path.split(".")
+    for depth, name in enumerate(names[:-1], start=1):
+        here = here.get(name)
+        if here is None:
+            return
+        if not isinstance(here, dict):
+            kind = "an array" if isinstance(here, list) else "a value"
+            raise InvalidDocument(
+                f"The patch of {table.name} sets {path!r}, but {'.'.join(names[:depth])!r} is "
+                f"{kind}, not an object.",
+                action="Set the whole field.",
+            )

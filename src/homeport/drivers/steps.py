@@ -1,0 +1,140 @@
+"""Stepping a plan on a session, and the few things every driver asks."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NoReturn, TypeVar
+
+from homeport.core.requests import Changes, Operation, Plan, Request, StoreSession, TxInfo
+from homeport.core.requests import Meta as MetaRequest
+from homeport.core.units import Run, UnitOperation
+from homeport.errors import Closed
+
+R = TypeVar("R")
+
+
+def step(session: StoreSession, plan: Plan[R]) -> R:
+    """Answer the requests of a plan until it returns."""
+    answer = session.answer
+    try:
+        request = next(plan)
+        while True:
+            try:
+                value = answer(request)
+            except BaseException as error:
+                request = plan.throw(error)
+            else:
+                request = plan.send(value)
+    except StopIteration as stop:
+        result: R = stop.value
+        return result
+
+
+def perform(session: StoreSession, operation: Operation[R]) -> R:
+    """Step an operation inside the transaction that the caller has begun."""
+    if not isinstance(operation, UnitOperation):
+        return step(session, operation.plan)
+    plan = operation.plan
+    try:
+        request = next(plan)
+        while True:
+            try:
+                value = (
+                    nested(session, request.operation)
+                    if isinstance(request, Run)
+                    else session.answer(request)
+                )
+            except BaseException as error:
+                request = plan.throw(error)
+            else:
+                request = plan.send(value)
+    except StopIteration as stop:
+        result: R = stop.value
+        return result
+
+
+def nested(session: StoreSession, operation: Operation[R]) -> R:
+    """One operation of a larger transaction: it happens whole or leaves nothing."""
+    if operation.mode == "read" or operation.single:
+        return perform(session, operation)
+    info = running(session)
+    changes, size = info.changes, info.bytes
+    depth = session.savepoint()
+    try:
+        result = perform(session, operation)
+    except BaseException:
+        if session.in_transaction:
+            session.rollback_to(depth)
+        info.changes, info.bytes = changes, size
+        raise
+    session.release(depth)
+    return result
+
+
+def read(session: StoreSession, operation: Operation[R]) -> R:
+    """Step a read; several requests see one snapshot."""
+    if operation.single:
+        return step(session, operation.plan)
+    session.begin("read")
+    try:
+        return step(session, operation.plan)
+    finally:
+        session.rollback()
+
+
+def head() -> Operation[int]:
+    """The number of the last change of the file."""
+    return Operation(_head(), "read", single=True, bounded=True)
+
+
+def _head() -> Plan[int]:
+    changes = yield Changes(None, ())
+    return changes.head  # type: ignore[no-any-return]
+
+
+def running(session: StoreSession) -> TxInfo:
+    info: TxInfo = session.answer(MetaRequest("tx"))
+    return info
+
+
+def current_task() -> object:
+    """The asyncio task that runs in this thread, or None; never imports asyncio."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        return None
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
+def refuse_closed() -> NoReturn:
+    raise Closed("The database is closed.")
+
+
+class ClosedSession:
+    """Stands where a session was, so that no path has to ask whether the database is open."""
+
+    in_transaction = False
+
+    def answer(self, request: Request) -> NoReturn:
+        refuse_closed()
+
+    def begin(self, mode: str, unit: str | None = None, timeout_s: float | None = None) -> None:
+        refuse_closed()
+
+    def commit(self) -> None:
+        refuse_closed()
+
+    def rollback(self) -> None: ...
+
+    def savepoint(self) -> int:
+        refuse_closed()
+
+    def release(self, depth: int) -> None: ...
+
+    def rollback_to(self, depth: int) -> None: ...
+
+    def interrupt(self) -> None: ...
+
+    def close(self) -> None: ...

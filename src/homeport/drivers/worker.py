@@ -1,0 +1,367 @@
+"""The asyncio driver.
+
+Reads of bounded cost are stepped on the event loop itself while the lock is free: a hop to another
+thread costs ten times the read. Everything else goes as a whole plan to one worker thread. Writes
+that queue up there are committed together, each behind a savepoint of its own: the price of a
+durable commit is shared, and a call returns only after it.
+
+Cancelling: the job is marked, its statement interrupted if it alone holds the session, and the
+worker's word awaited; only then is the cancellation raised, so nothing is written after it. A job
+whose commit is under way cannot be cancelled any more: its effect stands, although the caller gets
+the cancellation. ``asyncio`` is imported by whoever runs an event loop, never by this package first.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from homeport.core.requests import Operation, Request, StoreSession
+from homeport.drivers.engine import Engine
+from homeport.drivers.steps import perform, read, running
+from homeport.drivers.watch import AsyncWatch
+from homeport.errors import Busy, Closed, TransactionError
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Future
+
+    from homeport.drivers.inline import Transaction
+
+R = TypeVar("R")
+
+BUSY_SLICE_S = 0.1
+GROUP_JOBS = 256
+GROUP_S = 0.02
+"""A group commit takes in no more jobs than this and starts none after this time."""
+
+
+class _Cancelled(BaseException):
+    """Thrown into the plan of a job whose caller was cancelled; no ``except Exception`` stops it."""
+
+
+class _Watched:
+    """The session as one job sees it: between two requests it looks whether it was cancelled."""
+
+    __slots__ = ("_answer", "_job", "begin", "close", "commit", "interrupt", "release", "rollback",
+                 "rollback_to", "savepoint", "session")  # fmt: skip
+
+    def __init__(self, session: StoreSession, job: Job[Any]) -> None:
+        self.session = session
+        self._answer = session.answer
+        self._job = job
+        self.begin = session.begin
+        self.commit = session.commit
+        self.rollback = session.rollback
+        self.savepoint = session.savepoint
+        self.release = session.release
+        self.rollback_to = session.rollback_to
+        self.interrupt = session.interrupt
+        self.close = session.close
+
+    @property
+    def in_transaction(self) -> bool:
+        return self.session.in_transaction
+
+    def answer(self, request: Request) -> Any:
+        if self._job.cancelled:
+            raise _Cancelled
+        return self._answer(request)
+
+
+class Job(Generic[R]):
+    """An operation (or a plain function) on its way through the worker."""
+
+    __slots__ = ("cancelled", "error", "fn", "future", "loop", "operation", "released", "result",
+                 "settled")  # fmt: skip
+
+    def __init__(
+        self,
+        loop: AbstractEventLoop,
+        operation: Operation[R] | None,
+        fn: Callable[[], R] | None = None,
+    ) -> None:
+        self.loop = loop
+        self.future: Future[R] = loop.create_future()
+        self.operation = operation
+        self.fn = fn
+        self.cancelled = False
+        self.settled = False
+        self.released: Future[None] | None = None
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def settle(self) -> None:
+        """On the job's own loop: hand over the outcome."""
+        self.settled = True
+        if not self.future.done():
+            if self.error is not None:
+                self.future.set_exception(self.error)
+            else:
+                self.future.set_result(self.result)
+        if self.released is not None and not self.released.done():
+            self.released.set_result(None)
+
+
+class WorkerDriver:
+    """Runs operations for asyncio code; may serve several event loops."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._queue: SimpleQueue[Job[Any] | None] = SimpleQueue()
+        self._next: deque[Job[Any] | None] = deque()  # taken from the queue, not begun
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._ended = False
+        self._guard = threading.Lock()
+        self._alone: Job[Any] | None = None  # the job that interrupt() would reach
+
+    # -- on the event loop
+
+    def run(self, operation: Operation[R]) -> Awaitable[R]:
+        """→ an awaitable of the operation's result."""
+        return self._run(operation)
+
+    async def _run(self, operation: Operation[R]) -> R:
+        engine = self.engine
+        self._forbid_worker()
+        if (
+            operation.bounded
+            and self._queue.empty()
+            and not engine.taken
+            and operation.mode == "read"
+        ):
+            return engine.run(operation)
+        return await self._submit(Job(_loop(), operation))
+
+    async def call(self, fn: Callable[[], R], what: str) -> R:
+        """Run ``fn`` on the worker, under the lock."""
+        return await self._submit(Job(_loop(), None, lambda: self.engine.call(fn, what)))
+
+    async def _submit(self, job: Job[R]) -> R:
+        from asyncio import CancelledError  # noqa: PLC0415 - a loop runs, so it is loaded already
+
+        self._forbid_worker()
+        self._enqueue(job)
+        try:
+            return await job.future
+        except CancelledError:
+            if not job.settled:
+                self._cancel(job)
+            while not job.settled:
+                job.released = job.loop.create_future()
+                try:
+                    await job.released
+                except CancelledError:
+                    continue
+            raise
+
+    def _enqueue(self, job: Job[Any], *, last: bool = False) -> None:
+        with self._starting:
+            if self._ended:
+                raise Closed("The database is closed.")
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._work, name="homeport-worker", daemon=True
+                )
+                self._thread.start()
+            self._queue.put(job)
+            if last:
+                self._ended = True
+                self._queue.put(None)
+
+    def transaction(self) -> Transaction:
+        """There is none here: an open transaction would stay open over every await."""
+        raise TransactionError(
+            "AsyncDatabase has no transaction() block: other tasks would run inside it.",
+            action="Write the steps as `async def move(tx, ...)` and call `await db.run(move, ...)`.",
+        )
+
+    def watch(self) -> AsyncWatch:
+        return AsyncWatch(self.engine, self.run)
+
+    async def close(self) -> None:
+        """Answer what is queued with ``Closed``, let the running job end, close the store."""
+        if self._ended:
+            return
+        closing = Job(_loop(), None, self.engine.close)
+        self._enqueue(closing, last=True)
+        from asyncio import shield  # noqa: PLC0415
+
+        # A cancelled close() goes on closing; there is nothing to take back.
+        await shield(closing.future)
+
+    def _cancel(self, job: Job[Any]) -> None:
+        job.cancelled = True
+        with self._guard:
+            if self._alone is job:
+                self.engine.session.interrupt()
+
+    def _forbid_worker(self) -> None:
+        if self.engine.held_here or threading.current_thread() is self._thread:
+            self.engine.check_owner()
+
+    # -- on the worker thread
+
+    def _work(self) -> None:
+        following = self._next
+        while (job := following.popleft() if following else self._queue.get()) is not None:
+            done = [job]
+            try:
+                if job.fn is not None:
+                    self._do(job, job.fn)
+                elif self._ended:
+                    job.error = Closed("The database was closed before this call began.")
+                elif job.operation is not None and job.operation.mode == "read":
+                    self._read(job, job.operation)
+                else:
+                    self._group(done)
+            except BaseException as error:
+                # Nothing may end this thread while callers wait for it.
+                for one in done:
+                    one.error = one.error or error
+            _settle(done)
+
+    def _do(self, job: Job[Any], fn: Callable[[], Any]) -> None:
+        try:
+            job.result = fn()
+        except BaseException as error:
+            job.error = error
+
+    def _read(self, job: Job[Any], operation: Operation[Any]) -> None:
+        if job.cancelled:
+            return
+        engine = self.engine
+        if not engine.try_acquire():
+            self._do(job, lambda: engine.run(operation))
+            return
+        try:
+            self._mark(job)
+            job.result = read(_Watched(engine.session, job), operation)
+        except BaseException as error:
+            job.error = error
+        finally:
+            self._mark(None)
+            engine.release()
+        _finish(job)
+
+    def _group(self, jobs: list[Job[Any]]) -> None:
+        """Commit the write in ``jobs`` together with those queued behind it, which join the list."""
+        engine = self.engine
+        engine.acquire()
+        try:
+            self._begin(jobs[0])
+            try:
+                self._fill(jobs)
+                if engine.session.in_transaction:
+                    engine.session.commit()
+                else:
+                    # The engine rolled back as a whole (a full disk does that): nothing stands.
+                    error = next((job.error for job in jobs if job.error is not None), None)
+                    for job in jobs:
+                        job.error = job.error or error
+            except BaseException:
+                engine.session.rollback()
+                raise
+            engine.purge()
+        finally:
+            engine.release()
+        engine.announce()
+        for job in jobs:
+            _finish(job)
+
+    def _begin(self, job: Job[Any]) -> None:
+        """In slices, so that a cancelled caller need not wait for another process's lock."""
+        engine = self.engine
+        deadline = time.monotonic() + engine.busy_timeout_s
+        while True:
+            remaining = deadline - time.monotonic()
+            try:
+                engine.session.begin("write", None, max(0.0, min(BUSY_SLICE_S, remaining)))
+            except Busy:
+                if job.cancelled or remaining <= BUSY_SLICE_S:
+                    raise
+            else:
+                return
+
+    def _fill(self, jobs: list[Job[Any]]) -> None:
+        """Step the first job and the writes queued behind it in the open transaction."""
+        session, queue = self.engine.session, self._queue
+        until = time.monotonic() + GROUP_S
+        self._step(jobs[0], alone=queue.empty())
+        while session.in_transaction and len(jobs) < GROUP_JOBS and time.monotonic() < until:
+            try:
+                job = queue.get_nowait()
+            except Empty:
+                return
+            if job is None or job.operation is None or job.operation.mode == "read":
+                self._next.append(job)
+                return
+            jobs.append(job)
+            self._step(job, alone=False)
+
+    def _step(self, job: Job[Any], *, alone: bool) -> None:
+        """One job of a group. It may be interrupted only when nobody else's work is in the
+        transaction, because an interrupted write rolls back everything."""
+        operation = job.operation
+        if job.cancelled or operation is None:
+            return
+        session = self.engine.session
+        info = running(session)
+        info.unit, info.changes, info.bytes = self.engine.unit_of(operation), 0, 0
+        depth = session.savepoint()
+        if alone:
+            self._mark(job)
+        try:
+            job.result = perform(_Watched(session, job), operation)
+            if job.cancelled:
+                raise _Cancelled  # noqa: TRY301 - one way back for both
+        except BaseException as error:
+            job.error = error
+            if session.in_transaction:
+                session.rollback_to(depth)
+        else:
+            session.release(depth)
+        finally:
+            if alone:
+                self._mark(None)
+
+    def _mark(self, job: Job[Any] | None) -> None:
+        with self._guard:
+            self._alone = job
+
+
+def _settle(jobs: list[Job[Any]]) -> None:
+    """Hand outcomes to the loops of the callers, one wake-up per loop."""
+    loops: dict[AbstractEventLoop, list[Job[Any]]] = {}
+    for job in jobs:
+        loops.setdefault(job.loop, []).append(job)
+    for loop, mine in loops.items():
+        try:
+            loop.call_soon_threadsafe(_settle_here, mine)
+        except RuntimeError:
+            continue  # that loop is closed: nobody waits any more
+
+
+def _settle_here(jobs: list[Job[Any]]) -> None:
+    for job in jobs:
+        job.settle()
+
+
+def _finish(job: Job[Any]) -> None:
+    operation = job.operation
+    if operation is None or operation.finish is None or job.error is not None or job.cancelled:
+        return
+    try:
+        job.result = operation.finish(job.result)
+    except BaseException as error:
+        job.error = error
+
+
+def _loop() -> AbstractEventLoop:
+    from asyncio import get_running_loop  # noqa: PLC0415
+
+    return get_running_loop()

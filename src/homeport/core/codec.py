@@ -18,9 +18,10 @@ from homeport.core import modeltree, unknown
 from homeport.core.keys import Encoded, Key, encode, encode_key
 from homeport.core.models import Model, decode_object, encode_json, model_of, read_instant
 from homeport.core.plain import builtins, get_path, instant, refuse
-from homeport.core.rowbuilder import build_row, entries_of, multi_reader, reader, text_of
+from homeport.core.rowbuilder import build_row, entries_of, multi_reader, reader
 from homeport.core.schema import Collection, Index
 from homeport.core.validation import Check, validator
+from homeport.core.words import text_of
 from homeport.errors import InvalidDocument, InvalidKey, InvalidQuery, ValidationFailed
 
 T = TypeVar("T")

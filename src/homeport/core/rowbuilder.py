@@ -230,12 +230,3 @@ def entries_of(readers: list[Reader]) -> Callable[[Any], tuple[Encoded, ...]]:
         return tuple({entry: None for entry in found if entry is not None})
 
     return entries
-
-
-def text_of(value: Any) -> str:
-    """What a full-text index reads at its path: a text, or the texts of an array, one a line."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, (list, tuple)):
-        return "\n".join(item for item in value if isinstance(item, str))
-    return ""

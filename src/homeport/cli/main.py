@@ -11,7 +11,7 @@ import sys
 def app() -> None:
     """Run the command line. Exit status: 0 good, 1 an error that was explained, 2 a wrong call."""
     try:
-        from homeport.cli.commands import cli  # noqa: PLC0415 - needs the extra, checked here
+        from homeport.cli.commands import run  # noqa: PLC0415 - needs the extra, checked here
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in {"typer", "rich"}:
             raise
@@ -20,4 +20,4 @@ def app() -> None:
             "          Install it with: pip install 'homeport[cli]'\n"
         )
         raise SystemExit(1) from None
-    cli()
+    run()

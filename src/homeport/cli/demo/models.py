@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -66,3 +67,30 @@ class Interpretation(msgspec.Struct, kw_only=True):
     zone: str
     note: str
     top_m: float | None = None
+
+
+def merge_unless_reviewed(
+    base: dict[str, Any] | None,
+    local: dict[str, Any],
+    remote: dict[str, Any],
+    meta: Mapping[str, Any],
+) -> Any:
+    """Policy of the wells: what I changed goes onto what the others have, but nobody merges a
+    reviewed well except a person."""
+    if base is None or base["reviewed"]:
+        return hp.MANUAL
+    mine = {name: value for name, value in local.items() if base.get(name) != value}
+    return {**remote, **mine}
+
+
+WELLS = hp.Collection(
+    "wells",
+    Well,
+    indexes=["field", "base_m", ("field", "base_m"), hp.Multi("mnemonics"), hp.FullText("name")],
+    sync=hp.Synced(policy=merge_unless_reviewed),
+)
+CURVES = hp.Collection("curves", Curve, indexes=["well_id", ("mnemonic", "top")])
+INTERPRETATIONS = hp.Collection(
+    "interpretations", Interpretation, indexes=["well_id", hp.FullText("note")]
+)
+COLLECTIONS: list[hp.Collection[Any]] = [WELLS, CURVES, INTERPRETATIONS]

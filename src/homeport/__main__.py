@@ -1,4 +1,4 @@
-"""``python -m homeport.cli`` is the command ``homeport``."""
+"""``python -m homeport`` is the command ``homeport``."""
 
 from __future__ import annotations
 

@@ -307,6 +307,7 @@ class Postgres:
         with self.log_path.open("ab") as log:
             process = subprocess.Popen(  # noqa: S603 - a program found by find_binaries
                 words,
+                text=False,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

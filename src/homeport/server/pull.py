@@ -1,0 +1,387 @@
+"""Making a cut: one bounded read transaction per page, closed before anything is sent.
+
+A cut has up to three parts: buckets that joined (read whole, in key order), keys written since the
+cursor, and, when it took several pages, keys written since the first of them. The last page is of
+one snapshot that all rows agree with; it carries the new cursor. A writer who is faster than the
+pages only prolongs the cut: after three rounds one page is read without limits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from homeport.core.wire import (
+    ABSENT,
+    PROTOCOL,
+    BatchAnswer,
+    CollectionInfo,
+    Hold,
+    PullRequest,
+    Reply,
+    WireRow,
+)
+from homeport.errors import HistoryBroken
+
+from .database import Connection, Database, rollback
+from .feed import Cursor, Feed, check_mark, pack, unpack_cursor
+from .rules import Claims, Rules, Scope
+from .visible import visible_page, visible_rows
+
+PAGE_BYTES = 8_000_000
+PAGE_S = 2.0
+ROUNDS = 3
+UNLIMITED_S = 120.0
+_KEYS_AT_ONCE = 20_000
+_ROW_OVERHEAD = 64
+
+
+class _Part(msgspec.Struct, array_like=True):
+    """One collection in a cut: its generation when the cut began, buckets held and joined."""
+
+    generation: int
+    kept: list[str]
+    joined: list[str]
+
+
+class _Position(msgspec.Struct):
+    """Where an unfinished cut goes on. ``at`` is (collection, bucket, key) in the first phase,
+    (collection, key) in the second."""
+
+    target: str
+    nonce: str
+    since: str | None
+    phase: int
+    at: list[str]
+    rounds: int
+    parts: dict[str, _Part]
+    left: list[tuple[str, str]]
+    total: int
+    owner: str
+
+
+@dataclass
+class _Page:
+    """What is read so far, and when to stop."""
+
+    unlimited: bool
+    page_bytes: int
+    deadline: float
+    rows: list[WireRow] = field(default_factory=list)
+    size: int = 0
+    chunk: int = 32
+
+    @property
+    def full(self) -> bool:
+        return not self.unlimited and (
+            self.size >= self.page_bytes or time.monotonic() >= self.deadline
+        )
+
+    def add(self, found: Iterable[Any]) -> None:
+        for row in found:
+            body = row[4].encode()
+            self.size += len(body) + _ROW_OVERHEAD
+            self.rows.append(WireRow(row[0], row[1], row[2], row[3], Raw(body)))
+        # Rows may hold a megabyte each: the chunk grows only while they prove to be small.
+        if self.size < self.page_bytes // 4:
+            self.chunk = min(self.chunk * 2, 2_000)
+
+
+class Puller:
+    """Makes cuts for one node."""
+
+    def __init__(
+        self,
+        database: Database,
+        feed: Feed,
+        rules: Rules,
+        *,
+        page_bytes: int = PAGE_BYTES,
+        page_s: float = PAGE_S,
+        refresh_s: float = 7 * 24 * 3600.0,
+    ) -> None:
+        self._database = database
+        self._feed = feed
+        self._rules = rules
+        self._page_bytes = page_bytes
+        self._page_s = page_s
+        self._refresh_s = refresh_s
+        self.pages = 0
+        self.rows = 0
+
+    async def pull(self, claims: Claims, client: str, request: PullRequest) -> Reply:
+        """The next page for this device.
+
+        Raises:
+            HistoryBroken: the cursor is of a history that the server lost or pruned.
+            DatabaseUnavailable: away, frozen, or a standby.
+        """
+        owner = owner_of(claims)
+        cursor = unpack_cursor(request.cursor, owner) if request.cursor is not None else None
+        position = _unpack_position(request.position, owner) if request.position else None
+        unlimited = position is not None and position.rounds >= ROUNDS
+        deadline = time.monotonic() + self._page_s
+        page = _Page(unlimited, self._page_bytes, deadline)
+        async with self._database.session(UNLIMITED_S if unlimited else None) as connection:
+            try:
+                now = await self._feed.begin(connection)
+                cut = _Cut(self._feed, self._rules, claims, client, request, cursor, page, now)
+                position = await cut.read(connection, position)
+            finally:
+                # Read only: ending it either way is the same. Cut off when it cannot be ended.
+                await rollback(connection)
+        self.pages += 1
+        self.rows += len(page.rows)
+        reply = cut.reply
+        if position is not None:
+            if not position.nonce:
+                position.nonce = await self._feed.seal()
+            reply.more = pack(position)
+        elif cut.nothing_new and cut.cursor_age_s < self._refresh_s:
+            reply.cursor = request.cursor
+        else:
+            reply.cursor = pack(Cursor(now, await self._feed.seal(), owner))
+        reply.now_ms = int(time.time() * 1000)
+        return reply
+
+
+class _Cut:
+    """One page: reads into ``reply`` inside an open transaction."""
+
+    def __init__(  # noqa: PLR0917 - filled in one place
+        self,
+        feed: Feed,
+        rules: Rules,
+        claims: Claims,
+        client: str,
+        request: PullRequest,
+        cursor: Cursor | None,
+        page: _Page,
+        now: str,
+    ) -> None:
+        self._feed = feed
+        self._rules = rules
+        self._claims = claims
+        self._client = client
+        self._request = request
+        self._cursor = cursor
+        self._page = page
+        self._now = now
+        self._scope: Scope = {}
+        self.cursor_age_s = 0.0
+        self.nothing_new = False
+        self.reply = Reply(PROTOCOL, 0)
+
+    async def read(self, connection: Connection, position: _Position | None) -> _Position | None:
+        """Fill the reply; where to go on, or None when the cut is complete."""
+        if self._cursor is not None:
+            self.cursor_age_s = await self._feed.age_s(
+                connection, self._cursor.snapshot, self._cursor.nonce
+            )
+        if position is not None:
+            await self._feed.age_s(connection, position.target, position.nonce)
+        infos = await self._collections(connection)
+        await self._batch(connection)
+        first = position is None
+        if position is None:
+            position = await self._plan(connection, infos)
+        self.reply.rows = self._page.rows
+        self.reply.total = position.total or None
+        finished = await self._fill(connection, position)
+        self._finish(position, infos, finished=finished)
+        self.nothing_new = (
+            first
+            and finished
+            and self._cursor is not None
+            and not (self._page.rows or self.reply.joined or self.reply.left)
+        )
+        return None if finished else position
+
+    async def _collections(self, connection: Connection) -> Mapping[str, CollectionInfo]:
+        wanted = self._request.collections
+        found = await connection.fetch(
+            "select name, generation, policy, deletes from homeport.collections"
+            " where name = any ($1)",
+            [name for name in wanted if self._rules.known(name)],
+        )
+        rows = {row["name"]: row for row in found}
+        self._scope = await self._rules.scope(self._claims, rows, connection.fetch)
+        for name in wanted:
+            row = rows.get(name)
+            if row is None:
+                self.reply.unknown.append(name)
+            else:
+                self.reply.collections[name] = CollectionInfo(
+                    row["generation"], sorted(self._scope[name]), row["policy"], row["deletes"]
+                )
+        return self.reply.collections
+
+    async def _batch(self, connection: Connection) -> None:
+        answer = await connection.fetchval(
+            "select answer from homeport.clients"
+            " where tenant = $1 and subject = $2 and client = $3",
+            self._claims.tenant,
+            self._claims.subject,
+            self._client,
+        )
+        if answer is not None:
+            self.reply.batch = msgspec.json.decode(answer, type=BatchAnswer)
+
+    async def _plan(self, connection: Connection, infos: Mapping[str, CollectionInfo]) -> _Position:
+        """What has to be sent, from what the device holds and what it may see."""
+        parts: dict[str, _Part] = {}
+        left: list[tuple[str, str]] = []
+        total = 0
+        for name, info in infos.items():
+            hold = self._request.holds.get(name)
+            held = set(hold.buckets) if hold is not None and self._cursor is not None else set()
+            valid = held if hold is not None and hold.generation == info.generation else set()
+            allowed = set(info.buckets)
+            joined = sorted(allowed - valid)
+            parts[name] = _Part(info.generation, sorted(allowed & valid), joined)
+            left += [(name, bucket) for bucket in sorted(held - allowed)]
+            if joined:
+                total += await connection.fetchval(
+                    "select count(*) from homeport.documents"
+                    " where tenant = $1 and collection = $2 and bucket = any ($3)",
+                    self._claims.tenant,
+                    name,
+                    joined,
+                )
+        return _Position(
+            target=self._now,
+            nonce="",
+            since=None if self._cursor is None else self._cursor.snapshot,
+            phase=0,
+            at=[],
+            rounds=0,
+            parts=parts,
+            left=left,
+            total=total,
+            owner=owner_of(self._claims),
+        )
+
+    async def _fill(self, connection: Connection, position: _Position) -> bool:
+        """Read on from ``position``, moving it; whether the cut is complete."""
+        if position.phase == 0:
+            if not await self._joins(connection, position):
+                return False
+            position.phase, position.at = 1, []
+        whole = {name: {*part.kept} for name, part in position.parts.items()}
+        if position.rounds:
+            # A later round: what moved since the target, of all that this cut carries.
+            whole = {name: {*part.kept, *part.joined} for name, part in position.parts.items()}
+        if position.since is not None and not await self._log(connection, position, whole):
+            return False
+        if position.target == self._now:
+            return True
+        position.since, position.target, position.nonce = position.target, self._now, ""
+        position.rounds += 1
+        position.at = []
+        whole = {name: {*part.kept, *part.joined} for name, part in position.parts.items()}
+        return await self._log(connection, position, whole)
+
+    async def _joins(self, connection: Connection, position: _Position) -> bool:
+        start = position.at
+        for name, part in sorted(position.parts.items()):
+            for bucket in part.joined:
+                if start and (name, bucket) < (start[0], start[1]):
+                    continue
+                after = start[2] if start and [name, bucket] == start[:2] else None
+                while True:
+                    limit = self._page.chunk
+                    found = await visible_page(
+                        connection,
+                        self._claims.tenant,
+                        self._scope,
+                        (name, bucket),
+                        after=after,
+                        limit=limit,
+                    )
+                    self._page.add(found)
+                    if found:
+                        after = found[-1][1]
+                        position.at = [name, bucket, found[-1][1]]
+                    if len(found) < limit:
+                        break
+                    if self._page.full:
+                        return False
+        return True
+
+    async def _log(
+        self, connection: Connection, position: _Position, whole: Mapping[str, set[str]]
+    ) -> bool:
+        """Send the current state of every key written since ``position.since``."""
+        assert position.since is not None
+        scope = {
+            name: frozenset(buckets) & self._scope.get(name, frozenset())
+            for name, buckets in whole.items()
+        }
+        after = (position.at[0], position.at[1]) if position.at else ("", "")
+        while True:
+            keys = await self._feed.changed(
+                connection,
+                self._claims.tenant,
+                position.since,
+                scope,
+                after=after,
+                limit=_KEYS_AT_ONCE,
+            )
+            done = 0
+            while done < len(keys):
+                some = keys[done : done + self._page.chunk]
+                done += len(some)
+                found = await visible_rows(connection, self._claims.tenant, self._scope, some)
+                self._page.add(found)
+                there = {(row[0], row[1]) for row in found}
+                for name, key in some:
+                    if (name, key) not in there:
+                        self._page.rows.append(WireRow(name, key, None, None, ABSENT))
+                        self._page.size += _ROW_OVERHEAD + len(key)
+                after = some[-1]
+                position.at = list(after)
+                if self._page.full and (done < len(keys) or len(keys) == _KEYS_AT_ONCE):
+                    return False
+            if len(keys) < _KEYS_AT_ONCE:
+                return True
+
+    def _finish(
+        self, position: _Position, infos: Mapping[str, CollectionInfo], *, finished: bool
+    ) -> None:
+        """Joined, left and holds; what the user lost while the cut was made is left again."""
+        left = list(position.left)
+        for name, part in position.parts.items():
+            allowed = set(infos[name].buckets) if name in infos else set()
+            self.reply.joined += [(name, b) for b in part.joined if b in allowed]
+            left += [(name, b) for b in (*part.kept, *part.joined) if b not in allowed]
+            if finished and name in infos:
+                buckets = sorted(allowed & {*part.kept, *part.joined})
+                self.reply.holds[name] = Hold(part.generation, buckets)
+        self.reply.left = left
+
+
+def owner_of(claims: Claims) -> str:
+    """Short text that ties a cursor to its tenant and user."""
+    text = msgspec.json.encode([claims.tenant, claims.subject])
+    return hashlib.sha256(text).hexdigest()[:16]
+
+
+def _unpack_position(text: str, owner: str) -> _Position:
+    import base64  # noqa: PLC0415
+
+    try:
+        position = msgspec.json.decode(base64.urlsafe_b64decode(text), type=_Position)
+    except ValueError as error:
+        raise HistoryBroken("The position is not one of this server.") from error
+    check_mark(position.target, position.nonce)
+    if position.since is not None:
+        check_mark(position.since, position.nonce)
+    if position.owner != owner:
+        raise HistoryBroken("The position belongs to another user.")
+    return position

@@ -1,0 +1,152 @@
+"""What the owner of a server declares: collections, who sees what, who may write what.
+
+A document lies in one *bucket*; a user sees the documents of the buckets that the rules give him.
+Without rules, everything of a tenant lies in the bucket ``""`` and all its users see it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from homeport.core.wire import RESOLUTIONS
+from homeport.errors import SchemaError
+
+Document: TypeAlias = "dict[str, Any]"
+Fetch: TypeAlias = "Callable[..., Awaitable[list[Any]]]"
+"""``await fetch(sql, *values)``: rows, read in the snapshot of the cut that is being made."""
+Scope: TypeAlias = "dict[str, frozenset[str]]"
+"""Buckets that a user sees, by collection."""
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
+
+
+def valid_name(name: str) -> bool:
+    """Whether a device may sync a collection of this name."""
+    return name == RESOLUTIONS or _NAME.fullmatch(name) is not None
+
+
+@dataclass(frozen=True)
+class Claims:
+    """Who asks, as the token says.
+
+    Attributes:
+        subject: the user (``sub``).
+        tenant: leads every key; no request crosses it.
+        expires_at: seconds since the epoch.
+        token: all claims, for rules of your own.
+    """
+
+    subject: str
+    tenant: str
+    expires_at: float
+    token: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ServerCollection:
+    """One collection of the server.
+
+    Args:
+        name: as on the devices.
+        policy: conflict policy, announced to the devices: ``merge``, ``last-write-wins``,
+            ``local-wins``, ``remote-wins``, ``manual`` or the name of a device's callable.
+        deletes: what wins when a delete meets an edit.
+        bucket: document → its bucket. Needs ``buckets``. Rows written by plain SQL must fill the
+            column ``bucket`` themselves.
+        buckets: (claims, fetch) → the buckets that a user sees; may be ``async``.
+        write: (claims, old, new) → True allows; False, or a text that says why, refuses.
+            ``old`` is None for a new document, ``new`` is None for a delete.
+
+    Raises:
+        SchemaError: a declaration that contradicts itself.
+    """
+
+    name: str
+    policy: str = "merge"
+    deletes: Literal["delete-wins", "edit-wins"] = "delete-wins"
+    bucket: Callable[[Document], str] | None = None
+    buckets: Callable[[Claims, Fetch], Iterable[str] | Awaitable[Iterable[str]]] | None = None
+    write: Callable[[Claims, Document | None, Document | None], bool | str] | None = None
+
+    def __post_init__(self) -> None:
+        if not valid_name(self.name):
+            raise SchemaError(f"{self.name!r} is not a name for a collection.")
+        if (self.bucket is None) != (self.buckets is None):
+            raise SchemaError(f"Collection {self.name} needs both bucket= and buckets=, or none.")
+        if self.deletes not in ("delete-wins", "edit-wins"):
+            raise SchemaError(f"Collection {self.name}: deletes= is delete-wins or edit-wins.")
+        if not self.policy:
+            raise SchemaError(f"Collection {self.name} needs a policy.")
+
+
+class Rules:
+    """All declarations of a node; None = development mode, any collection."""
+
+    def __init__(self, collections: Iterable[ServerCollection] | None) -> None:
+        self.any = collections is None
+        self.declared = {item.name: item for item in collections or ()}
+
+    def known(self, name: str) -> bool:
+        """Whether the node serves a collection of this name."""
+        return valid_name(name) and (self.any or name in self.declared or name == RESOLUTIONS)
+
+    def get(self, name: str) -> ServerCollection | None:
+        """The declaration, None where everything is allowed."""
+        return self.declared.get(name)
+
+    async def scope(self, claims: Claims, names: Iterable[str], fetch: Fetch) -> Scope:
+        """The buckets that this user sees, for those of ``names`` that the node serves."""
+        wanted = [name for name in names if self.known(name)]
+        found: Scope = {}
+        for name in wanted:
+            if name != RESOLUTIONS:
+                found[name] = await self._buckets(self.declared.get(name), claims, fetch)
+        if RESOLUTIONS in wanted:
+            mixed = {""}
+            for name, item in self.declared.items():
+                if item.buckets is not None:
+                    buckets = found.get(name)
+                    if buckets is None:
+                        buckets = await self._buckets(item, claims, fetch)
+                    mixed.update(f"{name}/{bucket}" for bucket in buckets)
+            found[RESOLUTIONS] = frozenset(mixed)
+        return found
+
+    async def _buckets(
+        self, item: ServerCollection | None, claims: Claims, fetch: Fetch
+    ) -> frozenset[str]:
+        if item is None or item.buckets is None:
+            return frozenset(("",))
+        answer = item.buckets(claims, fetch)
+        if inspect.isawaitable(answer):
+            answer = await answer
+        return frozenset(answer)
+
+    def bucket_of(self, name: str, document: Document) -> str:
+        """The bucket of a document; a conflict record lies with the document that it tells of."""
+        if name == RESOLUTIONS:
+            return self._bucket_of_record(document)
+        item = self.declared.get(name)
+        return "" if item is None or item.bucket is None else str(item.bucket(document))
+
+    def _bucket_of_record(self, record: Document) -> str:
+        about = record.get("collection")
+        item = self.declared.get(about) if isinstance(about, str) else None
+        if item is None or item.bucket is None:
+            return ""
+        for side in ("remote", "result", "local", "base"):
+            body = record.get(side)
+            if isinstance(body, dict):
+                return f"{item.name}/{item.bucket(body)}"
+        raise ValueError("a conflict record without a body")
+
+    def needs_body(self, name: str) -> bool:
+        """Whether a rule of this collection reads documents."""
+        item = self.declared.get(name)
+        return name == RESOLUTIONS or (
+            item is not None and (item.bucket is not None or item.write is not None)
+        )

@@ -24,6 +24,7 @@ from homeport.core.outbox import (
     QueueState,
     base_rows,
     entry_rows,
+    parsed,
     raw,
     read_base,
     read_entry,
@@ -48,10 +49,12 @@ from homeport.core.requests import (
     Write,
 )
 from homeport.core.wire import (
+    ABSENT,
     MAX_DOCUMENT_BYTES,
     MAX_KEY_BYTES,
     MAX_UNIT_BYTES,
     MAX_UNIT_CHANGES,
+    present,
 )
 from homeport.errors import InvalidDocument, InvalidKey, QueueFull, UnitTooLarge
 
@@ -59,7 +62,7 @@ __all__ = ["SYSTEM", "Edit", "captured_write", "coalesce", "make_entry"]
 
 
 class Edit:
-    """One document of a write. row None deletes; ``old`` is the stored text, None if there was none."""
+    """One document of a write. row None deletes; ``old`` is the stored text or None."""
 
     __slots__ = ("extras", "key", "mode", "old", "row")
 
@@ -100,7 +103,7 @@ def captured_write(
     queue = _Queue(table, tx, state, unit, bases, rows)
     yield from queue.load(refs, single=len(edits) == 1)
     for index, edit in enumerate(edits):
-        if result.failures is None or index not in result.failures:
+        if index not in result.failures:
             queue.add(edit, refs[index])
     yield from queue.write()
     if all(edit.row is None for edit in edits):
@@ -192,19 +195,19 @@ def _write_data(table: Table[Any], edits: Sequence[Edit]) -> Plan[PartResult]:
                 keys[index] = edits[index].key if edits[index].old is not None else None
             else:
                 keys[index] = answer.keys[position]
-        for position, error in (answer.failures or {}).items():
+        for position, error in answer.failures.items():
             failures[indexes[position]] = error
-    return PartResult(keys, failures or None)
+    return PartResult(keys, failures)
 
 
 def make_entry(before: dict[str, Any] | None, after: dict[str, Any] | None, entry: Entry) -> bool:
     """Let ``entry`` say the step from one state of the document to another; False when there is
     none to say. ``entry.doc`` keeps the text it has when it is still the document."""
-    text, entry.doc, entry.was = entry.doc, None, None
+    text, entry.doc, entry.was = entry.doc, ABSENT, ABSENT
     entry.set, entry.unset, entry.old = {}, [], {}
     if after is None:
         entry.op = "delete"
-        entry.was = None if before is None else raw(diff.dump(before))
+        entry.was = ABSENT if before is None else raw(diff.dump(before))
         return before is not None
     if before is not None:
         patch = diff.diff(before, after)
@@ -214,7 +217,7 @@ def make_entry(before: dict[str, Any] | None, after: dict[str, Any] | None, entr
             return not patch.empty
         entry.was = raw(diff.dump(before))
     entry.op = "put"
-    entry.doc = text if text is not None else raw(diff.dump(after))
+    entry.doc = text if present(text) else raw(diff.dump(after))
     return True
 
 
@@ -223,12 +226,9 @@ def coalesce(entry: Entry, old: dict[str, Any] | None, new: str | None) -> bool:
 
     old: the document after ``entry``; new: its text after the edit, None = deleted.
     """
-    before: dict[str, Any] | None
-    if entry.op == "patch":
-        before = diff.revert(old or {}, entry.patch)
-    else:
-        before = None if entry.was is None else diff.parse(entry.was)
-    entry.doc = None if new is None else raw(new)
+    patched = entry.op == "patch"
+    before = diff.revert(old or {}, entry.patch) if patched else parsed(entry.was)
+    entry.doc = raw(new)
     return make_entry(before, None if new is None else diff.parse(new), entry)
 
 
@@ -292,8 +292,13 @@ class _Queue:
                 self._remove(entry)
             return
         info = self.rows.get(ref)
-        unadopted = info is not None and info.token is None and ref not in self.bases
-        if unadopted and self.table.name in self.state.adopting:
+        unadopted = (
+            self.table.name in self.state.adopting
+            and ref not in self.bases
+            and info is not None
+            and info.token is None
+        )
+        if unadopted:
             # The server never saw it: what is queued is the document, as a creation.
             if new is None:
                 return
@@ -302,7 +307,7 @@ class _Queue:
             self.state.next, ref, self.table.name, ref[len(self.table.name) + 1 :], "put",
             self.tx.stamp_ms, self.unit, adopt=unadopted,
         )  # fmt: skip
-        entry.doc = None if new is None else raw(new)
+        entry.doc = raw(new)
         if old is None:
             pass
         elif new is None:
@@ -316,9 +321,7 @@ class _Queue:
             self.bases[ref] = self.new_bases[ref] = self._base(entry, old, info)
 
     def _base(self, entry: Entry, old: str | None, info: RowInfo | None) -> Base:
-        base = Base(entry.ref, entry.collection, entry.key)
-        if old is not None:
-            base.doc = raw(old)
+        base = Base(entry.ref, entry.collection, entry.key, raw(old))
         if old is None or info is not None:
             base.known = True
         if info is not None:

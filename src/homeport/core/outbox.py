@@ -15,7 +15,7 @@ from homeport.core import diff
 from homeport.core.codec import Row, Table
 from homeport.core.keys import encode, encode_key
 from homeport.core.schema import Collection
-from homeport.core.wire import RESOLUTIONS
+from homeport.core.wire import ABSENT, RESOLUTIONS, present
 
 OUTBOX: Final = Table(
     Collection("_outbox", indexes=["ref", "unit"], sync=False, track_changes=False)
@@ -72,11 +72,11 @@ class Entry(msgspec.Struct, omit_defaults=True):
     op: Op
     at: int
     unit: str | None = None
-    doc: msgspec.Raw | None = None
+    doc: msgspec.Raw = ABSENT
     set: dict[str, Any] = {}
     unset: list[str] = []
     old: dict[str, Any] = {}
-    was: msgspec.Raw | None = None
+    was: msgspec.Raw = ABSENT
     adopt: bool = False
     held: bool = False
     tries: int = 0
@@ -101,7 +101,7 @@ class Base(msgspec.Struct, omit_defaults=True):
     id: str
     collection: str
     key: str
-    doc: msgspec.Raw | None = None
+    doc: msgspec.Raw = ABSENT
     known: bool = False
     token: str | None = None
     bucket: str | None = None
@@ -150,19 +150,22 @@ def write_json(value: object) -> str:
     return encoder.encode(value).decode()
 
 
-def raw(text: str) -> msgspec.Raw:
-    return msgspec.Raw(text.encode())
+def raw(text: str | None) -> msgspec.Raw:
+    return ABSENT if text is None else msgspec.Raw(text.encode())
 
 
-def text_of(raw_text: msgspec.Raw | None) -> str | None:
-    return None if raw_text is None else bytes(raw_text).decode()
+def text_of(body: msgspec.Raw) -> str | None:
+    return bytes(body).decode() if present(body) else None
+
+
+def parsed(body: msgspec.Raw) -> Any:
+    """The document, None when there is none."""
+    return msgspec.json.decode(body) if present(body) else None
 
 
 def entry_rows(entries: Sequence[Entry]) -> list[Row]:
     """Rows of ``_outbox``: (id, text, ref, unit), in the order of the table's columns."""
-    return [
-        (e.id, encoder.encode(e).decode(), encode(e.ref), encode(e.unit)) for e in entries
-    ]
+    return [(e.id, encoder.encode(e).decode(), encode(e.ref), encode(e.unit)) for e in entries]
 
 
 def base_rows(bases: Sequence[Base]) -> list[Row]:

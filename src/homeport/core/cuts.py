@@ -1,0 +1,335 @@
+"""Receive a page of a cut: the one door through which bases, queue and cursor change.
+
+A page that is not the last is staged. The last one applies the whole cut in one transaction, and
+only if the file is still where it was when the question was asked: same client id, cursor and
+position. Otherwise somebody else got there first and the reply is dropped, which loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from homeport.core.adopt import adopt_rows
+from homeport.core.codec import Row, Table
+from homeport.core.freeze import InFlight, read_in_flight
+from homeport.core.outbox import (
+    BASE,
+    META_CLIENT,
+    META_CURSOR,
+    META_HOLDS,
+    META_IN_FLIGHT,
+    META_NUMBER,
+    META_OUTBOX,
+    META_POLICIES,
+    META_STAGED,
+    META_UNKNOWN,
+    STAGED,
+    read_base,
+    ref_of,
+    text_of,
+    write_json,
+)
+from homeport.core.query import EMPTY, Compare
+from homeport.core.requests import (
+    Delete,
+    Find,
+    Get,
+    GetMany,
+    Meta,
+    Part,
+    Plan,
+    Put,
+    RowInfo,
+    SetMeta,
+    Write,
+)
+from homeport.core.settle import (
+    Context,
+    Event,
+    Moved,
+    Tables,
+    open_context,
+    put_rows,
+    server_row,
+    settle,
+)
+from homeport.core.wire import Reply, Verdict, WireRow, present
+
+CHUNK = 1_000
+
+
+class Asked(NamedTuple):
+    """Where the file was when the request was made."""
+
+    client: str
+    cursor: str | None
+    position: str | None
+
+
+class Staged(msgspec.Struct):
+    """An unfinished cut: how to ask on, and how far it is."""
+
+    position: str
+    pages: int
+    rows: int
+    total: int | None
+
+
+class _Page(msgspec.Struct):
+    id: int
+    page: Reply
+
+
+class Received(NamedTuple):
+    """What a reply did.
+
+    kind: ``staged`` (ask on), ``applied``, ``dropped`` (the file had moved), ``identity`` (another
+    copy of this file has pushed; nothing was applied).
+    """
+
+    kind: Literal["staged", "applied", "dropped", "identity"]
+    rows: int = 0
+    applied: int = 0
+    rejected: int = 0
+    retried: int = 0
+    conflicts: int = 0
+    answered: bool = False
+    events: Sequence[Event] = ()
+
+
+_staged = msgspec.json.Decoder(Staged)
+_page = msgspec.json.Decoder(_Page)
+
+
+def read_staged(text: str | None) -> Staged | None:
+    return None if text is None else _staged.decode(text)
+
+
+def receive(reply: Reply, asked: Asked, tables: Tables) -> Plan[Received]:
+    """Stage or apply one reply. A write operation."""
+    staged = read_staged((yield Meta(META_STAGED)))
+    cursor = yield Meta(META_CURSOR)
+    client = yield Meta(META_CLIENT)
+    position = None if staged is None else staged.position
+    if asked != Asked(client, cursor, position):
+        return Received("dropped")
+    if reply.more is not None:
+        return (yield from _stage(reply, reply.more, staged))
+    in_flight = read_in_flight((yield Meta(META_IN_FLIGHT)))
+    number = int((yield Meta(META_NUMBER)) or "0")
+    answer = reply.batch
+    if answer is not None:
+        frozen = in_flight is not None and in_flight.number == answer.number
+        if answer.number > number or (
+            frozen and in_flight is not None and answer.hash != in_flight.hash
+        ):
+            return Received("identity")
+    cut = _Cut((yield from open_context(tables)), reply, asked, staged)
+    return (yield from cut.apply(in_flight))
+
+
+def _stage(reply: Reply, position: str, before: Staged | None) -> Plan[Received]:
+    pages = 1 if before is None else before.pages + 1
+    rows = len(reply.rows) + (0 if before is None else before.rows)
+    total = reply.total
+    if total is None and before is not None:
+        total = before.total
+    row: Row = (pages, write_json(_Page(pages, reply)))
+    staged = Staged(position, pages, rows, total)
+    yield Write([Put(STAGED, [row]), SetMeta(META_STAGED, write_json(staged))])
+    return Received("staged", rows=len(reply.rows))
+
+
+class _Cut:
+    """One complete cut on its way into the file."""
+
+    def __init__(self, context: Context, last: Reply, asked: Asked, staged: Staged | None) -> None:
+        self.context = context
+        self.last = last
+        self.asked = asked
+        self.staged = staged
+        self.moved: dict[str, Moved] = {}
+        """Documents with queued changes: settled at the end, together."""
+        self.named: dict[str, set[str]] = {}
+        self.joined: set[tuple[str, str]] = set()
+        self.left: set[tuple[str, str]] = set()
+        self.rejected: dict[str, Verdict] = {}
+        self.announced: set[str] = set()
+        self.rows = 0
+
+    def apply(self, in_flight: InFlight | None) -> Plan[Received]:
+        context, last = self.context, self.last
+        pages = 0 if self.staged is None else self.staged.pages
+        unknown = set(last.unknown)
+        for number in range(1, pages + 1):
+            text = yield Get(STAGED, number)
+            page = _page.decode(text).page
+            unknown |= set(page.unknown)
+            yield from self._take(page)
+        yield from self._take(last)
+        yield from self._sweep()
+        answer = last.batch
+        answered = (
+            in_flight is not None and answer is not None and answer.number == in_flight.number
+        )
+        verdicts = {v.unit: v for v in answer.verdicts} if answered and answer is not None else {}
+        if answered:
+            context.state.frozen = 0
+        outcome = yield from settle(
+            context,
+            self.moved,
+            verdicts=verdicts,
+            in_flight=in_flight.entries if in_flight is not None else (),
+            answered=answered,
+            rejected=self.rejected,
+        )
+        parts: list[Part] = [
+            SetMeta(META_CURSOR, last.cursor if last.cursor is not None else self.asked.cursor),
+            SetMeta(META_HOLDS, write_json(last.holds)),
+            SetMeta(META_POLICIES, write_json(context.policies)),
+            SetMeta(META_UNKNOWN, write_json(sorted(unknown))),
+            SetMeta(META_OUTBOX, write_json(context.state)),
+            SetMeta(META_STAGED, None),
+        ]
+        if answered:
+            parts.append(SetMeta(META_IN_FLIGHT, None))
+        if pages:
+            parts.append(Delete(STAGED, list(range(1, pages + 1))))
+        yield Write(parts)
+        return Received(
+            "applied", self.rows, outcome.applied, len(outcome.dead), outcome.retried,
+            len(outcome.held), answered, context.events,
+        )  # fmt: skip
+
+    def _take(self, page: Reply) -> Plan[None]:
+        self.joined.update((c, b) for c, b in page.joined)
+        self.left.update((c, b) for c, b in page.left)
+        self.context.policies.update(page.collections)
+        self.announced.update(page.collections)
+        by_collection: dict[str, dict[str, WireRow]] = {}
+        for row in page.rows:
+            by_collection.setdefault(row.collection, {})[row.key] = row
+        for name, rows in by_collection.items():
+            table = self.context.tables.get(name)
+            if table is None:
+                continue
+            self.rows += len(rows)
+            self.named.setdefault(name, set()).update(rows)
+            keys = list(rows)
+            for start in range(0, len(keys), CHUNK):
+                yield from self._chunk(table, [rows[key] for key in keys[start : start + CHUNK]])
+
+    def _chunk(self, table: Table[Any], rows: Sequence[WireRow]) -> Plan[None]:
+        """Write rows that nobody here has changed; keep the others for the rebase."""
+        context = self.context
+        if table.name in context.state.adopting:
+            yield from adopt_rows(context, table, [row.key for row in rows])
+        pending: set[str] = set()
+        if context.state.queued:
+            refs = [ref_of(table.name, row.key) for row in rows]
+            found = yield GetMany(BASE, refs)
+            pending = {ref for ref, text in zip(refs, found, strict=True) if text is not None}
+        puts: list[Row] = []
+        tokens: list[tuple[str | None, str | None]] = []
+        gone: list[Any] = []
+        for row in rows:
+            ref = ref_of(table.name, row.key)
+            if ref in pending:
+                self.moved[ref] = Moved(table.name, row.key, row.body, row.token, row.bucket)
+                continue
+            text = text_of(row.body) if present(row.body) else None
+            made = None if text is None else server_row(table, row.key, text)
+            if text is not None and made is None:
+                context.event("unreadable", table.name, row.key, "the server's row is no document")
+            if made is None:
+                gone.append(row.key)
+            else:
+                puts.append(made)
+                tokens.append((row.token, row.bucket))
+        yield from _write(table, puts, tokens, gone)
+
+    def _sweep(self) -> Plan[None]:
+        """Remove what the cut carried in full and did not name, and what was lost from scope."""
+        full = self.asked.cursor is None
+        names = {name for name, _ in (*self.joined, *self.left)}
+        if full:
+            # Of a known server collection everything was sent, so every row it once gave counts.
+            names |= self.announced
+        for name in sorted(names & set(self.context.tables)):
+            buckets = {b for n, b in self.joined if n == name}
+            lost = {b for n, b in self.left if n == name}
+            yield from self._sweep_table(self.context.tables[name], buckets, lost, full=full)
+
+    def _sweep_table(
+        self, table: Table[Any], joined: set[str], left: set[str], *, full: bool
+    ) -> Plan[None]:
+        named = self.named.get(table.name, set())
+        keys = yield Find(table, EMPTY, "keys")
+        gone: list[Any] = []
+        pending: set[str] = set()
+        where = Compare("collection", "==", table.name)
+        if self.context.state.queued:
+            for text in (yield Find(BASE, EMPTY.and_where(where), "texts")):
+                base = read_base(text)
+                if base.known:
+                    pending.add(base.key)
+                    self._judge(
+                        table.name, base.key, base.token, base.bucket, joined, left, full=full
+                    )
+        for key in keys:
+            if key in named or key in pending or not isinstance(key, str):
+                continue
+            info: RowInfo | None = yield Meta("row", table, key)
+            if info is None or info.token is None:
+                continue
+            if not (full or info.bucket in joined or info.bucket in left):
+                continue
+            ref = ref_of(table.name, key)
+            if self.context.state.queued and (yield Get(BASE, ref)) is not None:
+                self._judge(table.name, key, info.token, info.bucket, joined, left, full=full)
+            else:
+                gone.append(key)
+        yield from _write(table, (), (), gone)
+        self.rows += len(gone)
+
+    def _judge(
+        self,
+        name: str,
+        key: str,
+        token: str | None,
+        bucket: str | None,
+        joined: set[str],
+        left: set[str],
+        *,
+        full: bool,
+    ) -> None:
+        """A document with queued changes: gone from the server, or gone from what may be seen?"""
+        ref = ref_of(name, key)
+        if ref in self.moved or token is None or key in self.named.get(name, ()):
+            return
+        if bucket in left and bucket not in joined:
+            self.moved[ref] = Moved(name, key)
+            message = "This document is no longer visible to you."
+            self.rejected[ref] = Verdict("", "rejected", "not-visible", message)
+            self.context.event("invisible", name, key)
+        elif full or bucket in joined:
+            self.moved[ref] = Moved(name, key)
+
+
+def _write(
+    table: Table[Any],
+    puts: Sequence[Row],
+    tokens: Sequence[tuple[str | None, str | None]],
+    gone: Iterable[Any],
+) -> Plan[None]:
+    parts: list[Part] = []
+    if puts:
+        parts.append(put_rows(table, puts, tokens))
+    keys = list(gone)
+    if keys:
+        parts.append(Delete(table, keys))
+    if parts:
+        yield Write(parts)

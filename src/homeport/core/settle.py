@@ -1,0 +1,413 @@
+"""Move the ground under queued changes: load what is affected, rebase, write what was decided.
+
+The plans here run inside a write operation of their caller (a cut, a resolution, a reset). All user
+code (conflict functions) runs in ``merge.rebase``, between the reads and the writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from homeport.core import diff
+from homeport.core.codec import Row, Table
+from homeport.core.merge import Dead, Doc, Group, Held, Outcome, Rule, State, rebase
+from homeport.core.outbox import (
+    BASE,
+    CONFLICTS,
+    DEAD,
+    META_CLIENT,
+    META_OUTBOX,
+    META_POLICIES,
+    OUTBOX,
+    Base,
+    Entry,
+    QueueState,
+    base_rows,
+    entry_rows,
+    parsed,
+    read_base,
+    read_entry,
+    read_state,
+    record_row,
+    ref_of,
+    text_of,
+    write_json,
+)
+from homeport.core.query import EMPTY, AnyOf
+from homeport.core.records import Records
+from homeport.core.requests import (
+    Delete,
+    Find,
+    GetMany,
+    Meta,
+    Part,
+    Plan,
+    Put,
+    RowInfo,
+    SetMeta,
+    TxInfo,
+    Write,
+)
+from homeport.core.wire import ABSENT, CollectionInfo, Verdict
+from homeport.errors import HomeportError
+
+_policies = msgspec.json.Decoder(dict[str, CollectionInfo])
+
+Tables = Mapping[str, Table[Any]]
+
+
+class Event(NamedTuple):
+    """Something an application may want to know. kind: ``committed``, ``rejected``, ``conflict``,
+    ``resolved``, ``depends``, ``invisible`` for documents; see ``replication`` for the others."""
+
+    kind: str
+    at_ms: int
+    collection: str = ""
+    key: str = ""
+    detail: str = ""
+
+
+class Moved(NamedTuple):
+    """What the server has of a document now; ``body`` absent = gone."""
+
+    collection: str
+    key: str
+    body: msgspec.Raw = ABSENT
+    token: str | None = None
+    bucket: str | None = None
+
+
+class Context:
+    """What the plans of one transaction share."""
+
+    def __init__(
+        self,
+        tx: TxInfo,
+        tables: Tables,
+        state: QueueState,
+        client: str,
+        policies: dict[str, CollectionInfo],
+    ) -> None:
+        self.tx = tx
+        self.tables = tables
+        self.state = state
+        self.client = client
+        self.policies = policies
+        self.events: list[Event] = []
+
+    def rule(self, collection: str) -> Rule:
+        """The policy is the server's; before it said one, the declaration's."""
+        table = self.tables[collection]
+        declared = table.collection.sync
+        info = self.policies.get(collection)
+        if info is not None:
+            policy, deletes = info.policy, info.deletes
+        elif declared is not None:
+            policy, deletes = declared.policy, declared.deletes
+        else:
+            policy, deletes = "merge", "delete-wins"
+        resolver = None
+        if declared is not None and declared.policy == policy:
+            resolver = declared.resolver
+        return Rule(policy, deletes, table.collection.key, resolver)
+
+    def merge_rule(self, collection: str) -> Rule:
+        """For what was written on top of a conflict that a person has settled."""
+        return Rule("merge", "edit-wins", self.tables[collection].collection.key)
+
+    def event(self, kind: str, collection: str = "", key: str = "", detail: str = "") -> None:
+        self.events.append(Event(kind, self.tx.stamp_ms, collection, key, detail))
+
+
+def read_policies(text: str | None) -> dict[str, CollectionInfo]:
+    return {} if text is None else _policies.decode(text)
+
+
+def open_context(tables: Tables) -> Plan[Context]:
+    tx: TxInfo = yield Meta("tx")
+    state = read_state((yield Meta(META_OUTBOX)))
+    client = yield Meta(META_CLIENT)
+    policies = read_policies((yield Meta(META_POLICIES)))
+    return Context(tx, tables, state, client or "", policies)
+
+
+def server_row(table: Table[Any], moved_key: str, text: str) -> Row | None:
+    """A row for a text that another program wrote; None when it is no document at all."""
+    try:
+        return table.codec.row_of_text(text)
+    except HomeportError:
+        # The key is missing in the body, or is another: what the server calls it counts.
+        try:
+            doc = diff.parse(text)
+        except msgspec.DecodeError:
+            return None
+        if not isinstance(doc, dict):
+            return None
+        try:
+            return table.codec.row_of_text(diff.dump({**doc, table.collection.key: moved_key}))
+        except HomeportError:
+            return None
+
+
+def put_rows(
+    table: Table[Any], rows: Sequence[Row], tokens: Sequence[tuple[str | None, str | None]]
+) -> Put:
+    codec = table.codec
+    extras = [codec.extras_of_text(row[1]) for row in rows] if codec.has_extras else None
+    return Put(table, rows, extras, tokens=tokens)
+
+
+def settle(
+    context: Context,
+    moved: Mapping[str, Moved],
+    *,
+    verdicts: Mapping[str, Verdict] | None = None,
+    in_flight: Iterable[int] = (),
+    answered: bool = False,
+    rejected: Mapping[str, Verdict] | None = None,
+    wanted: Mapping[str, Mapping[str, State]] | None = None,
+    refs: Iterable[str] = (),
+) -> Plan[Outcome]:
+    """Rebase what ``moved``, ``refs`` and the verdicts touch, and write the result.
+
+    verdicts: by unit, of the answered batch. in_flight: its entries. answered False: they are shown
+    and left alone. rejected: by document, reasons that reject every unit that touches it. wanted:
+    by held unit and document, what a person decided; later changes then merge by field.
+    """
+    flying = set(in_flight)
+    groups, bases = yield from _load({*moved, *refs}, flying)
+    docs = yield from _docs(context, groups, bases, moved)
+    for group in groups:
+        if any(entry.id in flying for entry in group.entries):
+            group.in_flight = not answered
+            if answered:
+                retry = Verdict(group.id, "retry", "missing")
+                group.verdict = (verdicts or {}).get(group.id, retry)
+        if wanted is not None and group.id in wanted:
+            group.wanted = dict(wanted[group.id])
+        for entry in group.entries:
+            reason = (rejected or {}).get(entry.ref)
+            decided = group.verdict is not None and group.verdict.result == "applied"
+            if reason is not None and not decided and not group.in_flight:
+                group.verdict = reason
+    outcome = rebase(docs, groups, context.rule if wanted is None else context.merge_rule)
+    yield from _write(context, outcome, docs, bases, moved)
+    return outcome
+
+
+def _load(refs: set[str], flying: set[int]) -> Plan[tuple[list[Group], dict[str, Base]]]:
+    """All units that touch a moved document, all documents that those touch, and so on."""
+    entries: dict[int, Entry] = {}
+    units: set[str] = set()
+    todo_refs, todo_units = set(refs), set[str]()
+    texts: list[str | None] = []
+    if flying:
+        texts.extend((yield GetMany(OUTBOX, sorted(flying))))
+    while True:
+        if todo_refs:
+            texts.extend(
+                (yield Find(OUTBOX, EMPTY.and_where(AnyOf("ref", sorted(todo_refs))), "texts"))
+            )
+        if todo_units:
+            where = AnyOf("unit", sorted(todo_units))
+            texts.extend((yield Find(OUTBOX, EMPTY.and_where(where), "texts")))
+        todo_refs, todo_units = set(), set()
+        for text in texts:
+            if text is None:
+                continue
+            entry = read_entry(text)
+            entries[entry.id] = entry
+            if entry.ref not in refs:
+                refs.add(entry.ref)
+                todo_refs.add(entry.ref)
+            if entry.unit is not None and entry.unit not in units:
+                units.add(entry.unit)
+                todo_units.add(entry.unit)
+        texts = []
+        if not todo_refs and not todo_units:
+            break
+    by_unit: dict[str, list[Entry]] = {}
+    for key in sorted(entries):
+        by_unit.setdefault(entries[key].unit_id, []).append(entries[key])
+    found = (yield GetMany(BASE, sorted(refs))) if refs else []
+    bases = {b.id: b for b in (read_base(t) for t in found if t is not None)}
+    return [Group(members) for members in by_unit.values()], bases
+
+
+def _docs(
+    context: Context, groups: Sequence[Group], bases: Mapping[str, Base], moved: Mapping[str, Moved]
+) -> Plan[dict[str, Doc]]:
+    docs: dict[str, Doc] = {}
+    for move in moved.values():
+        ref = ref_of(move.collection, move.key)
+        base = bases.get(ref)
+        before = parsed(base.doc) if base is not None else None
+        docs[ref] = Doc(
+            move.collection, move.key, before, parsed(move.body), move.token, move.bucket
+        )
+    for entry in (entry for group in groups for entry in group.entries):
+        if entry.ref in docs:
+            continue
+        base = bases.get(entry.ref) or Base(entry.ref, entry.collection, entry.key, known=True)
+        if not base.known:
+            yield from fill_token(context.tables[entry.collection], base)
+        state = parsed(base.doc)
+        docs[entry.ref] = Doc(entry.collection, entry.key, state, state, base.token, base.bucket)
+    return docs
+
+
+def fill_token(table: Table[Any], base: Base) -> Plan[None]:
+    """Until something came from the server, token and bucket of the base are those of the row."""
+    info: RowInfo | None = yield Meta("row", table, base.key)
+    if info is not None:
+        base.token, base.bucket = info.token, info.bucket
+    base.known = True
+
+
+def _write(
+    context: Context,
+    outcome: Outcome,
+    docs: Mapping[str, Doc],
+    bases: Mapping[str, Base],
+    moved: Mapping[str, Moved],
+) -> Plan[None]:
+    records = Records(context.client, context.tx.stamp_ms, context.state)
+    added = records.make(outcome, docs)
+    kept = [*outcome.kept, *added.entries]
+    parts = _document_parts(context, docs, bases, moved, {e.ref for e in outcome.kept})
+    if added.entries:
+        log = context.tables[added.entries[0].collection]
+        rows = [log.codec.row_of_text(text_of(e.doc) or "") for e in added.entries]
+        extras = [log.codec.extras_of_text(r[1]) for r in rows] if log.codec.has_extras else None
+        parts.append(Put(log, rows, extras))
+        new = [Base(e.ref, e.collection, e.key, known=True) for e in added.entries]
+        parts.append(Put(BASE, base_rows(new)))
+    if kept:
+        parts.append(Put(OUTBOX, entry_rows(kept)))
+    if outcome.removed:
+        parts.append(Delete(OUTBOX, [e.id for e in outcome.removed]))
+    context.state.queued += len(added.entries) - len(outcome.removed)
+    if outcome.dead:
+        parts.append(Put(DEAD, [record_row(DEAD, _dead(context, d)) for d in outcome.dead]))
+    parts.extend((yield from _conflict_parts(context, outcome, moved)))
+    parts.append(SetMeta(META_OUTBOX, write_json(context.state)))
+    _tell(context, outcome)
+    yield Write(parts)
+
+
+def _document_parts(
+    context: Context,
+    docs: Mapping[str, Doc],
+    bases: Mapping[str, Base],
+    moved: Mapping[str, Moved],
+    pending: set[str],
+) -> list[Part]:
+    rows: dict[str, list[Row]] = {}
+    tokens: dict[str, list[tuple[str | None, str | None]]] = {}
+    gone: dict[str, list[Any]] = {}
+    kept_bases: list[Base] = []
+    done: list[Any] = []
+    for ref, doc in docs.items():
+        body = moved[ref].body if ref in moved else bases[ref].doc if ref in bases else ABSENT
+        if ref in pending:
+            kept_bases.append(Base(ref, doc.collection, doc.key, body, True, doc.token, doc.bucket))
+        elif ref in bases:
+            done.append(ref)
+        table = context.tables[doc.collection]
+        # What nobody here changed keeps the server's text to the letter.
+        text = text_of(body) if diff.same(doc.cur, doc.after) else diff.dump(doc.cur)
+        row = None
+        if text is not None and doc.cur is not None:
+            row = server_row(table, doc.key, text)
+        if row is None:
+            gone.setdefault(doc.collection, []).append(doc.key)
+        else:
+            rows.setdefault(doc.collection, []).append(row)
+            tokens.setdefault(doc.collection, []).append((doc.token, doc.bucket))
+    parts: list[Part] = [
+        put_rows(context.tables[name], found, tokens[name]) for name, found in rows.items()
+    ]
+    parts.extend(Delete(context.tables[name], keys) for name, keys in gone.items())
+    if kept_bases:
+        parts.append(Put(BASE, base_rows(kept_bases)))
+    if done:
+        parts.append(Delete(BASE, done))
+    return parts
+
+
+def _dead(context: Context, dead: Dead) -> dict[str, Any]:
+    first = dead.group.entries[0]
+    return {
+        "id": f"{first.id}-{context.tx.stamp_ms}",
+        "unit": dead.group.id,
+        "code": dead.code,
+        "message": dead.message,
+        "at": dead.at,
+        "at_ms": context.tx.stamp_ms,
+        "changes": [diff.parse(write_json(entry)) for entry in dead.group.entries],
+    }
+
+
+def _conflict_parts(
+    context: Context, outcome: Outcome, moved: Mapping[str, Moved]
+) -> Plan[list[Part]]:
+    """New conflicts, the moved remote side of known ones, and those whose unit is no more."""
+    rows = [record_row(CONFLICTS, _conflict(context, held)) for held in outcome.held]
+    new = {row[0] for row in rows}
+    over = {entry.unit_id for entry in outcome.removed if entry.held}
+    drop: list[Any] = []
+    if any(entry.held for entry in (*outcome.kept, *outcome.removed)):
+        refs = sorted({e.ref for e in (*outcome.kept, *outcome.removed) if e.held})
+        for text in (yield Find(CONFLICTS, EMPTY.and_where(AnyOf("ref", refs)), "texts")):
+            record = diff.parse(text)
+            if record["unit"] in over:
+                drop.append(record["id"])
+            elif record["ref"] in moved and record["id"] not in new:
+                remote = parsed(moved[record["ref"]].body)
+                if not diff.same(record["remote"], remote):
+                    # A choice made against another remote has to be made again.
+                    record.pop("choice", None)
+                    rows.append(record_row(CONFLICTS, {**record, "remote": remote}))
+    parts: list[Part] = []
+    if rows:
+        parts.append(Put(CONFLICTS, rows))
+    if drop:
+        parts.append(Delete(CONFLICTS, drop))
+    return parts
+
+
+def _conflict(context: Context, held: Held) -> dict[str, Any]:
+    collection, _, key = held.ref.partition("/")
+    return {
+        "id": f"{held.unit}/{held.ref}",
+        "unit": held.unit,
+        "ref": held.ref,
+        "collection": collection,
+        "key": key,
+        "base": held.base,
+        "local": held.local,
+        "remote": held.remote,
+        "reason": held.reason,
+        "at_ms": context.tx.stamp_ms,
+    }
+
+
+def _tell(context: Context, outcome: Outcome) -> None:
+    buried = {entry.id for dead in outcome.dead for entry in dead.group.entries}
+    lost = {clash.ref for _, clash in outcome.logged if clash.winner == "remote"}
+    for entry in outcome.removed:
+        if entry.id not in buried and entry.ref not in lost:
+            context.event("committed", entry.collection, entry.key)
+    for dead in outcome.dead:
+        for entry in dead.group.entries:
+            detail = f"{dead.code}: {dead.message}" if dead.message else dead.code
+            context.event("rejected", entry.collection, entry.key, detail)
+    for held in outcome.held:
+        collection, _, key = held.ref.partition("/")
+        context.event("conflict", collection, key, held.reason)
+    for _, clash in outcome.logged:
+        collection, _, key = clash.ref.partition("/")
+        context.event("resolved", collection, key, f"{clash.policy}: {clash.winner} won")

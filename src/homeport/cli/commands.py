@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from homeport.errors import HomeportError
+from homeport.errors import HomeportError, MissingDependency
 
 cli = typer.Typer(
     name="homeport",
@@ -57,6 +57,55 @@ def demo(
         sys.stdout.write(json.dumps(msgspec.to_builtins(facts)) + "\n")
     if facts.wrong:
         raise typer.Exit(1)
+
+
+@cli.command()
+def serve(
+    postgres: Dsn = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 = a free one.")] = 7080,
+    dev: Annotated[
+        bool, typer.Option("--dev", help="Any collection, a key of its own, this machine only.")
+    ] = False,
+    data: Annotated[
+        Path, typer.Option(help="Folder of the embedded PostgreSQL and the development key.")
+    ] = Path(".homeport"),
+    collections: Annotated[
+        Optional[str],  # noqa: UP045 - typer evaluates this at run time
+        typer.Option(metavar="MODULE:NAME", help="The ServerCollections to serve."),
+    ] = None,
+    key_file: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Secret or public key (PEM) that verifies tokens."),
+    ] = None,
+    audience: Annotated[str, typer.Option(help="The audience that tokens must name.")] = "homeport",
+    issuer: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="The issuer that tokens must name."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """A node in front of PostgreSQL; with --dev everything is made for you."""
+    try:
+        from homeport.server.serve import serve as run_node  # noqa: PLC0415 - needs the extra
+    except ModuleNotFoundError as error:
+        raise MissingDependency(
+            f"A node needs the package {error.name!r}, which is not installed.",
+            action="Install it with: pip install 'homeport[server,embedded]'",
+        ) from error
+
+    run_node(
+        postgres,
+        host,
+        port,
+        dev=dev,
+        json_line=as_json,
+        data_dir=data,
+        collections_module=collections,
+        key_file=key_file,
+        audience=audience,
+        issuer=issuer,
+    )
 
 
 @cli.command()

@@ -116,6 +116,7 @@ class Node:
         self.url = ""
         self.token = ""
         self._dsn = dsn
+        self._folder = folder
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
@@ -129,6 +130,7 @@ class Node:
                 [
                     *(sys.executable, "-m", "homeport", "serve", "--dev", "--json"),
                     *("--port", str(self.port), "--postgres", self._dsn),
+                    *("--data", str(self._folder)),
                 ],
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -1,0 +1,1 @@
+"""The sync server: PostgreSQL behind stateless nodes. Needs the extra ``homeport[server]``."""

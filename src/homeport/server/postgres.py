@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from homeport.errors import LaunchFailed
 
@@ -70,7 +71,7 @@ class Postgres:
         self._settings = dict(settings)
         self._runner = runner
         self._password = ""
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[Any] | None = None
         self._watcher: subprocess.Popen[bytes] | None = None
 
     @classmethod
@@ -307,7 +308,6 @@ class Postgres:
         with self.log_path.open("ab") as log:
             process = subprocess.Popen(  # noqa: S603 - a program found by find_binaries
                 words,
-                text=False,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

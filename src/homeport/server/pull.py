@@ -8,6 +8,7 @@ pages only prolongs the cut: after three rounds one page is read without limits.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import time
 from collections.abc import Iterable, Mapping
@@ -90,7 +91,7 @@ class _Page:
             self.rows.append(WireRow(row[0], row[1], row[2], row[3], Raw(body)))
         # Rows may hold a megabyte each: the chunk grows only while they prove to be small.
         if self.size < self.page_bytes // 4:
-            self.chunk = min(self.chunk * 2, 2_000)
+            self.chunk = min(self.chunk * 2, 512)
 
 
 class Puller:
@@ -129,13 +130,12 @@ class Puller:
         deadline = time.monotonic() + self._page_s
         page = _Page(unlimited, self._page_bytes, deadline)
         async with self._database.session(UNLIMITED_S if unlimited else None) as connection:
-            try:
-                now = await self._feed.begin(connection)
-                cut = _Cut(self._feed, self._rules, claims, client, request, cursor, page, now)
-                position = await cut.read(connection, position)
-            finally:
-                # Read only: ending it either way is the same. Cut off when it cannot be ended.
-                await rollback(connection)
+            # A cancelled or failed read is not rolled back here: the rollback would wait for a
+            # frozen database. The session cuts a connection that is still in its transaction.
+            now = await self._feed.begin(connection)
+            cut = _Cut(self._feed, self._rules, claims, client, request, cursor, page, now)
+            position = await cut.read(connection, position)
+            await rollback(connection)
         self.pages += 1
         self.rows += len(page.rows)
         reply = cut.reply
@@ -293,6 +293,8 @@ class _Cut:
             for bucket in part.joined:
                 if start and (name, bucket) < (start[0], start[1]):
                     continue
+                if self._page.full:
+                    return False
                 after = start[2] if start and [name, bucket] == start[:2] else None
                 while True:
                     limit = self._page.chunk
@@ -305,9 +307,8 @@ class _Cut:
                         limit=limit,
                     )
                     self._page.add(found)
-                    if found:
-                        after = found[-1][1]
-                        position.at = [name, bucket, found[-1][1]]
+                    after = found[-1][1] if found else after
+                    position.at = [name, bucket, after or ""]
                     if len(found) < limit:
                         break
                     if self._page.full:
@@ -373,8 +374,6 @@ def owner_of(claims: Claims) -> str:
 
 
 def _unpack_position(text: str, owner: str) -> _Position:
-    import base64  # noqa: PLC0415
-
     try:
         position = msgspec.json.decode(base64.urlsafe_b64decode(text), type=_Position)
     except ValueError as error:

@@ -191,7 +191,8 @@ class _Job:
             if failed is None or isinstance(failed, DatabaseUnavailable):
                 raise
             await rollback(connection)
-            return self._after(failed)
+            self._after(failed)
+            return None
         return answer
 
     def _after(self, failed: _Moved | HomeportError) -> None:

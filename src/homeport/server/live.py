@@ -1,0 +1,244 @@
+"""Hints to devices: "something moved, pull". Never data, and never needed for correctness.
+
+One tailer per node reads the change log behind its own snapshot, woken by a NOTIFY (sent after the
+commit of a push, by a connection that commits nothing else) and by a timer anyway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from homeport.errors import HomeportError, ServerError
+
+from .database import Connection, Database, connect, translate
+from .rules import Scope
+from .schema import check_history
+
+log = logging.getLogger("homeport.server.live")
+
+CHANNEL = "homeport"
+MAX_PENDING = 256
+
+_FIRST = "select pg_current_snapshot()::text"
+_MOVED = """
+with moved as (
+    select tenant, collection, bucket from homeport.change_log
+    where xid >= pg_snapshot_xmax($1::text::pg_snapshot)
+    union
+    select tenant, collection, bucket from homeport.change_log
+    where xid = any (array(select pg_snapshot_xip($1::text::pg_snapshot)))
+)
+select pg_current_snapshot()::text as now, m.tenant, m.collection, m.bucket
+from (select) as one left join moved m on true
+"""
+_GENERATIONS = "select name, generation from homeport.collections"
+
+
+class Subscriber:
+    """One live stream: a bounded set of what moved, waiting to be sent."""
+
+    def __init__(self, tenant: str, collections: Iterable[str], scope: Scope) -> None:
+        self.tenant = tenant
+        self.collections = frozenset(collections)
+        self.scope = scope
+        self._pending: set[str] = set()
+        self._resync = False
+        self._leaving = False
+        self._event = asyncio.Event()
+
+    def offer(self, collection: str, bucket: str | None) -> None:
+        """Note a change when this device may see it; ``bucket`` None = all of the collection."""
+        if collection not in self.collections:
+            return
+        if bucket is not None and bucket not in self.scope.get(collection, frozenset()):
+            return
+        self._pending.add(collection)
+        if len(self._pending) > MAX_PENDING:
+            self.resync()
+        self._event.set()
+
+    def resync(self) -> None:
+        """Forget the details: the device shall pull everything."""
+        self._pending.clear()
+        self._resync = True
+        self._event.set()
+
+    def leave(self) -> None:
+        """The node is stopping."""
+        self._leaving = True
+        self._event.set()
+
+    async def take(self) -> tuple[str, list[str]]:
+        """Wait for the next message: its kind and the collections."""
+        await self._event.wait()
+        self._event.clear()
+        pending, self._pending = sorted(self._pending), set()
+        resync, self._resync = self._resync, False
+        if self._leaving:
+            return "bye", []
+        return ("resync", []) if resync else ("hint", pending)
+
+
+class Hub:
+    """The live streams of this node, by tenant."""
+
+    def __init__(self) -> None:
+        self._by_tenant: dict[str, set[Subscriber]] = {}
+        self.count = 0
+
+    def add(self, subscriber: Subscriber) -> None:
+        """Begin to send hints to it."""
+        self._by_tenant.setdefault(subscriber.tenant, set()).add(subscriber)
+        self.count += 1
+
+    def remove(self, subscriber: Subscriber) -> None:
+        """Stop sending to it."""
+        group = self._by_tenant.get(subscriber.tenant, set())
+        if subscriber in group:
+            group.discard(subscriber)
+            self.count -= 1
+        if not group:
+            self._by_tenant.pop(subscriber.tenant, None)
+
+    def moved(self, tenant: str, collection: str, bucket: str) -> None:
+        """A row was written."""
+        for subscriber in self._by_tenant.get(tenant, ()):
+            subscriber.offer(collection, bucket)
+
+    def regenerated(self, collection: str) -> None:
+        """A collection is to be sent anew to everybody."""
+        for subscriber in self._all():
+            subscriber.offer(collection, None)
+
+    def resync(self) -> None:
+        """Changes may have been missed."""
+        for subscriber in self._all():
+            subscriber.resync()
+
+    def leave(self) -> None:
+        """Say good-bye to all."""
+        for subscriber in self._all():
+            subscriber.leave()
+
+    def _all(self) -> list[Subscriber]:
+        return [one for group in self._by_tenant.values() for one in group]
+
+
+class Tailer:
+    """Watches the change log and tells the hub.
+
+    Attributes:
+        fault: why this database must not be served (a standby, a restored dump); None = healthy.
+        connected: whether the last look at the log succeeded.
+    """
+
+    def __init__(
+        self, dsn: str, hub: Hub, *, interval_s: float = 0.5, limit_s: float = 5.0
+    ) -> None:
+        self._dsn = dsn
+        self._hub = hub
+        self._interval_s = interval_s
+        self._limit_s = limit_s
+        self._woken = asyncio.Event()
+        self._snapshot: str | None = None
+        self._generations: Mapping[str, int] = {}
+        self.fault: str | None = None
+        self.connected = False
+
+    def poke(self) -> None:
+        """Look at the log soon."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Until cancelled; reconnects with back-off."""
+        pause_s = 0.2
+        while True:
+            connection: Connection | None = None
+            try:
+                connection = await connect(self._dsn)
+                await self._follow(connection)
+            except ServerError as error:
+                if type(error) is ServerError:
+                    self.fault = error.message
+                log.warning("live tailer: %s", error.message)
+            except Exception as error:
+                known = translate(error)
+                if known is None:
+                    raise
+                log.warning("live tailer: %s", known.message)
+            finally:
+                self.connected = False
+                if connection is not None:
+                    connection.terminate()
+            await asyncio.sleep(random.uniform(0, pause_s))  # noqa: S311 - jitter
+            pause_s = min(pause_s * 2, 5.0)
+
+    async def _follow(self, connection: Connection) -> None:
+        def woken(*_: Any) -> None:
+            self._woken.set()
+
+        async with asyncio.timeout(self._limit_s):
+            await check_history(connection)
+            await connection.add_listener(CHANNEL, woken)
+            self._snapshot = await connection.fetchval(_FIRST)
+            self._generations = await self._read_generations(connection)
+        self.fault = None
+        self.connected = True
+        # Whatever happened while this connection was away was not seen.
+        self._hub.resync()
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._interval_s):
+                    await self._woken.wait()
+            self._woken.clear()
+            async with asyncio.timeout(self._limit_s):
+                await self._look(connection)
+
+    async def _read_generations(self, connection: Connection) -> Mapping[str, int]:
+        return {row[0]: row[1] for row in await connection.fetch(_GENERATIONS)}
+
+    async def _look(self, connection: Connection) -> None:
+        rows = await connection.fetch(_MOVED, self._snapshot)
+        self._snapshot = rows[0]["now"]
+        for row in rows:
+            if row["tenant"] is not None:
+                self._hub.moved(row["tenant"], row["collection"], row["bucket"])
+        generations = await self._read_generations(connection)
+        if generations != self._generations:
+            for name, generation in generations.items():
+                if self._generations.get(name) != generation:
+                    self._hub.regenerated(name)
+            self._generations = generations
+
+
+class Nudger:
+    """Tells the other nodes that something was committed, at most once per ``gap_s``.
+
+    Never inside a data transaction: a pending NOTIFY ends group commit for the whole server.
+    """
+
+    def __init__(self, database: Database, tailer: Tailer, *, gap_s: float = 0.02) -> None:
+        self._database = database
+        self._tailer = tailer
+        self._gap_s = gap_s
+        self._wanted = asyncio.Event()
+
+    def poke(self) -> None:
+        """A push was committed on this node."""
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            self._tailer.poke()
+            with contextlib.suppress(HomeportError):  # a lost nudge costs one timer interval
+                async with self._database.session(2.0) as connection:
+                    await connection.execute("select pg_notify($1, '')", CHANNEL)
+            await asyncio.sleep(self._gap_s)

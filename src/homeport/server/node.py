@@ -1,0 +1,209 @@
+"""One node: everything that a server process holds, and its life."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from homeport.core.wire import Policy, PushRequest, Reply, present
+from homeport.errors import DatabaseUnavailable, HomeportError
+
+from .auth import Authenticator
+from .database import Connection, Database, connect
+from .feed import SnapshotFeed, unpack_cursor
+from .live import Hub, Nudger, Tailer
+from .pull import PAGE_BYTES, PAGE_S, Puller, owner_of
+from .push import Pusher
+from .rules import Claims, Rules, ServerCollection, valid_name
+from .schema import check_history, install
+
+log = logging.getLogger("homeport.server")
+
+RETENTION_S = 30 * 24 * 3600.0
+PRUNE_INTERVAL_S = 15 * 60.0
+
+
+class Node:
+    """A stateless server over one PostgreSQL.
+
+    Args:
+        postgres: connection string of the primary.
+        auth: verifies tokens.
+        collections: what is served; None = development mode, any collection that a device names.
+        pool_size: connections for requests (one more follows the log).
+        timeout_s: longest time that a request waits for PostgreSQL.
+        retention_s: how long changes are kept; a device away for longer fetches everything.
+        page_bytes, page_s: limits of one page of a cut.
+        hint_interval_s: how often the log is looked at without a nudge.
+    """
+
+    def __init__(
+        self,
+        postgres: str,
+        *,
+        auth: Authenticator,
+        collections: Iterable[ServerCollection] | None,
+        pool_size: int = 10,
+        timeout_s: float = 8.0,
+        max_waiting: int = 200,
+        retention_s: float = RETENTION_S,
+        page_bytes: int = PAGE_BYTES,
+        page_s: float = PAGE_S,
+        hint_interval_s: float = 0.5,
+    ) -> None:
+        self.postgres = postgres
+        self.auth = auth
+        self.rules = Rules(collections)
+        self.database = Database(
+            postgres, size=pool_size, max_waiting=max_waiting, timeout_s=timeout_s
+        )
+        self.feed = SnapshotFeed(self.database)
+        self.pusher = Pusher(self.database, self.feed, self.rules)
+        self.puller = Puller(
+            self.database,
+            self.feed,
+            self.rules,
+            page_bytes=page_bytes,
+            page_s=page_s,
+            refresh_s=retention_s / 4,
+        )
+        self.hub = Hub()
+        self.tailer = Tailer(postgres, self.hub, interval_s=hint_interval_s)
+        self.nudger = Nudger(self.database, self.tailer)
+        self.started = time.time()
+        self.refusals: dict[str, int] = {}
+        self._retention_s = retention_s
+        self._registered: set[str] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self, *, patience_s: float = 20.0) -> None:
+        """Install the schema, check the history, begin to follow the log.
+
+        Raises:
+            DatabaseUnavailable: PostgreSQL did not answer within ``patience_s``.
+            ServerError: a standby, a restored dump, or a schema of a newer Homeport.
+        """
+        connection = await self._connect(patience_s)
+        try:
+            await install(connection, self.rules.declared.values())
+            await check_history(connection)
+        finally:
+            connection.terminate()
+        self._tasks = [
+            asyncio.create_task(self.tailer.run()),
+            asyncio.create_task(self.nudger.run()),
+            asyncio.create_task(self._prune()),
+        ]
+
+    async def _connect(self, patience_s: float) -> Connection:
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                return await connect(self.postgres)
+            except DatabaseUnavailable:
+                if time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(0.25)
+
+    async def stop(self) -> None:
+        """End the background work and close the pool."""
+        self.hub.leave()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        await self.database.close()
+
+    async def sync(self, claims: Claims, request: PushRequest) -> Reply:
+        """Push (when there is a batch), then the next page of a cut.
+
+        Raises:
+            HomeportError: see ``Pusher.push`` and ``Puller.pull``.
+        """
+        if self.tailer.fault is not None:
+            raise DatabaseUnavailable(self.tailer.fault)
+        if self.rules.any:
+            await self._register(request)
+        if present(request.batch):
+            asked = request.pull.cursor
+            cursor = None if asked is None else unpack_cursor(asked, owner_of(claims))
+            raw = bytes(request.batch)
+            await self.pusher.push(claims, request.client, raw, request.hash, cursor)
+            self.nudger.poke()
+        return await self.puller.pull(claims, request.client, request.pull)
+
+    async def _register(self, request: PushRequest) -> None:
+        """Development mode: a collection begins to exist when a device names it."""
+        wanted: dict[str, Policy] = {
+            name: policy
+            for name, policy in request.pull.collections.items()
+            if name not in self._registered and valid_name(name) and policy
+        }
+        if not wanted:
+            return
+        async with self.database.session() as connection:
+            for name, policy in sorted(wanted.items()):
+                await connection.execute(
+                    "insert into homeport.collections (name, policy) values ($1, $2)"
+                    " on conflict (name) do nothing",
+                    name,
+                    policy,
+                )
+        self._registered.update(wanted)
+
+    async def ready(self) -> bool:
+        """Whether PostgreSQL answers within a second and may be served."""
+        if self.tailer.fault is not None:
+            return False
+        try:
+            async with self.database.session(1.0) as connection:
+                await connection.fetchval("select 1")
+        except HomeportError:
+            return False
+        return True
+
+    async def _prune(self) -> None:
+        while True:
+            await asyncio.sleep(PRUNE_INTERVAL_S)
+            with contextlib.suppress(HomeportError):  # the next round does it
+                dropped = await self.feed.prune(self._retention_s)
+                if dropped:
+                    log.info("pruned %d rows of the change log", dropped)
+
+    def metrics(self) -> str:
+        """All figures as Prometheus text."""
+        figures: list[tuple[str, str, Mapping[str, float]]] = [
+            ("homeport_units_total", "result", self.pusher.counts),
+            ("homeport_refusals_total", "code", self.refusals),
+        ]
+        lines: list[str] = []
+        for name, label, values in figures:
+            lines.append(f"# TYPE {name} counter")
+            lines += [f'{name}{{{label}="{key}"}} {value}' for key, value in values.items()]
+        plain = (
+            ("homeport_pages_total", "counter", self.puller.pages),
+            ("homeport_rows_total", "counter", self.puller.rows),
+            ("homeport_markers_total", "counter", self.feed.markers_made),
+            ("homeport_live_streams", "gauge", self.hub.count),
+            ("homeport_database_sessions", "gauge", self.database.in_use),
+            ("homeport_database_waiting", "gauge", self.database.waiting),
+            ("homeport_tailer_connected", "gauge", int(self.tailer.connected)),
+            ("homeport_uptime_seconds", "gauge", round(time.time() - self.started, 1)),
+        )
+        for name, kind, value in plain:
+            lines += [f"# TYPE {name} {kind}", f"{name} {value}"]
+        return "\n".join(lines) + "\n"
+
+
+def decode_request(body: bytes) -> PushRequest:
+    """The request in ``body``.
+
+    Raises:
+        msgspec.DecodeError: it is malformed.
+    """
+    return msgspec.json.decode(body, type=PushRequest)

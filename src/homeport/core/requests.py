@@ -85,8 +85,7 @@ class Count(Request):
 class Put:
     """Part of a write: documents of one table.
 
-    rows: from ``Codec``; an encoded key of None asks the store for the next integer key (system
-    tables only). extras: multi-entry and full-text values beside each row, or None when the table
+    rows: from ``Codec``, with their keys. extras: multi-entry and full-text values beside each row, or None when the table
     has neither. mode ``add`` refuses existing keys, ``put`` replaces. olds: the stored texts before
     the write when the plan has read them already (saves the store's own read), else None.
     tokens: (version token, bucket) of each row, for rows that came from the server; None leaves

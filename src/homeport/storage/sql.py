@@ -1,0 +1,265 @@
+"""SQL text of the SQLite store: names, DDL and the statements of one collection. No I/O.
+
+The file is meant to be read with the SQLite shell too:
+
+    c_wells                 one row per document; ``doc`` is its JSON text with the key in it
+    i_wells.field_depth_m   one index per declared index
+    m_wells.tags_m          entries of a multi-entry index: (k, seq)
+    f_wells.text            full text, FTS5, by seq; holds words already folded (core.evaluate)
+    collections, meta, changes
+
+A dot cannot occur in the name of a collection, so names of side tables never collide. Names are
+stored beside the declaration because SQLite compares them without case, and paths do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from homeport.core.words import words
+
+if TYPE_CHECKING:
+    from homeport.core.codec import Table
+    from homeport.core.schema import Index
+
+APPLICATION_ID = 0x486D7074  # "Hmpt"
+FORMAT = 1  # PRAGMA user_version; a higher one is FileTooNew
+
+CHANGES_KEPT = 10_000  # rows of the log; a reader that is further behind runs its query again
+CHANGES_PRUNE_EVERY = 256  # commits between two prunings
+CHANGE_KEYS_MAX = 5_000  # more keys of one table in a transaction are logged as "anything"
+
+BASE_DDL = (
+    "CREATE TABLE meta(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE collections(name TEXT PRIMARY KEY COLLATE NOCASE, key TEXT NOT NULL,"
+    " layout TEXT NOT NULL, fingerprints TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE changes(n INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, body TEXT NOT NULL)",
+    "INSERT INTO meta(name, value) VALUES('epoch', '1')",
+)
+
+LOG_CHANGE = "INSERT INTO changes(at, body) VALUES(?,?)"
+PRUNE_CHANGES = "DELETE FROM changes WHERE n<=?"
+READ_CHANGES = "SELECT n, body FROM changes WHERE n>? ORDER BY n"
+CHANGES_SPAN = "SELECT min(n), max(n) FROM changes"
+CHANGES_HEAD = "SELECT coalesce(max(n), 0) FROM changes"
+GET_META = "SELECT value FROM meta WHERE name=?"
+SET_META = (
+    "INSERT INTO meta(name, value) VALUES(?,?) ON CONFLICT(name) DO UPDATE SET value=excluded.value"
+)
+DROP_META = "DELETE FROM meta WHERE name=?"
+# What another process may have changed, in one statement (see SQLiteStore.refresh).
+READ_EPOCH = (
+    "SELECT (SELECT value FROM meta WHERE name='epoch'),"
+    " (SELECT at FROM changes ORDER BY n DESC LIMIT 1)"
+)
+
+
+def quote(name: str) -> str:
+    """An identifier, whatever it contains."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+class Layout(msgspec.Struct):
+    """The physical form of one collection, stored as JSON in ``collections.layout``.
+
+    columns: path → column. indexes: name → [columns..., "sparse"?]. multi: name → fields.
+    text: path → column of the full-text table.
+    """
+
+    columns: dict[str, str] = {}
+    indexes: dict[str, tuple[str, tuple[str, ...], bool]] = {}
+    multi: dict[str, tuple[str, tuple[str, ...]]] = {}
+    text: dict[str, str] = {}
+
+
+def free_name(wanted: str, taken: Sequence[str]) -> str:
+    """``wanted``, with a number when another name differs from it only by case."""
+    lowered = {name.lower() for name in taken}
+    name, n = wanted, 1
+    while name.lower() in lowered:
+        n += 1
+        name = f"{wanted}~{n}"
+    return name
+
+
+def wanted_layout(table: Table[Any], old: Layout | None = None) -> Layout:
+    """The layout of a declaration; names that the file uses already are kept."""
+    old = old or Layout()
+    layout = Layout()
+    codec = table.codec
+    for path in codec.columns:
+        name = old.columns.get(path) or free_name(
+            f"k_{path}", [*old.columns.values(), *layout.columns.values()]
+        )
+        layout.columns[path] = name
+    for index in plain_indexes(table):
+        columns = tuple(layout.columns[path] for path in index.fields)
+        known = old.indexes.get(index.name)
+        taken = [entry[0] for entry in (*old.indexes.values(), *layout.indexes.values())]
+        ident = known[0] if known else free_name(f"i_{table.name}.{index.name}", taken)
+        layout.indexes[index.name] = (ident, columns, index.sparse)
+    for index in codec.multi:
+        side = old.multi.get(index.name)
+        taken = [entry[0] for entry in (*old.multi.values(), *layout.multi.values())]
+        ident = side[0] if side else free_name(f"m_{table.name}.{index.name}", taken)
+        layout.multi[index.name] = (ident, index.fields)
+    for path in codec.text_paths:
+        layout.text[path] = old.text.get(path) or free_name(
+            f"t_{path}", [*old.text.values(), *layout.text.values()]
+        )
+    return layout
+
+
+def plain_indexes(table: Table[Any]) -> list[Index]:
+    """The indexes that are made of columns of the collection's own table."""
+    return [i for i in table.collection.indexes if not i.multi and i.kind != "fulltext"]
+
+
+def create_table(table_ident: str, layout: Layout) -> str:
+    """``doc`` is last: index columns are read without walking the pages of a long document."""
+    keys = "".join(f"{quote(column)}, " for column in layout.columns.values())
+    return (
+        f"CREATE TABLE {quote(table_ident)}(seq INTEGER PRIMARY KEY, id NOT NULL UNIQUE,"
+        " rev INTEGER NOT NULL, created INTEGER NOT NULL, modified INTEGER NOT NULL,"
+        f" expires INTEGER, tok TEXT, bkt TEXT, {keys}doc TEXT NOT NULL)"
+    )
+
+
+def create_index(table_ident: str, ident: str, columns: Sequence[str], *, sparse: bool) -> str:
+    """Never physically unique: uniqueness is checked by query, so that a row from the server can
+    always be stored (rule G)."""
+    names = ", ".join(map(quote, columns))
+    where = f" WHERE {quote(columns[0])} IS NOT NULL" if sparse else ""
+    return f"CREATE INDEX {quote(ident)} ON {quote(table_ident)}({names}){where}"
+
+
+def create_expiry_index(collection: str) -> str:
+    return (
+        f"CREATE INDEX IF NOT EXISTS {quote(f'x_{collection}.expires')}"
+        f" ON {quote(table_ident(collection))}(expires) WHERE expires IS NOT NULL"
+    )
+
+
+def create_multi(ident: str) -> str:
+    return f"CREATE TABLE {quote(ident)}(k, seq INTEGER, PRIMARY KEY(k, seq)) WITHOUT ROWID"
+
+
+def create_text(collection: str, layout: Layout) -> str:
+    """contentless_delete: a row is removed by its number, so an index never rots because the old
+    text was computed differently. ``ascii`` splits at spaces only, since every word that reaches it
+    was folded by core.evaluate: one tokenizer decides for the index and for a scan."""
+    columns = ", ".join(map(quote, layout.text.values()))
+    return (
+        f"CREATE VIRTUAL TABLE {quote(text_ident(collection))} USING fts5({columns},"
+        " content='', contentless_delete=1, tokenize='ascii')"
+    )
+
+
+def fold_text(text: str) -> str:
+    """What goes into the full-text table; of ASCII text its tokenizer makes the same words."""
+    return text if text.isascii() else " ".join(words(text))
+
+
+def table_ident(collection: str) -> str:
+    return f"c_{collection}"
+
+
+def text_ident(collection: str) -> str:
+    return f"f_{collection}.text"
+
+
+class Statements:
+    """The SQL texts of one collection, made once; equal texts hit SQLite's statement cache.
+
+    unique: for each unique index the query that finds another document with the same values.
+    Rows of ``Codec`` bind as they are: ?1 id, ?2 doc, ?3.. index columns, then stamp, expiry and,
+    for rows from the server, token and bucket.
+    """
+
+    def __init__(self, table: Table[Any], layout: Layout) -> None:
+        self.layout = layout
+        self.name = table.name
+        self.key = table.codec.key
+        self.columns = tuple(quote(layout.columns[path]) for path in table.codec.columns)
+        self.column_of = {path: quote(layout.columns[path]) for path in table.codec.columns}
+        self.ttl_ms = None if table.collection.ttl_s is None else int(table.collection.ttl_s * 1000)
+        self.has_extras = table.codec.has_extras
+        self.tracked = table.collection.track_changes
+        t = self.table = quote(table_ident(table.name))
+        self.alive = "(expires IS NULL OR expires>?)" if self.ttl_ms is not None else ""
+        alive_and = f" AND {self.alive}" if self.alive else ""
+        alive_on = alive_and.replace("expires", "t.expires")
+
+        self.get = f"SELECT doc FROM {t} WHERE id=?{alive_and}"
+        self.get_many = (
+            f"SELECT t.doc FROM json_each(?) j LEFT JOIN {t} t ON t.id=j.value{alive_on}"
+        )
+        self.row = (
+            f"SELECT rev, created, modified, expires, tok, bkt, doc FROM {t} WHERE id=?{alive_and}"
+        )
+        self.exists = f"SELECT 1 FROM {t} WHERE id=?{alive_and}"
+        self.there = f"SELECT t.id FROM json_each(?) j CROSS JOIN {t} t ON t.id=j.value"
+        self.old = f"SELECT seq, doc FROM {t} WHERE id=?"
+        self.put = self._upsert(tokens=False)
+        self.put_token = self._upsert(tokens=True)
+        self.add = self.put.partition(" ON CONFLICT")[0]
+        self.delete = f"DELETE FROM {t} WHERE id=?"
+        self.delete_seq = f"DELETE FROM {t} WHERE seq=?"
+        self.expired = f"SELECT seq, id, doc FROM {t} WHERE expires<=? LIMIT ?"
+
+        self.multi = tuple(quote(layout.multi[i.name][0]) for i in table.codec.multi)
+        self.indexes_multi = table.codec.multi
+        self.multi_of = {i.name: quote(layout.multi[i.name][0]) for i in table.codec.multi}
+        # A multi-entry index over one field answers contains() on that field.
+        self.multi_single = {
+            i.fields[0]: self.multi_of[i.name] for i in table.codec.multi if len(i.fields) == 1
+        }
+        self.multi_add = tuple(f"INSERT OR IGNORE INTO {m}(k, seq) VALUES(?,?)" for m in self.multi)
+        self.multi_drop = tuple(f"DELETE FROM {m} WHERE k=? AND seq=?" for m in self.multi)
+        self.text = quote(text_ident(table.name)) if layout.text else ""
+        self.text_column = {p: quote(layout.text[p]) for p in table.codec.text_paths}
+        if layout.text:
+            columns = ", ".join(self.text_column.values())
+            marks = ", ".join("?" * len(self.text_column))
+            self.text_add = f"INSERT INTO {self.text}({columns}, rowid) VALUES({marks}, ?)"
+            self.text_drop = f"DELETE FROM {self.text} WHERE rowid=?"
+
+        self.multi_place = {index.name: n for n, index in enumerate(table.codec.multi)}
+        self.unique = tuple(
+            self._uniqueness(table, i) for i in table.collection.indexes if i.unique
+        )
+
+    def _uniqueness(self, table: Table[Any], index: Index) -> tuple[Index, str, tuple[int, ...]]:
+        """(index, query for another document with these values, their places in a Row)."""
+        alive = f" AND {self.alive}" if self.alive else ""
+        if index.multi:
+            side = self.multi_of[index.name]
+            query = (
+                f"SELECT t.id FROM {side} m CROSS JOIN {self.table} t ON t.seq=m.seq"
+                f" WHERE m.k=? AND t.id IS NOT ?{alive} LIMIT 1"
+            )
+            return index, query, ()
+        same = " AND ".join(f"{self.column_of[path]}=?" for path in index.fields)
+        query = f"SELECT id FROM {self.table} WHERE {same} AND id IS NOT ?{alive} LIMIT 1"
+        return index, query, tuple(2 + table.codec.columns.index(path) for path in index.fields)
+
+    def _upsert(self, *, tokens: bool) -> str:
+        n = len(self.columns)
+        stamp, expires, token, bucket = (f"?{n + i}" for i in (3, 4, 5, 6))
+        names = ["id", "doc", *self.columns, "rev", "created", "modified", "expires"]
+        values = [f"?{i + 1}" for i in range(n + 2)] + ["1", stamp, stamp, expires]
+        updates = ["rev=rev+1", "modified=excluded.modified", "expires=excluded.expires"]
+        if tokens:
+            names += ["tok", "bkt"]
+            values += [token, bucket]
+            updates += ["tok=excluded.tok", "bkt=excluded.bkt"]
+        updates += [f"{c}=excluded.{c}" for c in (*self.columns, "doc")]
+        returning = " RETURNING seq" if self.has_extras else ""
+        # Upsert, never REPLACE: a replaced row would change its seq under the side tables.
+        return (
+            f"INSERT INTO {self.table}({', '.join(names)}) VALUES({', '.join(values)})"
+            f" ON CONFLICT(id) DO UPDATE SET {', '.join(updates)}{returning}"
+        )

@@ -1,0 +1,339 @@
+"""A query as SQL text: which conditions SQLite can answer exactly, and what Python has to check.
+
+Index columns hold encoded keys, whose order and types are those of ``core/evaluate.py``, so every
+comparison of an indexed path is exact. Of paths without an index only what the JSON functions answer
+exactly is written as SQL, with a guard for the type. Each piece of SQL is true or not true for a
+document, never needed to be "false": negation is written ``IS NOT TRUE``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from homeport.core.conditions import (
+    And,
+    AnyOf,
+    Between,
+    Compare,
+    Condition,
+    Contains,
+    Matches,
+    Missing,
+    Not,
+    Or,
+    Range,
+    StartsWith,
+)
+from homeport.core.evaluate import terms
+from homeport.core.keys import FALSE, MAX_SAFE_INT, TRUE, Encoded, encode, prefix_range
+from homeport.core.query import QueryValue
+from homeport.storage.sql import Statements
+
+MAX_PARAMETERS = 10_000  # of one list; longer ones that JSON cannot carry are checked by Python
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_ -]+")
+_LOW = (None, "''", "x'01'", "x'02'", "x'03'")  # by type: number, text, boolean, binary, array
+_HIGH = ("''", "x''", "x'02'", "x'03'", "x'04'")
+
+
+class Where:
+    """The SQL of a condition and the part of it that Python has to check on what SQL returns."""
+
+    __slots__ = ("params", "residual", "sql")
+
+    def __init__(self, sql: str, params: list[Any], residual: Condition | None) -> None:
+        self.sql = sql
+        self.params = params
+        self.residual = residual
+
+
+def where(condition: Condition | None, statements: Statements, *, json: bool = True) -> Where:
+    """Split a condition. json False: do not use SQLite's JSON functions (see the session)."""
+    if condition is None:
+        return Where("", [], None)
+    items = condition.items if isinstance(condition, And) else (condition,)
+    writer = _Writer(statements, json=json)
+    pieces: list[str] = []
+    params: list[Any] = []
+    rest: list[Condition] = []
+    for item in items:
+        writer.params = []
+        piece = writer.write(item)
+        if piece is None:
+            rest.append(item)
+            continue
+        pieces.append(piece)
+        params += writer.params
+    residual = None if not rest else rest[0] if len(rest) == 1 else And(rest)
+    return Where(" AND ".join(pieces), params, residual)
+
+
+class _Writer:
+    """Writes one condition; collects its parameters in order. None = SQLite cannot answer it."""
+
+    def __init__(self, statements: Statements, *, json: bool) -> None:
+        self.statements = statements
+        self.json = json
+        self.params: list[Any] = []
+
+    def write(self, condition: Condition) -> str | None:
+        kind = type(condition)
+        if kind is And or kind is Or:
+            return self._group(condition)  # type: ignore[arg-type]
+        if kind is Not:
+            piece = self.write(condition.item)  # type: ignore[attr-defined]
+            return None if piece is None else f"(({piece}) IS NOT TRUE)"
+        if kind is Matches:
+            return self._matches(condition)  # type: ignore[arg-type]
+        if kind is Contains:
+            return self._contains(condition)  # type: ignore[arg-type]
+        path: str | None = getattr(condition, "path", None)
+        if path is None:
+            return None
+        column = self.statements.column_of.get(path)
+        if column is not None:
+            return self._indexed(condition, path, column)
+        return self._unindexed(condition, path) if self.json else None
+
+    def _group(self, condition: And | Or) -> str | None:
+        joiner, empty = (" AND ", "1") if isinstance(condition, And) else (" OR ", "0")
+        pieces: list[str] = []
+        for item in condition.items:
+            piece = self.write(item)
+            if piece is None:
+                return None
+            pieces.append(piece)
+        return f"({joiner.join(pieces)})" if pieces else empty
+
+    # -- index columns
+
+    def _indexed(self, condition: Condition, path: str, k: str) -> str | None:
+        if isinstance(condition, Compare):
+            return self._indexed_compare(condition, path, k)
+        if isinstance(condition, Between):
+            return self._span(
+                k, encode(condition.low), encode(condition.high),
+                low_open=condition.low_open, high_open=condition.high_open,
+            )  # fmt: skip
+        if isinstance(condition, Range):
+            return self._span(
+                k,
+                None if condition.lower is None else encode(condition.lower),
+                None if condition.upper is None else encode(condition.upper),
+                low_open=condition.lower_open, high_open=condition.upper_open,
+            )  # fmt: skip
+        if isinstance(condition, AnyOf):
+            return self._any_of(condition.values, path, k)
+        if isinstance(condition, StartsWith):
+            low, high = prefix_range(condition.prefix)
+            self.params.append(low)
+            if high is None:
+                return f"({k}>=? AND {k}<x'')"
+            self.params.append(high)
+            return f"({k}>=? AND {k}<?)"
+        if isinstance(condition, Missing):
+            return self._json_type(path, "IS NULL", f"{k} IS NULL AND ")
+        return None
+
+    def _indexed_compare(self, condition: Compare, path: str, k: str) -> str | None:
+        op, encoded = condition.op, encode(condition.value)
+        if op in ("==", "!="):
+            if encoded is not None:
+                self.params.append(encoded)
+                return f"{k}=?" if op == "==" else f"{k} IS NOT ?"
+            if condition.value is None:
+                null = self._json_type(path, "='null'", f"{k} IS NULL AND ")
+                return null if op == "==" or null is None else f"({null} IS NOT TRUE)"
+            return None
+        assert encoded is not None
+        if op in ("<", "<="):
+            bottom = _LOW[_bracket(encoded)]
+            self.params.append(encoded)
+            return f"{k}{op}?" if bottom is None else f"({k}{op}? AND {k}>={bottom})"
+        self.params.append(encoded)
+        return f"({k}{op}? AND {k}<{_HIGH[_bracket(encoded)]})"
+
+    def _span(
+        self, k: str, low: Encoded | None, high: Encoded | None, *, low_open: bool, high_open: bool
+    ) -> str:
+        if low is None and high is None:
+            return f"{k} IS NOT NULL"
+        pieces = []
+        if low is not None:
+            self.params.append(low)
+            pieces.append(f"{k}{'>' if low_open else '>='}?")
+        if high is not None:
+            self.params.append(high)
+            pieces.append(f"{k}{'<' if high_open else '<='}?")
+        return f"({' AND '.join(pieces)})"
+
+    def _any_of(self, values: Sequence[object], path: str, k: str) -> str | None:
+        found = [encode(value) for value in values]
+        nulls = [value for value, key in zip(values, found, strict=True) if key is None]
+        keys = [key for key in found if key is not None]
+        if any(value is not None for value in nulls):
+            return None
+        piece = self._in(keys, k)
+        if piece is None or not nulls:
+            return piece
+        null = self._json_type(path, "='null'", f"{k} IS NULL AND ")
+        return None if null is None else f"({piece} OR {null})"
+
+    def _in(self, keys: list[Encoded], k: str) -> str | None:
+        if len(keys) > 32 and all(type(key) in (str, int) for key in keys):
+            self.params.append(msgspec.json.encode(keys).decode())
+            return f"{k} IN (SELECT value FROM json_each(?))"
+        if len(keys) > MAX_PARAMETERS:
+            return None
+        self.params += keys
+        return f"{k} IN ({','.join('?' * len(keys))})"
+
+    # -- paths without an index
+
+    def _unindexed(self, condition: Condition, path: str) -> str | None:
+        json_path = _json_path(path)
+        if json_path is None:
+            return None
+        value, kind = f"json_extract(doc,{json_path})", f"json_type(doc,{json_path})"
+        if isinstance(condition, Compare):
+            return self._unindexed_compare(condition.op, condition.value, value, kind)
+        if isinstance(condition, Between):
+            low = self._unindexed_compare(
+                ">" if condition.low_open else ">=", condition.low, value, kind
+            )
+            if low is None:
+                return None
+            high = self._unindexed_compare(
+                "<" if condition.high_open else "<=", condition.high, value, kind
+            )
+            return None if high is None else f"({low} AND {high})"
+        if isinstance(condition, AnyOf):
+            pieces = [
+                self._unindexed_compare("==", item, value, kind) for item in condition.values[:33]
+            ]
+            if len(condition.values) > 32 or None in pieces:
+                return None
+            return f"({' OR '.join(filter(None, pieces))})" if pieces else "0"
+        if isinstance(condition, StartsWith) and "\x00" not in condition.prefix:
+            if encode(condition.prefix) is None:
+                return None
+            self.params.append(condition.prefix)
+            test = f"substr({value},1,{len(condition.prefix)})=?"
+            return f"({kind}='text' AND {test})"
+        if isinstance(condition, Missing):
+            return f"({kind} IS NULL)"
+        return None
+
+    def _unindexed_compare(self, op: str, operand: object, value: str, kind: str) -> str | None:
+        if op == "!=":
+            equal = self._unindexed_compare("==", operand, value, kind)
+            return None if equal is None else f"({equal} IS NOT TRUE)"
+        op = "=" if op == "==" else op
+        if operand is None:
+            return f"({kind}='null')" if op == "=" else None
+        encoded = encode(operand)
+        if encoded == TRUE or encoded == FALSE:
+            return f"({kind}='{'true' if encoded == TRUE else 'false'}')" if op == "=" else None
+        if isinstance(encoded, str):
+            # Only equality: SQLite orders raw text by code points, not by UTF-16.
+            if op != "=":
+                return None
+            self.params.append(operand)
+            return f"({value}=? AND {kind}='text')"
+        if encoded is None or isinstance(encoded, bytes):
+            return None
+        self.params.append(encoded)
+        safe = f"{value} BETWEEN -{MAX_SAFE_INT} AND {MAX_SAFE_INT}"
+        return f"({value}{op}? AND ({kind}='real' OR {kind}='integer' AND {safe}))"
+
+    def _json_type(self, path: str, test: str, before: str) -> str | None:
+        json_path = _json_path(path)
+        if json_path is None or not self.json:
+            return None
+        return f"({before}json_type(doc,{json_path}){test if test[0] == '=' else ' ' + test})"
+
+    # -- side tables
+
+    def _contains(self, condition: Contains) -> str | None:
+        encoded = encode(condition.value)
+        if encoded is None:
+            return None
+        for index in self.statements.indexes_multi:
+            if index.fields == (condition.path,):
+                self.params.append(encoded)
+                side = self.statements.multi_of[index.name]
+                return f"seq IN (SELECT seq FROM {side} WHERE k=?)"
+        return None
+
+    def _matches(self, condition: Matches) -> str | None:
+        column = self.statements.text_column.get(condition.path)
+        if column is None:
+            return None
+        asked = terms(condition.text)
+        if not asked:
+            return "0"
+        phrases = (f'"{" ".join(term.words)}"{" *" if term.prefix else ""}' for term in asked)
+        self.params.append(f"{column} : ({' AND '.join(phrases)})")
+        text = self.statements.text
+        return f"seq IN (SELECT rowid FROM {text} WHERE {text} MATCH ?)"
+
+
+def _bracket(encoded: Encoded) -> int:
+    if isinstance(encoded, str):
+        return 1
+    return encoded[0] + 1 if isinstance(encoded, bytes) else 0
+
+
+def _json_path(path: str) -> str | None:
+    """A path as SQL text of a JSON path; None when a name needs quoting that SQLite has not."""
+    names = path.split(".")
+    if not all(map(_PLAIN_NAME.fullmatch, names)):
+        return None
+    return "'$" + "".join(f'."{name}"' for name in names) + "'"
+
+
+def order_columns(query: QueryValue, statements: Statements) -> list[tuple[str, bool]] | None:
+    """(SQL expression, descending) of the order, ending in the key; None = Python has to sort."""
+    out: list[tuple[str, bool]] = []
+    for path, down in query.order:
+        if path == "":
+            out.append(("id", down))
+            continue
+        column = statements.column_of.get(path)
+        if column is None:
+            return None
+        out.append((column, down))
+    if not out or out[-1][0] != "id":
+        out.append(("id", out[-1][1] if out else False))
+    return out
+
+
+def order_by(columns: Sequence[tuple[str, bool]]) -> str:
+    """Missing values last in both directions; SQLite's own order has them first ascending."""
+    return ", ".join(
+        f"{name} DESC" if down else name if name == "id" else f"{name} NULLS LAST"
+        for name, down in columns
+    )
+
+
+def position(
+    columns: Sequence[tuple[str, bool]], values: Sequence[Encoded | None]
+) -> tuple[str, list[Any]]:
+    """The condition "behind this position", by the order of ``order_by``."""
+    ors: list[str] = []
+    params: list[Any] = []
+    same: list[str] = []
+    same_params: list[Any] = []
+    for (name, down), value in zip(columns, values, strict=True):
+        if value is not None:
+            past = f"{name}{'<' if down else '>'}?"
+            if name != "id":
+                past = f"({past} OR {name} IS NULL)"
+            ors.append(" AND ".join([*same, past]))
+            params += [*same_params, value]
+        same.append(f"{name} IS ?" if value is None else f"{name}=?")
+        same_params.append(value)
+    return f"({' OR '.join(f'({one})' for one in ors)})" if ors else "0", params

@@ -1,0 +1,61 @@
+"""Errors of SQLite in the words of Homeport."""
+
+from __future__ import annotations
+
+import apsw
+
+from homeport.errors import (
+    Busy,
+    CannotOpen,
+    Closed,
+    Corrupted,
+    HomeportError,
+    Interrupted,
+    InvalidDocument,
+    QuotaExceeded,
+    ReadOnly,
+    SchemaMismatch,
+    StorageError,
+)
+
+_CORRUPT_FS = getattr(apsw, "SQLITE_IOERR_CORRUPTFS", -1)
+
+
+def translate(error: apsw.Error, path: str) -> HomeportError:
+    """The typed error of a failed statement; the caller raises it ``from`` the original."""
+    detail = str(error).rstrip(".")
+    if isinstance(error, (apsw.BusyError, apsw.LockedError)):
+        return Busy(f"Another process is writing to {path} and did not finish in time.", path=path)
+    if isinstance(error, apsw.InterruptError):
+        return Interrupted("The operation was cancelled.")
+    if isinstance(error, apsw.FullError):
+        return QuotaExceeded(f"There is no room left to write {path}.", path=path)
+    if isinstance(error, apsw.ReadOnlyError):
+        return ReadOnly(f"{path} cannot be written: {detail}.", path=path)
+    if isinstance(error, (apsw.CantOpenError, apsw.PermissionsError, apsw.AuthError)):
+        return CannotOpen(f"{path} cannot be opened: {detail}.", path=path)
+    if isinstance(error, apsw.NotADBError):
+        return Corrupted(f"{path} is not a database, or it is encrypted.", path=path)
+    if isinstance(error, apsw.CorruptError) or _is_io_corruption(error):
+        return Corrupted(f"{path} is damaged: {detail}.", path=path)
+    if isinstance(error, apsw.TooBigError):
+        return InvalidDocument("A document is larger than SQLite can store (1 GB).")
+    if isinstance(error, (apsw.ConnectionClosedError, apsw.CursorClosedError)):
+        return Closed("The database is closed.")
+    if isinstance(error, (apsw.SQLError, apsw.SchemaChangeError)) and _other_schema(detail):
+        return SchemaMismatch(
+            f"Another process has changed the indexes of {path} ({detail}).",
+            action="Use one declaration in all processes, then open the file again.",
+            path=path,
+        )
+    if isinstance(error, apsw.IOError):
+        return StorageError(f"The disk failed under {path}: {detail}.", path=path)
+    return StorageError(f"SQLite refused a statement on {path}: {detail}.", path=path)
+
+
+def _is_io_corruption(error: apsw.Error) -> bool:
+    return getattr(error, "extendedresult", 0) == _CORRUPT_FS
+
+
+def _other_schema(detail: str) -> bool:
+    return any(words in detail for words in ("no such column", "no such table", "has no column"))

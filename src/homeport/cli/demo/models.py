@@ -73,7 +73,7 @@ def merge_unless_reviewed(
     base: dict[str, Any] | None,
     local: dict[str, Any],
     remote: dict[str, Any],
-    meta: Mapping[str, Any],
+    meta: Mapping[str, Any],  # noqa: ARG001 - policies are called with it
 ) -> Any:
     """Policy of the wells: what I changed goes onto what the others have, but nobody merges a
     reviewed well except a person."""

@@ -63,7 +63,9 @@ def _conflicts(facts: Facts) -> Table:
         table.add_row(record["document"], record["policy"], record["outcome"])
     for conflict in facts.held:
         name = f"{conflict['collection']}/{conflict['key']}"
-        table.add_row(name, conflict["reason"], f"decided by a person on device {conflict['device']}")
+        table.add_row(
+            name, conflict["reason"], f"decided by a person on device {conflict['device']}"
+        )
     return table
 
 
@@ -91,9 +93,13 @@ def _figures(facts: Facts) -> Table:
 def _speeds(online: dict[str, float], offline: dict[str, float]) -> str:
     """online → offline, the same work."""
     names = (("get", "read"), ("query", "indexed query"), ("put", "durable write"))
-    return " · ".join(
-        f"{label} {online[f'{key}_us']:.0f} → {offline[f'{key}_us']:.0f} µs" for key, label in names
-    ) + "  [dim](online → offline)[/]"
+    return (
+        " · ".join(
+            f"{label} {online[f'{key}_us']:.0f} → {offline[f'{key}_us']:.0f} µs"
+            for key, label in names
+        )
+        + "  [dim](online → offline)[/]"
+    )
 
 
 def _traffic(status: dict[str, Any]) -> str:
@@ -111,5 +117,5 @@ def _next(folder: Path) -> str:
         f"  Try next\n"
         f"    homeport inspect {folder}/a.db    what is in a file, what waits, is it healthy\n"
         "    homeport serve --dev              a node of your own, with a PostgreSQL\n"
-        "    docs/guides/getting-started.md    ten minutes from nothing to a document that travels\n"
+        "    docs/guides/getting-started.md    ten minutes to a document that travels\n"
     )

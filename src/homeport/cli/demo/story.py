@@ -151,7 +151,9 @@ class Story:
             f"Full-text search found {found}",
         )
         size = a.run("shift_datum", well_id=TOTEM, shift_m=3.2)
-        screen.done(f"A moves the depth reference of a well and its curves: one unit of {size} documents")
+        screen.done(
+            f"A moves the depth reference of a well and its curves: one unit of {size} documents"
+        )
         facts.offline = {d.name: d.run("time_local", rounds=200) for d in (a, b)}
 
     def _kill_in_the_middle(self) -> None:
@@ -159,16 +161,22 @@ class Story:
         b = self._devices["B"]
         b.begin("write_until_killed", well_id=SCORPIO)
         if not self._half.wait(DRAIN_TIMEOUT_S):
-            self._check(False, "", "B did not reach the middle of its transaction")  # noqa: FBT003
+            self._check(False, "", "B did not reach the middle of its transaction")
         b.kill()
-        screen.warn(f"B is killed (SIGKILL) in a transaction, after {len(self._acknowledged)} writes")
+        screen.warn(
+            f"B is killed (SIGKILL) in a transaction, after {len(self._acknowledged)} writes"
+        )
         b.restart()
         kept = b.run("present", keys=self._acknowledged)
         half = b.run("present", keys=["half-1", "half-2", "half-3"])
-        facts.killed = {"acknowledged": len(self._acknowledged), "kept": len(kept), "half": len(half)}
+        facts.killed = {
+            "acknowledged": len(self._acknowledged),
+            "kept": len(kept),
+            "half": len(half),
+        }
         self._check(
             kept == self._acknowledged and not half and len(kept) >= ACKNOWLEDGED,
-            f"B starts again: all {len(kept)} acknowledged writes are there, nothing of the half unit",
+            f"B starts again: all {len(kept)} acknowledged writes are there, no half unit",
             f"B lost acknowledged writes or kept half a unit: {facts.killed}",
         )
         self._connect(b)
@@ -176,7 +184,7 @@ class Story:
             state = device.run("status")
             facts.queued[device.name] = state["queued"]
         screen.done(
-            f"Waiting to be sent: {facts.queued['A']} changes on A, {facts.queued['B']} on B, on disk"
+            f"Waiting on disk to be sent: {facts.queued['A']} changes on A, {facts.queued['B']} on B"
         )
 
     # --- 4: back again --------------------------------------------------------------------------
@@ -208,7 +216,8 @@ class Story:
                 decided = {**conflict["remote"], "remark": "Cased to 1,490 m (agreed by phone)"}
                 device.run("resolve", conflict=conflict["id"], document=decided)
                 screen.done(
-                    f"Held for a person on {device.name}: {conflict['key']}. Decided: {decided['remark']}"
+                    f"Held for a person on {device.name}: {conflict['key']}; decided: "
+                    f"{decided['remark']}"
                 )
         self._check(
             [conflict["key"] for conflict in facts.held] == [REVIEWED],

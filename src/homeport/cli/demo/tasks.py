@@ -126,9 +126,7 @@ def delete(device: Device, collection: str, key: str) -> None:
 
 def note(device: Device, well_id: str, zone: str, text: str, top_m: float | None = None) -> str:
     """Write an interpretation; its key is made on the device, so no server is needed."""
-    written = Interpretation(
-        well_id=well_id, author=device.name, zone=zone, note=text, top_m=top_m
-    )
+    written = Interpretation(well_id=well_id, author=device.name, zone=zone, note=text, top_m=top_m)
     device.db[INTERPRETATIONS].put(written)
     return written.id
 
@@ -140,7 +138,7 @@ def search(device: Device, words: str) -> list[str]:
 
 
 def shift_datum(device: Device, well_id: str, shift_m: float) -> int:
-    """A new depth reference moves the well and all its curves: one unit, seen whole or not at all."""
+    """A new depth reference moves the well and all its curves: one unit, whole or not at all."""
 
     async def unit(tx: Any) -> int:
         curves = await tx[CURVES].where(hp.F.well_id == well_id).keys()
@@ -156,15 +154,23 @@ def write_until_killed(device: Device, well_id: str) -> None:
     notes = device.db[INTERPRETATIONS]
     for number in range(1, 61):
         key = f"pick-{device.name}-{number:03}"
-        notes.put(Interpretation(
-            id=key, well_id=well_id, author=device.name, zone="pick", note=f"Pick {number}"
-        ))
+        notes.put(
+            Interpretation(
+                id=key, well_id=well_id, author=device.name, zone="pick", note=f"Pick {number}"
+            )
+        )
         device.emit("acknowledged", key=key)
     with device.db.transaction():
         for number in range(1, 4):
-            notes.put(Interpretation(
-                id=f"half-{number}", well_id=well_id, author=device.name, zone="half", note="Half"
-            ))
+            notes.put(
+                Interpretation(
+                    id=f"half-{number}",
+                    well_id=well_id,
+                    author=device.name,
+                    zone="half",
+                    note="Half",
+                )
+            )
         device.emit("half")
         time.sleep(3600)
 
@@ -192,7 +198,9 @@ def time_local(device: Device, rounds: int) -> dict[str, float]:
     )
     return {
         "get_us": timed(lambda number: wells.get(keys[number % len(keys)])),
-        "query_us": timed(lambda _: wells.where(hp.F.base_m > 1000).order_by("base_m").limit(10).all()),
+        "query_us": timed(
+            lambda _: wells.where(hp.F.base_m > 1000).order_by("base_m").limit(10).all()
+        ),
         "put_us": timed(lambda _: notes.put(scratch)),
     }
 
@@ -225,7 +233,7 @@ def _headline(document: Any) -> str:
 
 
 def drained(device: Device, timeout_s: float) -> None:
-    """Only look on until the queue is empty but for what waits for a person; no push is asked for."""
+    """Only look on until the queue is empty, less what waits for a person; ask for nothing."""
     deadline = time.monotonic() + timeout_s
     total = 0
     while waiting := device.sync.status().queued - len(device.sync.conflicts()):
@@ -233,7 +241,7 @@ def drained(device: Device, timeout_s: float) -> None:
         device.emit("progress", done=total - waiting, total=total)
         if time.monotonic() > deadline:
             raise hp.errors.Unreachable(
-                f"{waiting} changes are still queued after {timeout_s:.0f} s: {device.sync.status()}"
+                f"{waiting} changes are still queued after {timeout_s:.0f} s: {status(device)}"
             )
         time.sleep(0.05)
 

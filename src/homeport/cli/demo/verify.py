@@ -43,7 +43,7 @@ async def held_by_postgres(dsn: str, collections: list[str]) -> Holding:
         holding: Holding = {}
         for collection in collections:
             rows = await connection.fetch(
-                "select key, body from homeport.documents where collection = $1 and body is not null",
+                "select key, body from homeport.documents where collection = $1",
                 collection,
             )
             holding[collection] = digest({row["key"]: json.loads(row["body"]) for row in rows})

@@ -67,6 +67,7 @@ class Story:
         self._advance: Advance | None = None
         self._acknowledged: list[str] = []
         self._half = threading.Event()
+        self._shared = ""
 
     def tell(self) -> None:
         """All acts. Whatever happens, no process is left behind."""
@@ -98,6 +99,7 @@ class Story:
             f"  [dim]({len(counts['unreadable'])} of {counts['files']} files are not readable)[/]"
         )
         a.run("patch", collection="wells", key=REVIEWED, fields={"reviewed": True})
+        self._shared = a.run("note", well_id=SCORPIO, zone="Base", text="To be confirmed")
         self._connect(a)
         with self._bar("sending"):
             sent = a.run("settle", timeout_s=DRAIN_TIMEOUT_S)
@@ -134,6 +136,11 @@ class Story:
         a.run("patch", collection="wells", key=TOTEM, fields={"status": "shut in"})
         b.run("patch", collection="wells", key=TOTEM, fields={"status": "abandoned"})
         screen.done("The same field of another well: A says shut in, B says abandoned")
+        for device, words in ((a, "Base confirmed at 131 m"), (b, "Base confirmed at 133 m")):
+            device.run(
+                "patch", collection="interpretations", key=self._shared, fields={"note": words}
+            )
+        screen.done("Both rewrite the same note")
         a.run("delete", collection="wells", key=DELETED)
         b.run("patch", collection="wells", key=DELETED, fields={"remark": "Depth in feet?"})
         screen.done("A deletes a well while B writes a remark on it")
@@ -183,9 +190,7 @@ class Story:
         for device in self._devices.values():
             state = device.run("status")
             facts.queued[device.name] = state["queued"]
-        screen.done(
-            f"Waiting on disk to be sent: {facts.queued['A']} changes on A, {facts.queued['B']} on B"
-        )
+        screen.done(f"Waiting on disk: {facts.queued['A']} changes on A, {facts.queued['B']} on B")
 
     # --- 4: back again --------------------------------------------------------------------------
 

@@ -124,9 +124,9 @@ def delete(device: Device, collection: str, key: str) -> None:
     device.db[collection].delete(key)
 
 
-def note(device: Device, well_id: str, zone: str, text: str, top_m: float | None = None) -> str:
+def note(device: Device, well_id: str, zone: str, text: str) -> str:
     """Write an interpretation; its key is made on the device, so no server is needed."""
-    written = Interpretation(well_id=well_id, author=device.name, zone=zone, note=text, top_m=top_m)
+    written = Interpretation(well_id=well_id, author=device.name, zone=zone, note=text)
     device.db[INTERPRETATIONS].put(written)
     return written.id
 
@@ -257,8 +257,24 @@ def resolve(device: Device, conflict: str, document: dict[str, Any]) -> None:
 
 
 def settled(device: Device) -> list[dict[str, Any]]:
-    """How the automatic policies decided: base, local, remote and result of each."""
-    return [msgspec.to_builtins(item) for item in device.sync.resolutions()]
+    """What the policies decided by themselves; each record also holds both versions."""
+    return [
+        {
+            "document": f"{record.collection}/{record.key}",
+            "policy": record.policy,
+            "outcome": _outcome(record),
+        }
+        for record in device.sync.resolutions()
+    ]
+
+
+def _outcome(record: Any) -> str:
+    if record.result is None:
+        return "the delete won; the edit is kept in the record"
+    fields = f" of {', '.join(record.fields)}" if record.fields else ""
+    if record.winner == "function":
+        return "combined by the function"
+    return f"the {'later' if record.winner == 'local' else 'earlier'} value{fields} won"
 
 
 def digests(device: Device) -> dict[str, Any]:

@@ -7,10 +7,14 @@ operation's ``finish``, outside the lock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
+import msgspec
+
+from homeport.core.evaluate import get_path
+from homeport.core.keys import encode_key
 from homeport.core.query import QueryValue
 from homeport.core.requests import Count, Find, Get, GetMany, Operation, Plan
 from homeport.errors import InvalidQuery, NotFound, NotUnique
@@ -25,11 +29,18 @@ D = TypeVar("D")
 BOUNDED_KEYS = 100
 """Up to so many keys or rows are cheap enough to be read on an event loop."""
 
+CHUNK_ROWS = 500
+"""An iteration reads so many rows at a time."""
+
+KEY_ORDER: Final = (("", False),)
+
 
 # -- by key
 
 
 def get(table: Table[T], key: Key, default: D) -> Operation[T | D]:
+    if type(key) is not str:
+        encode_key(key)
     return Operation(_get(table, key, default), "read", True, (table,), True)
 
 
@@ -124,11 +135,64 @@ def exists(table: Table[T], query: QueryValue, *, bounded: bool = False) -> Oper
     return Operation(_find(table, query, "keys"), "read", True, (table,), bounded, bool)
 
 
-def chunk(
-    table: Table[T], query: QueryValue, *, bounded: bool = False
-) -> Operation[list[tuple[Key, str]]]:
-    """One chunk of an iteration: (key, text) pairs, predicates not applied."""
-    return Operation(_find(table, query, "entries"), "read", True, (table,), bounded)
+class Chunks(Generic[T]):
+    """An iteration over a query: one operation per chunk, each beginning behind the last row.
+
+    Needs no state in the store, and no transaction stays open while the consumer works.
+    """
+
+    def __init__(self, table: Table[T], query: QueryValue) -> None:
+        if not query.order:
+            # Any order will do for the caller, but the next chunk has to know it.
+            query = query.with_bound_order(KEY_ORDER) if query.after is None else query
+        self._table = table
+        self._query = query
+        self._after = query.after
+        self._skip = query.offset
+        self._left = query.limit
+        self._done = query.limit == 0
+
+    def next(self) -> Operation[list[tuple[Key, str]]] | None:
+        """The operation that reads the next chunk, None at the end."""
+        if self._done:
+            return None
+        query = unfiltered(self._query).with_after(self._after)
+        rows = CHUNK_ROWS
+        if not self._query.predicates:
+            query = query.with_offset(self._skip)
+            self._skip = 0
+            rows = rows if self._left is None else min(rows, self._left)
+        self._rows = rows
+        plan = _find(self._table, query.with_limit(rows), "entries")
+        return Operation(plan, "read", True, (self._table,))
+
+    def documents(self, entries: list[tuple[Key, str]]) -> Iterator[T]:
+        """The documents of a chunk that was read."""
+        if len(entries) < self._rows:
+            self._done = True
+        elif entries:
+            self._after = position(self._query, *entries[-1])
+        decode, predicates = self._table.codec.decode, self._query.predicates
+        for _, text in entries:
+            doc = decode(text)
+            if not all(holds(predicate, doc) for predicate in predicates):
+                continue
+            if self._skip:
+                self._skip -= 1
+                continue
+            yield doc
+            if self._left is not None:
+                self._left -= 1
+                if not self._left:
+                    self._done = True
+                    return
+
+
+def position(query: QueryValue, key: Key, text: str) -> tuple[Any, ...]:
+    """Where a row stands in the order of its query: the values of the order columns and the key."""
+    plain = msgspec.json.decode(text)
+    values = [key if path == "" else get_path(plain, path) for path, _ in query.order]
+    return (*values, key)
 
 
 def _find(table: Table[T], query: QueryValue, form: Any) -> Plan[Any]:

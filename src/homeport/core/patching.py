@@ -45,7 +45,9 @@ def checked(table: Table[Any], changes: Mapping[str, Any]) -> dict[str, Any]:
                 f"A patch of {table.name} cannot change the key field {stored!r}.",
                 action="Put a new document and delete the old one.",
             )
-        out[stored] = REMOVE if value is REMOVE else codec.convert(path, value)
+        # Without a model nothing may change its type in silence: what is no JSON is refused below.
+        plain = value is REMOVE or codec.collection.model is None
+        out[stored] = value if plain else codec.convert(path, value)
     for path in out:
         clash = next((p for p in out if p is not path and diff.overlaps(p, path)), None)
         if clash is not None:
@@ -65,12 +67,7 @@ def changed_row(
             _check_way(table, doc, path)
             doc = diff.set_at(doc, path, value)
     codec = table.codec
-    if codec.collection.model is None:
-        row = codec.row(doc)
-    else:
-        # The model says whether the new document is one; its text keeps what the model does not know.
-        codec.row(codec.decode(diff.dump(doc)))
-        row = codec.row_of_plain(doc)
+    row = codec.row_of_plain(doc)
     return row, codec.extras_of_text(row[1]) if codec.has_extras else None
 
 

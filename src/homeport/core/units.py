@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 from homeport.core.requests import Operation, Plan, Request
 from homeport.errors import TransactionError
@@ -72,6 +72,19 @@ class UnitRunner:
         self._check_open()
         self._unstarted[id(operation)] = operation
         return Op(self, operation)
+
+    def cheap(self, table: object, query: object) -> bool:
+        """Of no interest here: the driver of the unit decides where it runs."""
+        return False
+
+    def explain(self, table: object, query: object) -> NoReturn:
+        raise TransactionError("explain() has no place in a unit.", action="Call it on the database.")
+
+    def watch(self) -> NoReturn:
+        raise TransactionError(
+            "A live query inside a unit would wait for that unit to end.",
+            action="Follow the query outside the unit.",
+        )
 
     def start(self, operation: Operation[R]) -> Generator[Request, Any, R]:
         self._check_open()

@@ -113,7 +113,7 @@ def _store(
         return result  # type: ignore[no-any-return]
     keys = [key_order.decode(row[0]) for row in rows]
     olds: list[str | None] = yield GetMany(table, keys)
-    if table.keep_unknown:
+    if table.collection.model is not None:
         rows, extras = _with_unknown(table, rows, extras, olds)
     if not table.synced:
         (result,) = yield Write((Put(table, rows, extras, mode=mode, olds=olds),))
@@ -205,7 +205,8 @@ def _patch(table: Table[T], key: Key, changes: Mapping[str, Any]) -> Plan[str]:
 
 
 def patch_many(
-    table: Table[T], patches: Iterable[tuple[Key, Mapping[str, Any]]]
+    table: Table[T],
+    patches: Mapping[Any, Mapping[str, Any]] | Iterable[tuple[Key, Mapping[str, Any]]],
 ) -> Operation[list[Key]]:
     items = list(patches.items()) if isinstance(patches, Mapping) else list(patches)
     failures: dict[int, HomeportError] = {}

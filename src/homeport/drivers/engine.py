@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from threading import get_ident
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from homeport.core.requests import Operation, Store, StoreSession
 from homeport.core.units import UnitOperation
@@ -31,6 +31,11 @@ from homeport.drivers.steps import (
     running,
 )
 from homeport.errors import Busy, TransactionError
+
+if TYPE_CHECKING:
+    from homeport.core.codec import Table
+    from homeport.core.planner import Explanation
+    from homeport.core.query import QueryValue
 
 R = TypeVar("R")
 
@@ -295,6 +300,13 @@ class Engine:
             return fn()
         finally:
             self.release()
+
+    def explain(self, table: Table[Any], query: QueryValue) -> Explanation:
+        """How the store answers a query."""
+        if self.held_here:
+            self.check_owner()
+            return self.store.explain(table, query)  # type: ignore[no-any-return]
+        return self.call(lambda: self.store.explain(table, query), "explain()")
 
     def on_commit(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call ``callback`` after each commit of this engine → a function that ends it.

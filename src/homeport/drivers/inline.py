@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from homeport.drivers.engine import Engine
 from homeport.drivers.watch import Watch
+
+if TYPE_CHECKING:
+    from homeport.core.codec import Table
+    from homeport.core.planner import Explanation
+    from homeport.core.query import QueryValue
 
 R = TypeVar("R")
 
@@ -45,6 +50,13 @@ class InlineDriver:
     def call(self, fn: Callable[[], R], what: str) -> R:
         """Run ``fn`` under the lock, outside any transaction."""
         return self.engine.call(fn, what)
+
+    def explain(self, table: Table[Any], query: QueryValue) -> Explanation:
+        return self.engine.explain(table, query)
+
+    def cheap(self, table: Table[Any], query: QueryValue) -> bool:
+        """Of no interest here: everything is stepped in place."""
+        return False
 
     def transaction(self) -> Transaction:
         return Transaction(self.engine)

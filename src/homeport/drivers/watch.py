@@ -41,7 +41,7 @@ class Watch:
             self._event.clear()
             if self._closed or engine.closed:
                 return False
-            if engine.run(head()) > seen:
+            if engine.run(head()) != seen:
                 return True
             wait_s = self._poll_s
             if deadline is not None:
@@ -51,6 +51,9 @@ class Watch:
                 wait_s = remaining if wait_s is None else min(wait_s, remaining)
             self._event.wait(wait_s)
 
+    def __del__(self) -> None:
+        self._forget()
+
     def close(self) -> None:
         """End the wait of whatever thread is in it."""
         self._closed = True
@@ -58,17 +61,38 @@ class Watch:
         self._event.set()
 
 
+class _Bell:
+    """What a commit rings. Apart from its watch, so that a forgotten live query can be collected."""
+
+    __slots__ = ("future", "loop")
+
+    def __init__(self) -> None:
+        self.loop: AbstractEventLoop | None = None
+        self.future: Future[None] | None = None
+
+    def ring(self) -> None:
+        loop, future = self.loop, self.future
+        if loop is None or future is None or future.done():
+            return
+        try:
+            loop.call_soon_threadsafe(_wake, future)
+        except RuntimeError:
+            self.loop = None  # closed: nobody waits there any more
+
+
+def _wake(future: Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
 class AsyncWatch:
     """Wakes the task that consumes one live query."""
 
-    def __init__(
-        self, engine: Engine, run: Callable[[Operation[int]], Awaitable[int]]
-    ) -> None:
+    def __init__(self, engine: Engine, run: Callable[[Operation[int]], Awaitable[int]]) -> None:
         self._engine = engine
         self._run = run
-        self._future: Future[None] | None = None
-        self._loop: AbstractEventLoop | None = None
-        self._forget = engine.on_commit(self._notify)
+        self._bell = _Bell()
+        self._forget = engine.on_commit(self._bell.ring)
         self._poll_s = POLL_S if engine.store.multiprocess else None
         self._closed = False
 
@@ -76,15 +100,15 @@ class AsyncWatch:
         """Wait for a commit after change number ``seen``; False when time is up or on close."""
         from asyncio import get_running_loop, wait  # noqa: PLC0415 - a loop runs
 
-        engine = self._engine
+        engine, bell = self._engine, self._bell
         engine.forbid_inside("Waiting for a live query")
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
-            self._loop = loop = get_running_loop()
-            self._future = future = loop.create_future()
+            bell.loop = loop = get_running_loop()
+            bell.future = future = loop.create_future()
             if self._closed or engine.closed:
                 return False
-            if await self._run(head()) > seen:
+            if await self._run(head()) != seen:
                 return True
             wait_s = self._poll_s
             if deadline is not None:
@@ -94,21 +118,11 @@ class AsyncWatch:
                 wait_s = remaining if wait_s is None else min(wait_s, remaining)
             await wait((future,), timeout=wait_s)
 
+    def __del__(self) -> None:
+        self._forget()
+
     def close(self) -> None:
+        """End the wait of whatever task is in it; from any thread."""
         self._closed = True
         self._forget()
-        self._notify()
-
-    def _notify(self) -> None:
-        loop, future = self._loop, self._future
-        if loop is None or future is None:
-            return
-        try:
-            loop.call_soon_threadsafe(_wake, future)
-        except RuntimeError:
-            self._forget()  # the loop is closed, so nobody waits
-
-
-def _wake(future: Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+        self._bell.ring()

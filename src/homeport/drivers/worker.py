@@ -20,6 +20,8 @@ from collections.abc import Awaitable, Callable
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from homeport.core.operations import BOUNDED_KEYS
+from homeport.core.planner import plan
 from homeport.core.requests import Operation, Request, StoreSession
 from homeport.drivers.engine import Engine
 from homeport.drivers.steps import perform, read, running
@@ -29,6 +31,9 @@ from homeport.errors import Busy, Closed, TransactionError
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
 
+    from homeport.core.codec import Table
+    from homeport.core.planner import Explanation
+    from homeport.core.query import QueryValue
     from homeport.drivers.inline import Transaction
 
 R = TypeVar("R")
@@ -172,6 +177,16 @@ class WorkerDriver:
             if last:
                 self._ended = True
                 self._queue.put(None)
+
+    async def explain(self, table: Table[Any], query: QueryValue) -> Explanation:
+        return await self.call(lambda: self.engine.store.explain(table, query), "explain()")
+
+    def cheap(self, table: Table[Any], query: QueryValue) -> bool:
+        """Few rows, and an index leads to them: then the event loop is not held up."""
+        if query.limit is None or query.limit > BOUNDED_KEYS or query.predicates or query.offset:
+            return False
+        access = plan(query, table.codec)
+        return access.kind != "scan" and access.ordered and not access.left
 
     def transaction(self) -> Transaction:
         """There is none here: an open transaction would stay open over every await."""

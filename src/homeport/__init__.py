@@ -1,0 +1,107 @@
+"""Homeport: the offline-first database for Python.
+
+An indexed document store in one file, that queues what is written offline and syncs it with your
+team's PostgreSQL. Begin with ``hp.Collection`` and ``hp.open``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from homeport import errors
+from homeport._blocking.database import Database
+from homeport._blocking.documents import Documents
+from homeport._blocking.livequery import LiveQuery
+from homeport._blocking.queries import Query
+from homeport.core.keys import Key
+from homeport.core.live import LiveChange
+from homeport.core.metadata import DocumentMeta
+from homeport.core.patching import REMOVE
+from homeport.core.query import Condition, F, fields
+from homeport.core.schema import MANUAL, Collection, FullText, Index, Multi, Synced, Unique
+from homeport.database import AsyncDatabase
+from homeport.documents import AsyncDocuments
+from homeport.errors import (
+    BulkError,
+    Busy,
+    HomeportError,
+    InvalidDocument,
+    InvalidQuery,
+    KeyExists,
+    NotFound,
+    NotUnique,
+    TransactionError,
+    UniqueViolation,
+    UnknownCollection,
+    UnknownField,
+    ValidationFailed,
+)
+from homeport.ids import new_id
+from homeport.livequery import AsyncLiveQuery
+from homeport.opening import open, open_async  # noqa: A004 - hp.open reads as it should
+from homeport.queries import AsyncQuery
+from homeport.transactions import Tx
+
+if TYPE_CHECKING:
+    from homeport._blocking.replication import Sync
+    from homeport.replication import AsyncSync
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "MANUAL",
+    "REMOVE",
+    "AsyncDatabase",
+    "AsyncDocuments",
+    "AsyncLiveQuery",
+    "AsyncQuery",
+    "AsyncSync",
+    "BulkError",
+    "Busy",
+    "Collection",
+    "Condition",
+    "Database",
+    "DocumentMeta",
+    "Documents",
+    "F",
+    "FullText",
+    "HomeportError",
+    "Index",
+    "InvalidDocument",
+    "InvalidQuery",
+    "Key",
+    "KeyExists",
+    "LiveChange",
+    "LiveQuery",
+    "Multi",
+    "NotFound",
+    "NotUnique",
+    "Query",
+    "Sync",
+    "Synced",
+    "TransactionError",
+    "Tx",
+    "Unique",
+    "UniqueViolation",
+    "UnknownCollection",
+    "UnknownField",
+    "ValidationFailed",
+    "errors",
+    "fields",
+    "new_id",
+    "open",
+    "open_async",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # The network side is loaded by programs that sync, not by every import.
+    if name == "Sync":
+        from homeport._blocking.replication import Sync  # noqa: PLC0415
+
+        return Sync
+    if name == "AsyncSync":
+        from homeport.replication import AsyncSync  # noqa: PLC0415
+
+        return AsyncSync
+    raise AttributeError(f"module 'homeport' has no attribute {name!r}")

@@ -1,0 +1,106 @@
+"""What is known about a document beside its content."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import msgspec
+
+from homeport.core.outbox import (
+    CONFLICTS,
+    DEAD,
+    META_CLIENT,
+    META_LAST,
+    OUTBOX,
+    ref_of,
+)
+from homeport.core.query import EMPTY, Compare
+from homeport.core.requests import Find, Meta, Operation, Plan, RowInfo
+
+if TYPE_CHECKING:
+    from homeport.core.codec import Table
+    from homeport.core.keys import Key
+
+T = TypeVar("T")
+
+SyncStatus = Literal["local", "pending", "conflict", "synced"]
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentMeta:
+    """Metadata of one document.
+
+    Attributes:
+        key: of the document.
+        version: counts the writes of the document in this file, from 1.
+        created, modified: times of the first and the last write in this file, UTC.
+        expires: when it expires, UTC; None = never.
+        checksum: SHA-256 of the stored JSON text, hexadecimal.
+        size_bytes: length of that text.
+        sync_status: ``local`` (its collection is not synced), ``pending`` (queued for the server),
+            ``conflict`` (waits for a decision), ``synced``.
+        last_sync: when this file last heard from the server, UTC; None = never.
+        device: the identity under which this file syncs; None before the first sync.
+        token: the server's version of the document; None when it has none yet.
+        backups: names of the backups that hold this version of the document.
+    """
+
+    key: Key
+    version: int
+    created: datetime
+    modified: datetime
+    expires: datetime | None
+    checksum: str
+    size_bytes: int
+    sync_status: SyncStatus
+    last_sync: datetime | None
+    device: str | None
+    token: str | None
+    backups: tuple[str, ...]
+
+
+def meta(table: Table[T], key: Key) -> Operation[DocumentMeta | None]:
+    return Operation(_meta(table, key), "read", False, (table,))
+
+
+def _meta(table: Table[T], key: Key) -> Plan[DocumentMeta | None]:
+    row: RowInfo | None = yield Meta("row", table, key)
+    if row is None:
+        return None
+    status: SyncStatus = "local"
+    if table.synced:
+        status = "synced"
+        ref = EMPTY.and_where(Compare("ref", "==", ref_of(table.name, str(key)))).with_limit(1)
+        if (yield Find(OUTBOX, ref, "keys")):
+            status = "pending"
+        if (yield Find(CONFLICTS, ref, "keys")):
+            status = "conflict"
+    last = _value((yield Meta(META_LAST)))
+    device = _value((yield Meta(META_CLIENT)))
+    expires = row.expires_ms
+    text = row.text.encode()
+    return DocumentMeta(
+        key=key,
+        version=row.revision,
+        created=_time(row.created_ms),
+        modified=_time(row.modified_ms),
+        expires=None if expires is None else _time(expires),
+        checksum=sha256(text).hexdigest(),
+        size_bytes=len(text),
+        sync_status=status,
+        last_sync=_time(last) if isinstance(last, int) else None,
+        device=device if isinstance(device, str) else None,
+        token=row.token,
+        backups=(),
+    )
+
+
+def _value(text: str | None) -> Any:
+    return None if text is None else msgspec.json.decode(text)
+
+
+def _time(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -1,0 +1,150 @@
+"""An open database."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from homeport.core.codec import Table
+from homeport.core.schema import Collection
+from homeport.core.units import unit
+from homeport.documents import AsyncDocuments
+from homeport.drivers.inline import Transaction
+from homeport.runners import AsyncDriver
+from homeport.transactions import Tx, Unit, table_of
+
+if TYPE_CHECKING:
+    from homeport.replication import AsyncSync
+
+T = TypeVar("T")
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class AsyncDatabase:
+    """A file (or memory) with collections of documents. Made by ``open`` and ``open_async``."""
+
+    def __init__(self, driver: AsyncDriver, tables: Mapping[str, Table[Any]], path: str) -> None:
+        self._driver = driver
+        self._tables = tables
+        self._path = path
+        self._documents: dict[Any, AsyncDocuments[Any]] = {}
+        self._sync: AsyncSync | None = None
+
+    @property
+    def path(self) -> str:
+        """Where the file is; ``":memory:"`` for a database in memory."""
+        return self._path
+
+    @property
+    def collections(self) -> tuple[Collection[Any], ...]:
+        """The declarations that the database was opened with."""
+        return tuple(table.collection for table in self._tables.values() if not table.system)
+
+    @overload
+    def __getitem__(self, collection: Collection[T]) -> AsyncDocuments[T]: ...
+    @overload
+    def __getitem__(self, collection: str) -> AsyncDocuments[Any]: ...
+    def __getitem__(self, collection: Any) -> Any:
+        """The documents of a collection, by its declaration or name; raises ``UnknownCollection``."""
+        documents = self._documents.get(collection)
+        if documents is None:
+            documents = AsyncDocuments(self._driver, table_of(self._tables, collection))
+            self._documents[collection] = documents
+        return documents
+
+    # -- transactions
+
+    def transaction(self) -> Transaction:
+        """``with db.transaction():`` everything in the block happens together or not at all.
+
+        Inside another one it is a savepoint. Blocking only: use ``run`` on an event loop.
+        """
+        return self._driver.transaction()
+
+    def run(self, fn: Unit[P, R], *args: P.args, **kwargs: P.kwargs) -> Awaitable[R]:
+        """Run ``async def fn(tx, ...)`` as one transaction → what it returns.
+
+        The function awaits operations of ``tx`` and nothing else. An error rolls everything back,
+        and so does an operation that was not awaited. It may run on another thread.
+        """
+        return self._driver.run(unit(fn, args, kwargs, self._tx))
+
+    def _tx(self, runner: Any) -> Tx:
+        return Tx(runner, self._tables)
+
+    # -- replication
+
+    def sync(
+        self,
+        url: str,
+        *,
+        token: str | Callable[[], Any] | None = None,
+        collections: Iterable[Collection[Any] | str] | None = None,
+        max_queue: int = 100_000,
+        live: bool = True,
+        poll_s: float = 30.0,
+    ) -> AsyncSync:
+        """Replicate with a server → the handle; call its ``start()``.
+
+        Args:
+            url: address of the server.
+            token: text, or a function that returns one (it may be a coroutine function).
+            collections: which ones; None = all that are not declared with ``sync=False``.
+            max_queue: so many changes may wait for the server; then writes raise ``QueueFull``.
+            live: keep a connection open for hints that something is new.
+            poll_s: without a hint, look so often.
+        """
+        from homeport.replication import AsyncSync  # noqa: PLC0415 - loads the network client
+
+        self._sync = AsyncSync(
+            self,
+            url,
+            token=token,
+            collections=collections,
+            max_queue=max_queue,
+            live=live,
+            poll_s=poll_s,
+        )
+        return self._sync
+
+    # -- care
+
+    def size(self) -> Awaitable[dict[str, int]]:
+        """Bytes: ``total``, and one entry per table and index."""
+        return self._driver.call(self._driver.engine.store.size, "size()")
+
+    def checkpoint(self) -> Awaitable[None]:
+        """Move the write-ahead log into the file; done by itself on close and when it grows."""
+        return self._driver.call(self._driver.engine.store.checkpoint, "checkpoint()")
+
+    def on_commit(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call a function after each commit made through this object → a function that ends that.
+        It runs in the committing thread and must only signal, for example set an event."""
+        return self._driver.engine.on_commit(callback)
+
+    async def close(self) -> None:
+        """Stop replication and close the file; silent when it is closed already.
+
+        Raises ``TransactionError`` inside a transaction.
+        """
+        self._driver.engine.forbid_inside("close()")
+        sync, self._sync = self._sync, None
+        if sync is not None:
+            await sync.stop()
+        await self._driver.close()
+
+    async def __aenter__(self) -> AsyncDatabase:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._path!r}>"

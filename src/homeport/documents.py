@@ -1,0 +1,190 @@
+"""The documents of one collection: what ``db[wells]`` and ``tx[wells]`` return."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from typing import Any, Generic, TypeVar, overload
+
+from homeport.core import metadata, operations, writes
+from homeport.core.codec import Table
+from homeport.core.conditions import Condition
+from homeport.core.keys import Key
+from homeport.core.metadata import DocumentMeta
+from homeport.core.query import EMPTY
+from homeport.core.schema import Collection
+from homeport.errors import UsageError
+from homeport.ids import new_id
+from homeport.livequery import AsyncLiveQuery
+from homeport.queries import AsyncQuery, AsyncWhere
+from homeport.runners import AsyncRunner
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+
+class AsyncDocuments(Generic[T]):
+    """The documents of one collection.
+
+    A document that came from here is a value of its own: changing it writes nothing until it is
+    put back.
+    """
+
+    __slots__ = ("_query", "_run", "_runner", "_table")
+
+    def __init__(self, runner: AsyncRunner, table: Table[T]) -> None:
+        self._runner = runner
+        self._run = runner.run
+        self._table = table
+        self._query: AsyncQuery[T] = AsyncQuery(runner, table, EMPTY)
+
+    @property
+    def collection(self) -> Collection[T]:
+        """The declaration."""
+        return self._table.collection
+
+    # -- one document
+
+    @overload
+    def get(self, key: Key) -> Awaitable[T | None]: ...
+    @overload
+    def get(self, key: Key, default: D) -> Awaitable[T | D]: ...
+    def get(self, key: Key, default: Any = None) -> Awaitable[Any]:
+        """The document with this key, or ``default``."""
+        return self._run(operations.get(self._table, key, default))
+
+    def put(self, document: T) -> Awaitable[Key]:
+        """Store a document, replacing the one with its key → the key.
+
+        A document without a key gets a UUIDv7. Raises ``InvalidDocument``, ``InvalidKey``,
+        ``ValidationFailed``, ``UniqueViolation``.
+        """
+        return self._run(writes.put(self._table, document, new_id))
+
+    def add(self, document: T) -> Awaitable[Key]:
+        """Store a new document → its key; raises ``KeyExists`` if there is one already."""
+        return self._run(writes.put(self._table, document, new_id, "add"))
+
+    def patch(
+        self, key: Key, changes: Mapping[str, Any] | None = None, /, **fields: Any
+    ) -> Awaitable[T]:
+        """Change the named fields and leave the others → the document as it is now.
+
+        Names may be dotted paths (``{"casing.depth_m": 900}``); ``hp.REMOVE`` takes a field away.
+        Raises ``NotFound``.
+        """
+        return self._run(writes.patch(self._table, key, _changes(changes, fields)))
+
+    def update(self, key: Key, fn: Callable[[T], T], default: T = writes.MISSING) -> Awaitable[T]:
+        """Read the document, call ``fn``, store what it returns, in one transaction → the document.
+
+        No other thread or process writes in between. ``fn`` must return the document and must not
+        use the database. Raises ``NotFound`` for a missing key, unless ``default`` is given: then
+        ``fn`` gets that.
+        """
+        return self._run(writes.update(self._table, key, fn, default))
+
+    def delete(self, key: Key) -> Awaitable[int]:
+        """Delete the document → 1, or 0 when there was none."""
+        return self._run(writes.delete(self._table, key))
+
+    def meta(self, key: Key) -> Awaitable[DocumentMeta | None]:
+        """Version, times, checksum, sync status and more; None when there is no such document."""
+        return self._run(metadata.meta(self._table, key))
+
+    # -- many documents
+
+    def get_many(self, keys: Iterable[Key]) -> Awaitable[list[T | None]]:
+        """Documents in the order of the keys, None where there is none."""
+        return self._run(operations.get_many(self._table, keys))
+
+    def put_many(self, documents: Iterable[T]) -> Awaitable[list[Key]]:
+        """Store documents in one transaction → their keys.
+
+        Raises ``BulkError`` when some failed: all others are stored, ``failures`` says which
+        position failed and why.
+        """
+        return self._run(writes.put_many(self._table, documents, new_id))
+
+    def add_many(self, documents: Iterable[T]) -> Awaitable[list[Key]]:
+        """As ``put_many``; an existing key is a failure of its position."""
+        return self._run(writes.put_many(self._table, documents, new_id, "add"))
+
+    def patch_many(
+        self, patches: Mapping[Any, Mapping[str, Any]] | Iterable[tuple[Key, Mapping[str, Any]]]
+    ) -> Awaitable[list[Key]]:
+        """``{key: changes}`` or (key, changes) pairs, in one transaction → the keys.
+
+        Raises ``BulkError`` when some failed; all others are written.
+        """
+        return self._run(writes.patch_many(self._table, patches))
+
+    def delete_many(self, keys: Iterable[Key]) -> Awaitable[int]:
+        """Delete documents → how many there were."""
+        return self._run(writes.delete_many(self._table, keys))
+
+    def clear(self) -> Awaitable[int]:
+        """Delete all documents → how many there were."""
+        return self._run(writes.delete_where(self._table, EMPTY))
+
+    # -- queries
+
+    @overload
+    def where(self, field: str, /) -> AsyncWhere[T]: ...
+    @overload
+    def where(self, *conditions: Condition | Mapping[str, Any]) -> AsyncQuery[T]: ...
+    def where(self, *conditions: Any) -> Any:
+        """Documents that satisfy all conditions: ``hp.F.depth_m > 2000``, a JSON filter such as
+        ``{"depth_m": {"$gt": 2000}}``, or Dexie's chain: ``where("depth_m").between(1000, 2000)``.
+        """
+        return self._query.where(*conditions)
+
+    def filter(self, predicate: Callable[[T], object]) -> AsyncQuery[T]:
+        """Documents for which a Python function is true; it is asked about every document."""
+        return self._query.filter(predicate)
+
+    def order_by(self, *fields: Any) -> AsyncQuery[T]:
+        """All documents in an order: ``"name"`` ascending, ``"-depth_m"`` descending. Documents
+        without the field come last."""
+        return self._query.order_by(*fields)
+
+    def limit(self, rows: int) -> AsyncQuery[T]:
+        """At most so many documents."""
+        return self._query.limit(rows)
+
+    def all(self) -> Awaitable[list[T]]:
+        """All documents, one snapshot."""
+        return self._query.all()
+
+    def first(self) -> Awaitable[T | None]:
+        """Any one document, None when there is none."""
+        return self._query.first()
+
+    def count(self) -> Awaitable[int]:
+        """How many documents there are."""
+        return self._query.count()
+
+    def keys(self) -> Awaitable[list[Key]]:
+        """The keys of all documents."""
+        return self._query.keys()
+
+    def live(self, *, timeout_s: float | None = None) -> AsyncLiveQuery[T]:
+        """Follow the whole collection; see ``Query.live``."""
+        return self._query.live(timeout_s=timeout_s)
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        """All documents in the order of their keys, read in chunks."""
+        return self._query.__aiter__()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._table.name}>"
+
+
+def _changes(changes: Mapping[str, Any] | None, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    if changes is None:
+        if not fields:
+            raise UsageError(
+                "patch() was given nothing to change.",
+                action='For example patch("w1", {"depth_m": 2800}) or patch("w1", depth_m=2800).',
+            )
+        return fields
+    return {**changes, **fields} if fields else changes

@@ -1,0 +1,202 @@
+"""``open`` and ``open_async``: store, engine, driver and facade put together."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Generator, Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from homeport._blocking.database import Database
+from homeport.core.codec import Table
+from homeport.core.outbox import BASE, CONFLICTS, DEAD, OUTBOX, RESOLUTION_LOG, STAGED
+from homeport.core.schema import Collection
+from homeport.drivers.engine import Engine
+from homeport.drivers.inline import InlineDriver
+from homeport.errors import SchemaError, UsageError
+from homeport.ids import new_id
+
+if TYPE_CHECKING:
+    from asyncio import Future
+
+    from homeport.core.requests import Store
+    from homeport.database import AsyncDatabase
+
+Durability: TypeAlias = Literal["full", "relaxed"]
+Path: TypeAlias = "str | os.PathLike[str]"
+MEMORY = ":memory:"
+
+
+def open(  # noqa: A001 - hp.open reads as it should
+    path: Path,
+    *,
+    collections: Iterable[Collection[Any]],
+    durability: Durability = "full",
+    readonly: bool = False,
+    busy_timeout_s: float = 5.0,
+    cache_mb: int = 32,
+) -> Database:
+    """Open a database, creating the file if there is none; a context manager.
+
+    Args:
+        path: of the file; ``":memory:"`` for a database that lives in this process only.
+        collections: their declarations. Indexes are built and dropped to follow them.
+        durability: ``full``: what was acknowledged survives a power cut. ``relaxed``: faster; a
+            power cut may take the last commits, a crash of the program takes nothing.
+        readonly: write nothing; the file must exist.
+        busy_timeout_s: how long a write waits for another thread or process, then ``Busy``.
+        cache_mb: page cache of each connection.
+
+    Raises:
+        CannotOpen, ReadOnly, Corrupted, FileTooNew, SchemaMismatch, Busy: about the file.
+        SchemaError: about the declarations.
+    """
+    make = _plan(path, collections, durability, readonly, busy_timeout_s, cache_mb)
+    engine, tables = make()
+    return Database(InlineDriver(engine), tables, os.fspath(path))
+
+
+def open_async(
+    path: Path,
+    *,
+    collections: Iterable[Collection[Any]],
+    durability: Durability = "full",
+    readonly: bool = False,
+    busy_timeout_s: float = 5.0,
+    cache_mb: int = 32,
+) -> Opening:
+    """As ``open``, for asyncio: ``async with hp.open_async(...) as db`` or
+    ``db = await hp.open_async(...)``."""
+    make = _plan(path, collections, durability, readonly, busy_timeout_s, cache_mb)
+    return Opening(make, os.fspath(path))
+
+
+class Opening:
+    """A database that is being opened: await it, or enter it with ``async with``."""
+
+    def __init__(self, make: Make, path: str) -> None:
+        self._make = make
+        self._path = path
+        self._database: AsyncDatabase | None = None
+
+    def __await__(self) -> Generator[Any, None, AsyncDatabase]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> AsyncDatabase:
+        self._database = await self._open()
+        return self._database
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._database is not None:
+            await self._database.close()
+
+    async def _open(self) -> AsyncDatabase:
+        import asyncio  # noqa: PLC0415 - blocking programs never load it
+
+        from homeport.database import AsyncDatabase  # noqa: PLC0415
+        from homeport.drivers.worker import WorkerDriver  # noqa: PLC0415
+
+        made = asyncio.get_running_loop().run_in_executor(None, self._make)
+        try:
+            engine, tables = await asyncio.shield(made)
+        except asyncio.CancelledError:
+            # Nobody will have this database: close it when it is there.
+            made.add_done_callback(_abandon)
+            raise
+        return AsyncDatabase(WorkerDriver(engine), tables, self._path)
+
+
+Tables: TypeAlias = dict[str, Table[Any]]
+Make: TypeAlias = Callable[[], tuple[Engine, Tables]]
+
+
+def _abandon(made: Future[tuple[Engine, Tables]]) -> None:
+    if not made.cancelled() and made.exception() is None:
+        made.result()[0].close()
+
+
+def _plan(
+    path: Path,
+    collections: Iterable[Collection[Any]],
+    durability: Durability,
+    readonly: bool,
+    busy_timeout_s: float,
+    cache_mb: int,
+) -> Make:
+    """Check the arguments now → what opens the file."""
+    file = os.fspath(path)
+    if not isinstance(file, str) or not file:
+        raise UsageError(f"open() takes the path of a file, not {path!r}.")
+    if durability not in ("full", "relaxed"):
+        raise UsageError(f"durability is 'full' or 'relaxed', not {durability!r}.")
+    if busy_timeout_s < 0 or cache_mb < 1:
+        raise UsageError("busy_timeout_s must be 0 or more, cache_mb 1 or more.")
+    tables = _tables(collections)
+
+    def make() -> tuple[Engine, Tables]:
+        store = _store(file, durability, readonly, busy_timeout_s, cache_mb)
+        expiring = any(table.collection.ttl_s is not None for table in tables.values())
+        try:
+            store.define(list(tables.values()))
+            engine = Engine(
+                store,
+                new_unit=new_id,
+                busy_timeout_s=busy_timeout_s,
+                expiring=expiring and not readonly,
+            )
+            if expiring:
+                engine.call(engine.purge, "open()")
+        except BaseException:
+            store.close()
+            raise
+        return engine, tables
+
+    return make
+
+
+def _tables(collections: Iterable[Collection[Any]]) -> Tables:
+    if isinstance(collections, (Collection, str)):
+        raise UsageError("collections= takes a list: open(path, collections=[wells]).")
+    tables: Tables = {}
+    for collection in collections:
+        if not isinstance(collection, Collection):
+            raise UsageError(
+                f"collections= takes hp.Collection values, not {collection!r:.60}.",
+                action='Declare it: wells = hp.Collection("wells").',
+            )
+        known = tables.get(collection.name)
+        if known is not None and known.collection is not collection:
+            raise SchemaError(f"Two declarations are named {collection.name!r}.")
+        tables.setdefault(collection.name, Table(collection))
+    for table in (OUTBOX, BASE, CONFLICTS, DEAD, STAGED, Table(RESOLUTION_LOG)):
+        tables[table.name] = table
+    return tables
+
+
+def _store(
+    path: str, durability: Durability, readonly: bool, busy_timeout_s: float, cache_mb: int
+) -> Store:
+    if path == MEMORY:
+        from homeport.storage.memory import MemoryStore  # noqa: PLC0415 - most programs use a file
+
+        return MemoryStore(clock_ms=_clock_ms)
+    from homeport.storage.sqlite import SQLiteStore  # noqa: PLC0415
+
+    return SQLiteStore.open(
+        path,
+        durability=durability,
+        readonly=readonly,
+        busy_timeout_s=busy_timeout_s,
+        cache_mb=cache_mb,
+        clock_ms=_clock_ms,
+    )
+
+
+def _clock_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,86 @@
+"""What the facade asks of a driver, in its two forms. Written by hand: the generator of the blocking
+facade replaces the names of the first form by those of the second."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from homeport.core.requests import Operation
+
+if TYPE_CHECKING:
+    from homeport.core.codec import Table
+    from homeport.core.planner import Explanation
+    from homeport.core.query import QueryValue
+    from homeport.drivers.engine import Engine
+    from homeport.drivers.inline import Transaction
+
+R = TypeVar("R")
+
+
+class AsyncWatch(Protocol):
+    """Waits for commits."""
+
+    def wait(self, seen: int, timeout_s: float | None) -> Awaitable[bool]: ...
+
+    def close(self) -> None: ...
+
+
+class AsyncRunner(Protocol):
+    """Runs operations: the driver, or a unit."""
+
+    def run(self, operation: Operation[R]) -> Awaitable[R]: ...
+
+    def explain(self, table: Table[Any], query: QueryValue) -> Awaitable[Explanation]: ...
+
+    def watch(self) -> AsyncWatch: ...
+
+    def cheap(self, table: Table[Any], query: QueryValue) -> bool:
+        """Is this query worth running on the event loop itself?"""
+        ...
+
+
+class AsyncDriver(AsyncRunner, Protocol):
+    """A driver of an open database."""
+
+    @property
+    def engine(self) -> Engine: ...
+
+    def call(self, fn: Callable[[], R], what: str) -> Awaitable[R]: ...
+
+    def transaction(self) -> Transaction: ...
+
+    def close(self) -> Awaitable[None]: ...
+
+
+class Watch(Protocol):
+    """Waits for commits."""
+
+    def wait(self, seen: int, timeout_s: float | None) -> bool: ...
+
+    def close(self) -> None: ...
+
+
+class Runner(Protocol):
+    """Runs operations."""
+
+    def run(self, operation: Operation[R]) -> R: ...
+
+    def explain(self, table: Table[Any], query: QueryValue) -> Explanation: ...
+
+    def watch(self) -> Watch: ...
+
+    def cheap(self, table: Table[Any], query: QueryValue) -> bool: ...
+
+
+class Driver(Runner, Protocol):
+    """A driver of an open database."""
+
+    @property
+    def engine(self) -> Engine: ...
+
+    def call(self, fn: Callable[[], R], what: str) -> R: ...
+
+    def transaction(self) -> Transaction: ...
+
+    def close(self) -> None: ...

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from homeport.core.codec import Table
+from homeport.core.context import Context, Tables, open_context
 from homeport.core.keys import Key
 from homeport.core.outbox import (
     BASE,
@@ -44,7 +45,6 @@ from homeport.core.requests import (
     SetMeta,
     Write,
 )
-from homeport.core.settle import Context, Tables, open_context
 from homeport.core.wire import RESOLUTIONS
 from homeport.errors import InvalidKey
 

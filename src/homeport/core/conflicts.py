@@ -10,7 +10,7 @@ import msgspec
 from homeport.core import diff
 from homeport.core.changes import Edit, captured_write
 from homeport.core.codec import Table
-from homeport.core.merge import Clash
+from homeport.core.context import Context, Tables, open_context
 from homeport.core.outbox import (
     BASE,
     CONFLICTS,
@@ -28,10 +28,11 @@ from homeport.core.outbox import (
     text_of,
     write_json,
 )
+from homeport.core.policies import Clash
 from homeport.core.query import EMPTY, Compare
 from homeport.core.records import Records
 from homeport.core.requests import Delete, Find, Get, Meta, Plan, Put, SetMeta, TxInfo, Write
-from homeport.core.settle import Context, Tables, open_context, settle
+from homeport.core.settle import settle
 from homeport.core.wire import RESOLUTIONS
 from homeport.errors import InvalidDocument, NotFound, UsageError
 

@@ -14,6 +14,7 @@ import msgspec
 
 from homeport.core.adopt import adopt_rows
 from homeport.core.codec import Row, Table
+from homeport.core.context import Context, Event, Moved, Tables, open_context
 from homeport.core.freeze import InFlight, read_in_flight
 from homeport.core.outbox import (
     BASE,
@@ -46,16 +47,7 @@ from homeport.core.requests import (
     SetMeta,
     Write,
 )
-from homeport.core.settle import (
-    Context,
-    Event,
-    Moved,
-    Tables,
-    open_context,
-    put_rows,
-    server_row,
-    settle,
-)
+from homeport.core.settle import put_rows, server_row, settle
 from homeport.core.wire import Reply, Verdict, WireRow, present
 
 CHUNK = 1_000

@@ -1,7 +1,7 @@
 """Differences between two JSON objects as named paths, and how to put them back.
 
-A path is dotted (``casing.depth_m``). Objects are compared field by field at every depth; arrays and
-scalars are atomic: an array that differs in one element is replaced as a whole. Where a field name
+A path is dotted (``casing.depth_m``). Objects are compared field by field at every depth; arrays
+and scalars are atomic: an array that differs in one element is replaced whole. Where a field name
 holds a dot (rows written by other programs may), the object around it is atomic too, because a path
 could not name its fields.
 

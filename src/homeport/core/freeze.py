@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import msgspec
 
 from homeport.core import diff
+from homeport.core.context import Tables, read_policies
 from homeport.core.outbox import (
     BASE,
     META_IN_FLIGHT,
@@ -33,7 +34,7 @@ from homeport.core.outbox import (
 )
 from homeport.core.query import EMPTY, AnyOf, Compare
 from homeport.core.requests import Find, GetMany, Meta, Plan, Put, SetMeta, Write
-from homeport.core.settle import Tables, fill_token, read_policies
+from homeport.core.settle import fill_token
 from homeport.core.wire import (
     ABSENT,
     MAX_BATCH_BYTES,

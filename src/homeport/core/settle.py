@@ -7,30 +7,27 @@ code (conflict functions) runs in ``merge.rebase``, between the reads and the wr
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from homeport.core import diff
 from homeport.core.codec import Row, Table
-from homeport.core.merge import Dead, Doc, Group, Held, Outcome, Rule, State, rebase
+from homeport.core.context import Context, Moved
+from homeport.core.merge import Doc, Group, Outcome, State, rebase
+from homeport.core.notices import conflict_parts, dead_record, tell
 from homeport.core.outbox import (
     BASE,
-    CONFLICTS,
     DEAD,
-    META_CLIENT,
     META_OUTBOX,
-    META_POLICIES,
     OUTBOX,
     Base,
     Entry,
-    QueueState,
     base_rows,
     entry_rows,
     parsed,
     read_base,
     read_entry,
-    read_state,
     record_row,
     ref_of,
     text_of,
@@ -48,90 +45,12 @@ from homeport.core.requests import (
     Put,
     RowInfo,
     SetMeta,
-    TxInfo,
     Write,
 )
-from homeport.core.wire import ABSENT, CollectionInfo, Verdict
+from homeport.core.wire import ABSENT, Verdict
 from homeport.errors import HomeportError
 
-_policies = msgspec.json.Decoder(dict[str, CollectionInfo])
-
-Tables = Mapping[str, Table[Any]]
-
-
-class Event(NamedTuple):
-    """Something an application may want to know. kind: ``committed``, ``rejected``, ``conflict``,
-    ``resolved``, ``depends``, ``invisible`` for documents; see ``replication`` for the others."""
-
-    kind: str
-    at_ms: int
-    collection: str = ""
-    key: str = ""
-    detail: str = ""
-
-
-class Moved(NamedTuple):
-    """What the server has of a document now; ``body`` absent = gone."""
-
-    collection: str
-    key: str
-    body: msgspec.Raw = ABSENT
-    token: str | None = None
-    bucket: str | None = None
-
-
-class Context:
-    """What the plans of one transaction share."""
-
-    def __init__(
-        self,
-        tx: TxInfo,
-        tables: Tables,
-        state: QueueState,
-        client: str,
-        policies: dict[str, CollectionInfo],
-    ) -> None:
-        self.tx = tx
-        self.tables = tables
-        self.state = state
-        self.client = client
-        self.policies = policies
-        self.events: list[Event] = []
-
-    def rule(self, collection: str) -> Rule:
-        """The policy is the server's; before it said one, the declaration's."""
-        table = self.tables[collection]
-        declared = table.collection.sync
-        info = self.policies.get(collection)
-        if info is not None:
-            policy, deletes = info.policy, info.deletes
-        elif declared is not None:
-            policy, deletes = declared.policy, declared.deletes
-        else:
-            policy, deletes = "merge", "delete-wins"
-        resolver = None
-        if declared is not None and declared.policy == policy:
-            resolver = declared.resolver
-        return Rule(policy, deletes, table.collection.key, resolver)
-
-    def merge_rule(self, collection: str) -> Rule:
-        """For what was written on top of a conflict that a person has settled."""
-        return Rule("merge", "edit-wins", self.tables[collection].collection.key)
-
-    def event(self, kind: str, collection: str = "", key: str = "", detail: str = "") -> None:
-        self.events.append(Event(kind, self.tx.stamp_ms, collection, key, detail))
-
-
-def read_policies(text: str | None) -> dict[str, CollectionInfo]:
-    return {} if text is None else _policies.decode(text)
-
-
-def open_context(tables: Tables) -> Plan[Context]:
-    tx: TxInfo = yield Meta("tx")
-    state = read_state((yield Meta(META_OUTBOX)))
-    client = yield Meta(META_CLIENT)
-    policies = read_policies((yield Meta(META_POLICIES)))
-    return Context(tx, tables, state, client or "", policies)
+__all__ = ["fill_token", "put_rows", "server_row", "settle"]
 
 
 def server_row(table: Table[Any], moved_key: str, text: str) -> Row | None:
@@ -291,10 +210,10 @@ def _write(
         parts.append(Delete(OUTBOX, [e.id for e in outcome.removed]))
     context.state.queued += len(added.entries) - len(outcome.removed)
     if outcome.dead:
-        parts.append(Put(DEAD, [record_row(DEAD, _dead(context, d)) for d in outcome.dead]))
-    parts.extend((yield from _conflict_parts(context, outcome, moved)))
+        parts.append(Put(DEAD, [record_row(DEAD, dead_record(context, d)) for d in outcome.dead]))
+    parts.extend((yield from conflict_parts(context, outcome, moved)))
     parts.append(SetMeta(META_OUTBOX, write_json(context.state)))
-    _tell(context, outcome)
+    tell(context, outcome)
     yield Write(parts)
 
 
@@ -336,78 +255,3 @@ def _document_parts(
     if done:
         parts.append(Delete(BASE, done))
     return parts
-
-
-def _dead(context: Context, dead: Dead) -> dict[str, Any]:
-    first = dead.group.entries[0]
-    return {
-        "id": f"{first.id}-{context.tx.stamp_ms}",
-        "unit": dead.group.id,
-        "code": dead.code,
-        "message": dead.message,
-        "at": dead.at,
-        "at_ms": context.tx.stamp_ms,
-        "changes": [diff.parse(write_json(entry)) for entry in dead.group.entries],
-    }
-
-
-def _conflict_parts(
-    context: Context, outcome: Outcome, moved: Mapping[str, Moved]
-) -> Plan[list[Part]]:
-    """New conflicts, the moved remote side of known ones, and those whose unit is no more."""
-    rows = [record_row(CONFLICTS, _conflict(context, held)) for held in outcome.held]
-    new = {row[0] for row in rows}
-    over = {entry.unit_id for entry in outcome.removed if entry.held}
-    drop: list[Any] = []
-    if any(entry.held for entry in (*outcome.kept, *outcome.removed)):
-        refs = sorted({e.ref for e in (*outcome.kept, *outcome.removed) if e.held})
-        for text in (yield Find(CONFLICTS, EMPTY.and_where(AnyOf("ref", refs)), "texts")):
-            record = diff.parse(text)
-            if record["unit"] in over:
-                drop.append(record["id"])
-            elif record["ref"] in moved and record["id"] not in new:
-                remote = parsed(moved[record["ref"]].body)
-                if not diff.same(record["remote"], remote):
-                    # A choice made against another remote has to be made again.
-                    record.pop("choice", None)
-                    rows.append(record_row(CONFLICTS, {**record, "remote": remote}))
-    parts: list[Part] = []
-    if rows:
-        parts.append(Put(CONFLICTS, rows))
-    if drop:
-        parts.append(Delete(CONFLICTS, drop))
-    return parts
-
-
-def _conflict(context: Context, held: Held) -> dict[str, Any]:
-    collection, _, key = held.ref.partition("/")
-    return {
-        "id": f"{held.unit}/{held.ref}",
-        "unit": held.unit,
-        "ref": held.ref,
-        "collection": collection,
-        "key": key,
-        "base": held.base,
-        "local": held.local,
-        "remote": held.remote,
-        "reason": held.reason,
-        "at_ms": context.tx.stamp_ms,
-    }
-
-
-def _tell(context: Context, outcome: Outcome) -> None:
-    buried = {entry.id for dead in outcome.dead for entry in dead.group.entries}
-    lost = {clash.ref for _, clash in outcome.logged if clash.winner == "remote"}
-    for entry in outcome.removed:
-        if entry.id not in buried and entry.ref not in lost:
-            context.event("committed", entry.collection, entry.key)
-    for dead in outcome.dead:
-        for entry in dead.group.entries:
-            detail = f"{dead.code}: {dead.message}" if dead.message else dead.code
-            context.event("rejected", entry.collection, entry.key, detail)
-    for held in outcome.held:
-        collection, _, key = held.ref.partition("/")
-        context.event("conflict", collection, key, held.reason)
-    for _, clash in outcome.logged:
-        collection, _, key = clash.ref.partition("/")
-        context.event("resolved", collection, key, f"{clash.policy}: {clash.winner} won")

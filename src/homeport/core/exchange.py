@@ -1,0 +1,60 @@
+"""One question to the node: where the file is, and the batch that is to be sent, if any."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from homeport.core.context import Tables
+from homeport.core.cuts import Asked, read_staged
+from homeport.core.freeze import body_of, freeze, read_in_flight
+from homeport.core.outbox import META_CLIENT, META_CURSOR, META_HOLDS, META_IN_FLIGHT, META_STAGED
+from homeport.core.requests import Meta, Plan
+from homeport.core.wire import ABSENT, PROTOCOL, Hold, PullRequest, PushRequest
+
+
+class Question(NamedTuple):
+    """body: the request, ready to be sent. changes: how many queue entries its batch holds."""
+
+    body: bytes
+    asked: Asked
+    number: int | None
+    changes: int
+
+
+_holds = msgspec.json.Decoder(dict[str, Hold])
+
+
+def ask(tables: Tables, declared: Mapping[str, str]) -> Plan[Question]:
+    """Freeze what can be sent and build the request. A write operation.
+
+    declared: collection → the policy that this program declares.
+
+    While a cut is staged no new batch is frozen: its answer could come on a page that no longer
+    shows the rows it changed.
+    """
+    client = (yield Meta(META_CLIENT)) or ""
+    cursor = yield Meta(META_CURSOR)
+    holds = _holds.decode((yield Meta(META_HOLDS)) or "{}")
+    staged = read_staged((yield Meta(META_STAGED)))
+    if staged is None:
+        frozen = yield from freeze(tables)
+        batch = None if frozen is None else frozen.batch
+    else:
+        batch = read_in_flight((yield Meta(META_IN_FLIGHT)))
+    position = None if staged is None else staged.position
+    request = PushRequest(
+        PROTOCOL,
+        client,
+        PullRequest(cursor, position, holds, dict(declared)),
+        ABSENT if batch is None else body_of(batch),
+        "" if batch is None else batch.hash,
+    )
+    return Question(
+        msgspec.json.encode(request),
+        Asked(client, cursor, position),
+        None if batch is None else batch.number,
+        0 if batch is None else len(batch.entries),
+    )

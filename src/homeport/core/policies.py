@@ -1,0 +1,198 @@
+"""Conflict policies: what one queued change does where the document under it has moved. Pure.
+
+``orig`` is what the change was made on, ``cur`` where it lands. Where they are equal nothing has to
+be decided; where they differ, the policy of the collection decides:
+
+- ``merge`` works by field: a field that only one side changed, or that both changed to the same
+  value, passes; on the others the local value wins, because it arrives later, and that is logged;
+- ``last-write-wins`` and ``local-wins`` keep the local document, ``remote-wins`` the server's;
+- ``manual`` holds the unit for a person; a named function returns the document, or ``MANUAL``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from homeport.core import diff
+from homeport.core.diff import MISSING, Document, same
+from homeport.core.outbox import Entry, parsed
+from homeport.core.schema import MANUAL
+
+State: TypeAlias = "Document | None"
+Resolver: TypeAlias = Callable[[State, State, State, Mapping[str, Any]], Any]
+
+
+class Rule(NamedTuple):
+    """How conflicts of a collection are settled. ``resolver`` belongs to a policy that is a name of
+    a function; a name without one is held (another device may know it, this one must not guess)."""
+
+    policy: str = "merge"
+    deletes: str = "delete-wins"
+    key_field: str = "id"
+    resolver: Resolver | None = None
+
+
+class Doc:
+    """A document whose ground moves. before, after: old and new base."""
+
+    __slots__ = (
+        "after",
+        "before",
+        "bucket",
+        "collection",
+        "cur",
+        "key",
+        "orig",
+        "ref",
+        "removed_by",
+        "token",
+    )
+
+    def __init__(
+        self,
+        collection: str,
+        key: str,
+        before: State,
+        after: State,
+        token: str | None = None,
+        bucket: str | None = None,
+    ) -> None:
+        self.collection = collection
+        self.key = key
+        self.ref = f"{collection}/{key}"
+        self.before = self.orig = before
+        self.after = self.cur = after
+        self.token = token
+        self.bucket = bucket
+        self.removed_by = ""
+
+
+class Clash(NamedTuple):
+    """Two sides changed one document; ``result`` is what it is now."""
+
+    ref: str
+    winner: str
+    """``local``, ``remote``, ``function`` or ``person``."""
+    policy: str
+    base: State
+    local: State
+    remote: State
+    result: State
+    fields: list[str]
+
+
+class Step(NamedTuple):
+    """What one member would do, before its unit decides."""
+
+    entry: Entry
+    doc: Doc
+    kind: Literal["keep", "lose", "hold", "dead"]
+    mine: State
+    """The document as this side wants it."""
+    result: State
+    clash: Clash | None = None
+    reason: str = ""
+
+
+def forced(entry: Entry, state: State) -> tuple[bool, State]:
+    """The document after the entry, asking nobody; False when a patch has nothing to patch."""
+    if entry.op == "put":
+        return True, parsed(entry.doc)
+    if entry.op == "delete":
+        return True, None
+    return (False, None) if state is None else (True, diff.apply(state, entry.patch))
+
+
+def step_of(entry: Entry, doc: Doc, rule: Rule) -> Step:
+    orig, cur = doc.orig, doc.cur
+    ok, mine = forced(entry, orig)
+    if not ok:
+        return Step(entry, doc, "dead", None, None)
+    if same(orig, cur) or same(mine, cur):
+        return Step(entry, doc, "keep", mine, mine)
+    if mine is None or cur is None:
+        return _delete_against_edit(entry, doc, rule, mine)
+    policy = rule.policy
+    if policy == "manual" or (policy == "merge" and orig is None and entry.adopt):
+        reason = "both sides changed it" if orig is not None else "both sides have it, differently"
+        return Step(entry, doc, "hold", mine, mine, reason=reason)
+    if policy == "remote-wins":
+        return Step(entry, doc, "lose", mine, cur)
+    if policy == "merge":
+        return _merge_fields(entry, doc, mine, cur)
+    if policy in ("last-write-wins", "local-wins"):
+        clash = Clash(doc.ref, "local", policy, orig, mine, cur, mine, [])
+        return Step(entry, doc, "keep", mine, mine, clash)
+    return _by_function(entry, doc, rule, mine, cur)
+
+
+def _delete_against_edit(entry: Entry, doc: Doc, rule: Rule, mine: State) -> Step:
+    """One side deleted what the other changed."""
+    if rule.policy == "manual":
+        reason = "one side deleted what the other changed"
+        return Step(entry, doc, "hold", mine, mine, reason=reason)
+    deleted_here = mine is None
+    if deleted_here == (rule.deletes == "edit-wins"):
+        return Step(entry, doc, "lose", mine, doc.cur)
+    clash = Clash(doc.ref, "local", rule.policy, doc.orig, mine, doc.cur, mine, [])
+    return Step(entry, doc, "keep", mine, mine, clash)
+
+
+def _merge_fields(entry: Entry, doc: Doc, mine: Document, cur: Document) -> Step:
+    orig = doc.orig or {}
+    patch = entry.patch if entry.op == "patch" else diff.diff(orig, mine)
+    if patch is None:
+        clash = Clash(doc.ref, "local", "merge", doc.orig, mine, cur, mine, [])
+        return Step(entry, doc, "keep", mine, mine, clash)
+    fields = [
+        path for path in patch.paths if not _passes(path, patch.set.get(path, MISSING), orig, cur)
+    ]
+    result = diff.apply(cur, patch)
+    clash = Clash(doc.ref, "local", "merge", doc.orig, mine, cur, result, fields)
+    return Step(entry, doc, "keep", mine, result, clash if fields else None)
+
+
+def _passes(path: str, wanted: object, orig: Document, cur: Document) -> bool:
+    """May the field be written without overwriting what the other side did?"""
+    now = diff.get(cur, path)
+    if same(now, wanted):
+        return True
+    if not same(now, diff.get(orig, path)):
+        return False
+    # The field itself did not move; the objects around it must still be objects.
+    at = path.find(".")
+    while at >= 0:
+        around = path[:at]
+        if isinstance(diff.get(orig, around), dict) != isinstance(diff.get(cur, around), dict):
+            return False
+        at = path.find(".", at + 1)
+    return True
+
+
+def _by_function(entry: Entry, doc: Doc, rule: Rule, mine: Document, cur: Document) -> Step:
+    reason = ""
+    result: Any = MANUAL
+    if rule.resolver is None:
+        reason = f"this program has no function {rule.policy!r}"
+    else:
+        meta = {"collection": doc.collection, "key": doc.key, "at_ms": entry.at}
+        try:
+            result = rule.resolver(_copy(doc.orig), _copy(mine), _copy(cur), meta)
+        except Exception as error:  # the user's function: whatever it raises, nothing is lost
+            reason = f"{rule.policy}() raised {type(error).__name__}: {error}"
+        else:
+            reason = f"{rule.policy}() left it to a person"
+            if result is not MANUAL and not (
+                isinstance(result, dict) and result.get(rule.key_field) == doc.key
+            ):
+                reason = f"{rule.policy}() returned no document with the key {doc.key!r}"
+                result = MANUAL
+    if result is MANUAL:
+        return Step(entry, doc, "hold", mine, mine, reason=reason)
+    clash = Clash(doc.ref, "function", rule.policy, doc.orig, mine, cur, result, [])
+    return Step(entry, doc, "keep", mine, result, clash)
+
+
+def _copy(state: State) -> State:
+    return None if state is None else diff.parse(diff.dump(state))

@@ -17,6 +17,7 @@ import asyncpg
 from homeport.errors import DatabaseUnavailable, HomeportError
 
 # What the database itself may wait for; the sessions' own limits are shorter or stand around it.
+# No search_path: triggers of the owner rely on theirs, and all names of ours are qualified.
 SETTINGS = {
     "application_name": "homeport",
     "synchronous_commit": "on",
@@ -24,7 +25,6 @@ SETTINGS = {
     "lock_timeout": "4s",
     "idle_in_transaction_session_timeout": "15s",
     "statement_timeout": "60s",
-    "search_path": "pg_catalog",
     "timezone": "UTC",
     "jit": "off",
 }

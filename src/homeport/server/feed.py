@@ -222,7 +222,9 @@ class SnapshotFeed:
                 break
         async with self._database.session(30.0) as connection:
             await connection.execute(
-                "delete from homeport.markers m using homeport.horizon h where m.made < h.made"
+                # A day longer than the log: a cursor as old as the horizon may still be exact.
+                "delete from homeport.markers m using homeport.horizon h"
+                " where m.made < h.made - interval '1 day'"
             )
             await connection.execute(
                 "delete from homeport.checkpoints c using homeport.horizon h where c.made < h.made"

@@ -211,7 +211,7 @@ class Tailer:
         generations = await self._read_generations(connection)
         if generations != self._generations:
             for name, generation in generations.items():
-                if self._generations.get(name) != generation:
+                if self._generations.get(name, generation) != generation:
                     self._hub.regenerated(name)
             self._generations = generations
 

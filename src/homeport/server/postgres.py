@@ -29,7 +29,9 @@ from homeport.errors import LaunchFailed
 from .binaries import Runner, choose_runner, find_binaries
 from .processes import descendants, is_running, started_at
 
-USER = "homeport"
+# Not "homeport": a role finds the schema of its own name first, so that an unqualified
+# CREATE TABLE of this user would land among our tables.
+USER = "postgres"
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
 

@@ -41,7 +41,7 @@ class Get(Request):
 
     __slots__ = ("key", "table")
 
-    def __init__(self, table: Table, key: Key) -> None:
+    def __init__(self, table: Table[Any], key: Key) -> None:
         self.table = table
         self.key = key
 
@@ -51,7 +51,7 @@ class GetMany(Request):
 
     __slots__ = ("keys", "table")
 
-    def __init__(self, table: Table, keys: Sequence[Key]) -> None:
+    def __init__(self, table: Table[Any], keys: Sequence[Key]) -> None:
         self.table = table
         self.keys = keys
 
@@ -66,7 +66,7 @@ class Find(Request):
 
     __slots__ = ("form", "query", "table")
 
-    def __init__(self, table: Table, query: QueryValue, form: Form) -> None:
+    def __init__(self, table: Table[Any], query: QueryValue, form: Form) -> None:
         self.table = table
         self.query = query
         self.form = form
@@ -77,7 +77,7 @@ class Count(Request):
 
     __slots__ = ("query", "table")
 
-    def __init__(self, table: Table, query: QueryValue) -> None:
+    def __init__(self, table: Table[Any], query: QueryValue) -> None:
         self.table = table
         self.query = query
 
@@ -96,7 +96,7 @@ class Put:
 
     def __init__(
         self,
-        table: Table,
+        table: Table[Any],
         rows: Sequence[Row],
         extras: Sequence[Extras] | None = None,
         *,
@@ -118,7 +118,7 @@ class Delete:
     __slots__ = ("keys", "olds", "table")
 
     def __init__(
-        self, table: Table, keys: Sequence[Key], *, olds: Sequence[str | None] | None = None
+        self, table: Table[Any], keys: Sequence[Key], *, olds: Sequence[str | None] | None = None
     ) -> None:
         self.table = table
         self.keys = keys
@@ -173,7 +173,7 @@ class DeleteWhere(Request):
 
     __slots__ = ("query", "table")
 
-    def __init__(self, table: Table, query: QueryValue) -> None:
+    def __init__(self, table: Table[Any], query: QueryValue) -> None:
         self.table = table
         self.query = query
 
@@ -186,7 +186,7 @@ class Changes(Request):
 
     __slots__ = ("after", "tables")
 
-    def __init__(self, after: int | None, tables: Sequence[Table]) -> None:
+    def __init__(self, after: int | None, tables: Sequence[Table[Any]]) -> None:
         self.after = after
         self.tables = tables
 
@@ -208,7 +208,7 @@ class Meta(Request):
 
     __slots__ = ("key", "name", "table")
 
-    def __init__(self, name: str, table: Table | None = None, key: Key | None = None) -> None:
+    def __init__(self, name: str, table: Table[Any] | None = None, key: Key | None = None) -> None:
         self.name = name
         self.table = table
         self.key = key
@@ -276,7 +276,7 @@ class Operation(Generic[R_co]):
         plan: Plan[Any],
         mode: Mode,
         single: bool = False,
-        scope: tuple[Table, ...] = (),
+        scope: tuple[Table[Any], ...] = (),
         bounded: bool = False,
         finish: Callable[[Any], R_co] | None = None,
     ) -> None:
@@ -338,11 +338,11 @@ class Store(Protocol):
 
     def session(self, *, readonly: bool = False) -> StoreSession: ...
 
-    def define(self, tables: Sequence[Table]) -> None:
+    def define(self, tables: Sequence[Table[Any]]) -> None:
         """Create or follow the tables of the declarations; raises ``SchemaMismatch``."""
         ...
 
-    def explain(self, table: Table, query: QueryValue) -> Any:
+    def explain(self, table: Table[Any], query: QueryValue) -> Any:
         """→ core.planner.Explanation"""
         ...
 

@@ -7,9 +7,7 @@ cannot be stored faithfully is refused before anything is written (``core/plain.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, datetime, timedelta
-from decimal import Decimal
-from enum import Enum
+from datetime import datetime
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import msgspec
@@ -17,7 +15,7 @@ import msgspec
 from homeport.core import modeltree, unknown
 from homeport.core.keys import Encoded, Key, encode, encode_key
 from homeport.core.models import Model, decode_object, encode_json, model_of, read_instant
-from homeport.core.plain import builtins, get_path, instant, refuse
+from homeport.core.plain import all_json, builtins, get_path, instant, refuse
 from homeport.core.rowbuilder import build_row, entries_of, multi_reader, reader
 from homeport.core.schema import Collection, Index
 from homeport.core.validation import Check, validator
@@ -47,10 +45,26 @@ class Codec(Generic[T]):
     """
 
     __slots__ = (
-        "_check", "_model", "_multi", "_multi_plain", "_paths", "_texts", "_texts_plain", "_tree",
-        "collection", "columns", "fingerprint", "has_extras", "indexes", "key", "multi", "row",
+        "_check",
+        "_columns_plain",
+        "_model",
+        "_multi",
+        "_multi_plain",
+        "_names",
+        "_paths",
+        "_texts",
+        "_texts_plain",
+        "_tree",
+        "collection",
+        "columns",
+        "fingerprint",
+        "has_extras",
+        "indexes",
+        "key",
+        "multi",
+        "row",
         "text_paths",
-    )  # fmt: skip
+    )
 
     row: Callable[[T], Row]
     """The row of a document; its key is None when the document has none. Raises
@@ -76,6 +90,8 @@ class Codec(Generic[T]):
         self._check: Check | None = (
             None if collection.schema is None else validator(collection.schema, collection.name)
         )
+        self._names: set[str] = set()
+        self._columns_plain = [_plain_reader(path) for path in self.columns]
         self._build()
 
     def _build(self) -> None:
@@ -126,17 +142,24 @@ class Codec(Generic[T]):
             raise InvalidKey(
                 f"A document of {self.collection.name} has no usable key in {self.key!r}."
             )
-        return (key, text, *[encode(get_path(plain, path)) for path in self.columns])
+        return (key, text, *[encode(read(plain)) for read in self._columns_plain])
 
     def row_of_plain(self, plain: dict[str, Any]) -> Row:
         """The row of a document in its stored form, checked like ``row``."""
-        refuse(plain)
-        text = encode_json(plain).decode()
+        if type(plain) is not dict or not all_json(plain, self._names, 0):
+            refuse(plain)
+        try:
+            text = encode_json(plain).decode()
+        except UnicodeEncodeError:
+            refuse(plain)
+            raise
+        if "\\u0000" in text:
+            refuse(plain)
         if self._tree is not None:
             self.decode(text)
         self._validate(plain)
         key = plain.get(self.key)
-        columns = [encode(get_path(plain, path)) for path in self.columns]
+        columns = [encode(read(plain)) for read in self._columns_plain]
         return (None if key is None or key == "" else encode_key(key), text, *columns)
 
     def extras(self, doc: T) -> Extras:
@@ -238,7 +261,16 @@ class Table(Generic[T]):
     onto the stored text, because it may hold fields that the model does not know.
     """
 
-    __slots__ = ("codec", "collection", "deletes", "keep_unknown", "name", "policy", "synced", "system")
+    __slots__ = (
+        "codec",
+        "collection",
+        "deletes",
+        "keep_unknown",
+        "name",
+        "policy",
+        "synced",
+        "system",
+    )
 
     def __init__(self, collection: Collection[T]) -> None:
         self.collection = collection
@@ -262,6 +294,8 @@ def _distinct(paths: list[str]) -> tuple[str, ...]:
 
 
 def _plain_reader(path: str) -> Callable[[Any], Any]:
+    if "." not in path:
+        return lambda plain: plain.get(path)
     return lambda plain: get_path(plain, path)
 
 
@@ -269,10 +303,6 @@ def stored_form(value: object) -> object:
     """Dates, UUIDs, enums, tuples, models … in the form in which a document stores them."""
     if isinstance(value, datetime):
         return instant(value)
-    if isinstance(value, (bytes, bytearray, memoryview)) or (
-        isinstance(value, (date, timedelta, Decimal, Enum, list, tuple, dict))
-    ):
-        return builtins(value)
     try:
         return builtins(_dumped(value))
     except (TypeError, ValueError, msgspec.MsgspecError) as error:
@@ -334,5 +364,3 @@ def _same(model: Model[Any], doc: Any, back: Any, plain: dict[str, Any]) -> None
             f"The document would not come back as it is; look at {', '.join(lost)}.",
             action=f"Declare what it holds in {model.cls.__name__}.",
         )
-
-

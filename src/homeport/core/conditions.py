@@ -43,7 +43,7 @@ def comparable(value: object, path: str) -> Encoded:
 class Condition:
     """Base of the tree. Conditions combine with ``&``, ``|`` and ``~``."""
 
-    __slots__ = ()
+    __slots__: tuple[str, ...] = ()
     __hash__ = None  # type: ignore[assignment]
 
     def __and__(self, other: Condition) -> Condition:
@@ -69,7 +69,11 @@ class Condition:
         )
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self._values() == other._values()  # type: ignore[attr-defined]
+        return (
+            isinstance(other, Condition)
+            and type(self) is type(other)
+            and self._values() == other._values()
+        )
 
     def _values(self) -> tuple[Any, ...]:
         return tuple((type(v), v) for v in (getattr(self, name) for name in self.__slots__))

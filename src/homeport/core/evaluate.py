@@ -225,9 +225,7 @@ def position_key(
 ) -> tuple[Any, ...]:
     """The sort key of a position: the values of the order columns, then the document key."""
     *values, key = position
-    out = [
-        _column(encode(value), down) for (_, down), value in zip(columns, values, strict=True)
-    ]
+    out = [_column(encode(value), down) for (_, down), value in zip(columns, values, strict=True)]
     out.append(_column(encode(key), columns[-1][1] if columns else False))
     return tuple(out)
 

@@ -9,9 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cmp_to_key
+from itertools import pairwise
 
+from homeport.core.conditions import (
+    And,
+    AnyOf,
+    Condition,
+    IgnoreCase,
+    Or,
+    Range,
+    StartsWith,
+    comparable,
+)
 from homeport.core.keys import compare
-from homeport.core.conditions import And, AnyOf, Condition, IgnoreCase, Or, Range, StartsWith, comparable
 from homeport.errors import InvalidQuery
 
 
@@ -22,7 +32,9 @@ class WhereClause:
 
     def __init__(self, path: str) -> None:
         if not isinstance(path, str) or not path or "" in path.split("."):
-            raise InvalidQuery(f"where() takes a field name, a condition or a filter, not {path!r}.")
+            raise InvalidQuery(
+                f"where() takes a field name, a condition or a filter, not {path!r}."
+            )
         self.path = path
 
     def equals(self, value: object) -> Condition:
@@ -86,7 +98,7 @@ class WhereClause:
         gaps: list[Condition] = [Range(self.path, None, ordered[0], upper_open=True)]
         gaps += [
             Range(self.path, low, high, lower_open=True, upper_open=True)
-            for low, high in zip(ordered, ordered[1:], strict=False)
+            for low, high in pairwise(ordered)
             if compare(low, high)
         ]
         gaps.append(Range(self.path, ordered[-1], None, lower_open=True))

@@ -39,7 +39,14 @@ _BINARY = b"\x02"
 _ARRAY = b"\x03"
 _END = b"\x00"
 # Tags of array elements; ascending in the order of the types, all above the end mark.
-_NUMBER, _TEXT, _FALSE, _TRUE, _BYTES, _NESTED = b"\x10", b"\x20", b"\x30", b"\x31", b"\x40", b"\x50"
+_NUMBER, _TEXT, _FALSE, _TRUE, _BYTES, _NESTED = (
+    b"\x10",
+    b"\x20",
+    b"\x30",
+    b"\x31",
+    b"\x40",
+    b"\x50",
+)
 _TOP = "\U0010ffff"
 _SPECIAL = re.compile("[\ud800-\uffff\U0010ffff]")
 _REWRITE = re.compile("[\ue000-\uffff\U0010ffff]")
@@ -213,7 +220,7 @@ def order(encoded: Encoded | None) -> tuple[int, Any]:
 
 
 def compare(a: object, b: object) -> int:
-    """-1, 0 or 1 by the total order; values that are no keys come after every key, and are equal."""
+    """-1, 0 or 1 by the total order; values that are no keys are equal and come after all keys."""
     left, right = order(encode(a)), order(encode(b))
     return (left > right) - (left < right)
 

@@ -7,30 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Annotated, Any, Final, Generic, TypeVar, cast
+from datetime import datetime
+from typing import Any, Final, Generic, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET
 
-from homeport.core.keys import MAX_SAFE_INT, Key
+from homeport.core.keys import Key
 from homeport.core.modeltree import FieldInfo, Node, is_pydantic
 from homeport.core.plain import builtins, instant
 from homeport.errors import SchemaError
 
 T = TypeVar("T")
-
-SAFE_INT = Annotated[int, msgspec.Meta(ge=-MAX_SAFE_INT, le=MAX_SAFE_INT)]
-
-
-def _json_type(depth: int) -> Any:
-    """The type of JSON objects of a limited depth, with integers that every engine can hold:
-    reading a text as it proves both in one call."""
-    scalar: Any = str | float | SAFE_INT | bool | None
-    value = scalar
-    for _ in range(depth):
-        value = scalar | list[value] | dict[str, value]
-    return dict[str, value]
-
 
 encode_json: Final[Callable[[Any], bytes]] = msgspec.json.Encoder().encode
 decode_object: Final[Callable[[str | bytes], dict[str, Any]]] = msgspec.json.Decoder(
@@ -38,9 +26,6 @@ decode_object: Final[Callable[[str | bytes], dict[str, Any]]] = msgspec.json.Dec
 ).decode
 decode_objects: Final[Callable[[str | bytes], list[dict[str, Any]]]] = msgspec.json.Decoder(
     list[dict[str, Any]]
-).decode
-decode_safe: Final[Callable[[str | bytes], dict[str, Any]]] = msgspec.json.Decoder(
-    _json_type(5)
 ).decode
 
 
@@ -89,7 +74,6 @@ class MsgspecModel(Model[T]):
         self.mapping = not dataclasses.is_dataclass(cls) and issubclass(cls, dict)
         self.decode = msgspec.json.Decoder(cls).decode
         self.decode_list = msgspec.json.Decoder(list[cls]).decode  # type: ignore[valid-type]
-        self.key_type: Any = None
         if any("datetime" in node.kinds for node in tree.walk()):
             # One text form of a point in time: the order of texts is then the order of times.
             self.encode = lambda doc: encode_json(builtins(doc))
@@ -169,17 +153,13 @@ def retime(value: Any, node: Node | None) -> Any:
 
 def read_instant(text: str) -> str:
     """A point in time in any ISO form → the stored form; other texts as they are."""
-    from datetime import datetime
-
     try:
         return instant(msgspec.convert(text, datetime))
     except msgspec.ValidationError:
         return text
 
 
-def model_of(
-    cls: type[T] | None, tree: Node | None, key: str, collection: str
-) -> Model[T]:
+def model_of(cls: type[T] | None, tree: Node | None, key: str, collection: str) -> Model[T]:
     """The kind of a collection's documents. ``key`` is the stored name of the key field."""
     if tree is None or cls is None:
         return cast("Model[T]", Model(dict, None, key))
@@ -188,5 +168,3 @@ def model_of(
         raise SchemaError(f"{collection}: {cls.__name__} has no field {key!r} to be the key.")
     kind = PydanticModel if is_pydantic(cls) else MsgspecModel
     return kind(cls, tree, field)
-
-

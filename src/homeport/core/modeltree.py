@@ -301,5 +301,3 @@ def fingerprint(tree: Node | None) -> str:
     if tree is None:
         return "any"
     return sha256("\n".join(sorted(set(tree.paths()))).encode()).hexdigest()[:16]
-
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from math import isfinite
 from typing import Any, Final
 
@@ -17,6 +17,62 @@ MAX_DEPTH: Final = 200
 """Objects and arrays inside each other; parsers of other languages stop soon after."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+MAX_KNOWN_NAMES: Final = 1_000
+
+
+def all_json(document: dict[str, Any], known: set[str], depth: int) -> bool:
+    """Is every value one of JSON's, and every name a text without a dot? The fast half of
+    ``refuse``: it says no when in doubt, and leaves NUL and surrogates to a look at the text.
+
+    known: names that were examined before; documents of a collection share them, and comparing two
+    sets costs a fraction of looking at each name.
+    """
+    if not known.issuperset(document) and not _good_names(document, known):
+        return False
+    for value in document.values():
+        kind = type(value)
+        if kind is str:
+            continue
+        if kind is float:
+            if value - value == 0:  # neither infinite nor NaN
+                continue
+        elif kind is int:
+            if -MAX_SAFE_INT <= value <= MAX_SAFE_INT:
+                continue
+        elif (
+            kind is bool
+            or value is None
+            or (kind is dict and depth < MAX_DEPTH and all_json(value, known, depth + 1))
+            or (kind is list and depth < MAX_DEPTH and _all_json_list(value, known, depth + 1))
+        ):
+            continue
+        return False
+    return True
+
+
+def _all_json_list(values: list[Any], known: set[str], depth: int) -> bool:
+    """Long lists of one type are proved without a step for each element."""
+    kinds = set(map(type, values))
+    if kinds <= {str}:
+        return True
+    if kinds == {float}:
+        return isfinite(sum(values))  # one NaN or infinity stays in the sum
+    if kinds == {int}:
+        return min(values) >= -MAX_SAFE_INT and max(values) <= MAX_SAFE_INT
+    if kinds == {dict}:
+        return depth < MAX_DEPTH and all(all_json(item, known, depth + 1) for item in values)
+    return all_json(dict(zip(map(str, range(len(values))), values, strict=True)), set(), depth)
+
+
+def _good_names(document: dict[str, Any], known: set[str]) -> bool:
+    for name in document:
+        if type(name) is not str or not name or "." in name:
+            return False
+        if len(known) < MAX_KNOWN_NAMES:
+            known.add(name)
+    return True
 
 
 def refuse(value: object, path: str = "") -> None:
@@ -48,7 +104,10 @@ def _faults(value: object, path: str, depth: int) -> Iterator[tuple[str, str]]:
         for position, item in enumerate(value):  # type: ignore[arg-type]
             yield from _faults(item, f"{path}[{position}]", depth + 1)
     else:
-        yield path, f"is a {kind.__name__}, which JSON has no type for: it would not come back as it is."
+        yield (
+            path,
+            f"is a {kind.__name__}, which JSON has no type for: it would not come back as it is.",
+        )
 
 
 def _text_faults(text: str, path: str) -> Iterator[tuple[str, str]]:
@@ -75,11 +134,11 @@ def instant(value: datetime) -> str:
     keeps none."""
     if value.tzinfo is None:
         return value.isoformat(timespec="microseconds")
-    return value.astimezone(timezone.utc).isoformat(timespec="microseconds")[:-6] + "Z"
+    return value.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def builtins(value: object) -> Any:
-    """Models, dates, enums … → dicts, lists, texts and numbers; times in the form of ``instant``."""
+    """Models, dates, enums … → dicts, lists, texts, numbers; times in the form of ``instant``."""
     return _instants(msgspec.to_builtins(value, builtin_types=(datetime,), str_keys=True))
 
 

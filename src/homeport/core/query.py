@@ -25,9 +25,9 @@ from homeport.core.conditions import (
     Or,
     Range,
     StartsWith,
+    as_condition,
     bracket,
     comparable,
-    as_condition,
 )
 from homeport.core.fields import F, Field, Fields, fields
 from homeport.core.jsonfilter import parse_filter
@@ -38,13 +38,14 @@ if TYPE_CHECKING:
     from homeport.core.codec import Codec
 
 __all__ = [
+    "EMPTY",
+    "OPERATORS",
     "And",
     "AnyOf",
     "Between",
     "Compare",
     "Condition",
     "Contains",
-    "EMPTY",
     "F",
     "Field",
     "Fields",
@@ -52,7 +53,6 @@ __all__ = [
     "Matches",
     "Missing",
     "Not",
-    "OPERATORS",
     "Operator",
     "Or",
     "Order",
@@ -81,7 +81,9 @@ def parse_order(specs: Iterable[object]) -> Order:
     for spec in specs:
         text = getattr(spec, "_path", spec)
         if not isinstance(text, str) or not text.strip("-+"):
-            raise InvalidQuery(f"order_by() takes field names such as 'name' or '-depth_m', not {spec!r}.")
+            raise InvalidQuery(
+                f"order_by() takes field names such as 'name' or '-depth_m', not {spec!r}."
+            )
         path = text[1:] if text[0] in "-+" else text
         if path in (name for name, _ in order):
             raise InvalidQuery(f"order_by() names {path!r} twice.")
@@ -117,9 +119,7 @@ class QueryValue:
     def and_where(self, condition: Condition) -> QueryValue:
         condition = as_condition(condition)
         both = condition if self.where is None else And((self.where, condition))
-        return QueryValue(
-            both, self.order, self.limit, self.offset, self.after, self.predicates
-        )
+        return QueryValue(both, self.order, self.limit, self.offset, self.after, self.predicates)
 
     def with_order(self, *specs: object) -> QueryValue:
         """Replaces the order: ``"name"`` ascending, ``"-depth_m"`` descending."""
@@ -132,15 +132,11 @@ class QueryValue:
     def with_limit(self, limit: int | None) -> QueryValue:
         """Replaces the limit; None = no limit."""
         limit = None if limit is None else _natural(limit, "limit")
-        return QueryValue(
-            self.where, self.order, limit, self.offset, self.after, self.predicates
-        )
+        return QueryValue(self.where, self.order, limit, self.offset, self.after, self.predicates)
 
     def with_offset(self, offset: int) -> QueryValue:
         offset = _natural(offset, "offset")
-        return QueryValue(
-            self.where, self.order, self.limit, offset, self.after, self.predicates
-        )
+        return QueryValue(self.where, self.order, self.limit, offset, self.after, self.predicates)
 
     def with_after(self, after: tuple[Any, ...] | None) -> QueryValue:
         """Continue behind a row: the values of its order columns, then its document key."""
@@ -150,9 +146,7 @@ class QueryValue:
                 f"not {len(after)} values.",
                 action="Call order_by() first, then after().",
             )
-        return QueryValue(
-            self.where, self.order, self.limit, self.offset, after, self.predicates
-        )
+        return QueryValue(self.where, self.order, self.limit, self.offset, after, self.predicates)
 
     def with_predicate(self, predicate: Callable[[Any], object]) -> QueryValue:
         if isinstance(predicate, Condition) or not callable(predicate):

@@ -4,10 +4,10 @@ A loop over fields with one lookup each costs several times as much as straight 
 written out and compiled once. Only names proved to be identifiers enter the source; every other
 path goes through a closure.
 
-The generated function trusts nothing: the text is read back and must equal the document, which
-proves in C what a walk would prove in Python (every value has a JSON type, no NaN, names are texts,
-integers are safe, the model accepts it). Whatever looks suspicious goes to ``inspect``, which is
-exact: it raises the error that names the path, or accepts.
+The generated function trusts nothing. A plain dict is walked (``all_json``); the text of a model is
+read back and must equal the document, which proves in C that every value has the declared type.
+Whatever looks suspicious goes to ``inspect``, which is exact: it raises the error that names the
+path, or accepts.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from datetime import datetime
 from typing import Any, Final
 
 from homeport.core.keys import MAX_SAFE_INT, Encoded, encode, encode_key
-from homeport.core.models import Model, decode_safe
+from homeport.core.models import Model
 from homeport.core.modeltree import Node, Step
-from homeport.core.plain import builtins, instant
+from homeport.core.plain import all_json, builtins, instant
 from homeport.errors import InvalidKey
 
 Reader = Callable[[Any], Any]
@@ -28,10 +28,6 @@ Reader = Callable[[Any], Any]
 _DIRECT: Final = frozenset(("null", "bool", "int", "float", "str"))
 _DIGITS: Final = bytes.maketrans(b"123456789", b"000000000")
 _MARKS: Final = bytes(set(range(256)) - set(b'":.\\'))
-MAX_KNOWN_NAMES: Final = 1_000
-
-# One byte is found five times faster than six, and few texts hold a backslash at all.
-_NO_NUL: Final = "(raw.find(92) < 0 or b'\\\\u0000' not in raw)"
 
 
 def long_digits(raw: bytes) -> bool:
@@ -102,19 +98,19 @@ def build_row(
         "enc": encode,
         "enc_key": encode_key,
         "inspect": inspect,
-        "read_back": model.decode if model.tree else decode_safe,
+        "read_back": model.decode,
+        "all_json": all_json,
         "key_of": model.key_of,
         "long_digits": long_digits,
         "odd_names": odd_names,
         "known": set[str](),
-        "learn": _learn,
         "cls": model.cls,
     }
     lines = [
         "def row(d):",
         "    try:",
         "        raw = encode(d)",
-        *(["        seen = known.issuperset(d)"] if model.tree is None else []),
+        "        text = raw.decode()",
         f"        good = {_checks(model)}",
         "    except Exception:",  # whatever went wrong, inspect says it in our words
         "        inspect(d)",
@@ -122,39 +118,48 @@ def build_row(
         "    if not good:",
         "        inspect(d)",
     ]
-    if model.tree is None:
-        lines.append("    if not seen: learn(known, d)")
     lines += ["    " + line for line in _key_lines(model)]
     for number, steps in enumerate(paths):
         lines += ["    " + line for line in _column_lines(model, steps, number, scope)]
     columns = "".join(f", k{n}" for n in range(len(paths)))
-    lines.append(f"    return (key, raw.decode(){columns})")
+    lines.append(f"    return (key, text{columns})")
     exec("\n".join(lines), scope)  # noqa: S102  only identifiers were written into it
     built: Callable[[Any], tuple[Any, ...]] = scope["row"]
     return built
 
 
 def _checks(model: Model[Any]) -> str:
-    """The cheap tests, on the whole text at once."""
+    """The cheap tests. NUL is looked for in the text, where the usual answer (no escapes at all)
+    costs next to nothing."""
+    text = "('\\\\' not in text or '\\\\u0000' not in text)"
     if model.tree is None:
-        # A flat document whose names were seen before needs no look at the text for dots.
-        names = "(seen and raw.find(123, 1) < 0 or not odd_names(raw))"
-        return f"read_back(raw) == d and {names} and {_NO_NUL}"
-    tests = ["read_back(raw) == d", _NO_NUL]
+        return f"type(d) is dict and all_json(d, known, 0) and {text}"
+    tests = ["read_back(raw) == d", text]
     if not model.mapping:
         tests.insert(0, "type(d) is cls")
     nodes = list(model.tree.walk())
-    if any(node.open or "int" in node.kinds for node in nodes):
+    deep = [node for node in nodes if node.open or "int" in node.kinds]
+    fields = [] if model.mapping else _int_fields(model.tree)
+    if len(fields) == len(deep):
+        tests += [f"(type(d.{n}) is not int or {_in_range(f'd.{n}')})" for n in fields]
+    else:
         tests.append("not long_digits(raw)")
     if model.mapping or any(node.open or any(s.keeps_extra for s in node.shapes) for node in nodes):
         tests.append("not odd_names(raw)")
     return " and ".join(tests)
 
 
-def _learn(known: set[str], document: dict[str, Any]) -> None:
-    """Names of a document that passed the exact inspection; few distinct ones are usual."""
-    if len(known) < MAX_KNOWN_NAMES:
-        known.update(document)
+def _int_fields(tree: Node) -> list[str]:
+    """Fields of the document itself that hold integers and can be named in source."""
+    return [
+        name
+        for name, field in tree.fields().items()
+        if "int" in field.node.kinds and _is_direct(field.node) and _identifier(name)
+    ]
+
+
+def _in_range(source: str) -> str:
+    return f"{-MAX_SAFE_INT} <= {source} <= {MAX_SAFE_INT}"
 
 
 def _key_lines(model: Model[Any]) -> list[str]:
@@ -180,8 +185,9 @@ def _column_lines(
     return [
         *value,
         "t = type(v)",
-        f"k{number} = v if t is float and v or t is str and v.isascii()"
-        f" or t is int and {-MAX_SAFE_INT} <= v <= {MAX_SAFE_INT} else enc(v)",
+        f"k{number} = v if t is float and v or t is str and v.isascii() or t is int and "
+        + _in_range("v")
+        + " else enc(v)",
     ]
 
 
@@ -199,8 +205,11 @@ def _inline(model: Model[Any], steps: list[Step]) -> list[str] | None:
     lines = [f"v = d.{names[0]}"]
     for parent, name in zip(steps, names[1:], strict=False):
         node = parent.node
-        if node is None or node.open or len(node.shapes) != 1 or issubclass(
-            node.shapes[0].cls, dict
+        if (
+            node is None
+            or node.open
+            or len(node.shapes) != 1
+            or issubclass(node.shapes[0].cls, dict)
         ):
             return None
         lines.append(f"if v is not None: v = v.{name}")
@@ -214,8 +223,8 @@ def _identifier(name: str) -> bool:
 def multi_reader(
     model: Model[Any], paths: list[list[Step]]
 ) -> Callable[[Any], tuple[Encoded, ...]]:
-    """The distinct entries of a multi-entry index: elements of the last path, each behind the values
-    of the paths before it."""
+    """The distinct entries of a multi-entry index: elements of the last path, each behind the
+    values of the paths before it."""
     return entries_of([reader(model, steps) for steps in paths])
 
 

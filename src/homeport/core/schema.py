@@ -1,4 +1,4 @@
-"""Declarations: ``Collection``, ``Index`` and its short forms, ``Synced``. Validated once, frozen."""
+"""Declarations: ``Collection``, ``Synced`` and the indexes. Validated once, then frozen."""
 
 from __future__ import annotations
 
@@ -7,12 +7,31 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar, overload
 from zlib import crc32
 
+from homeport.core.indexes import Frozen, FullText, Index, Kind, Multi, Unique, check_path
 from homeport.core.modeltree import Node, Step, resolve, tree_of
 from homeport.errors import SchemaError, UnknownField
 
+__all__ = [
+    "MANUAL",
+    "POLICIES",
+    "SYSTEM_NAMES",
+    "Collection",
+    "Deletes",
+    "Frozen",
+    "FullText",
+    "Index",
+    "IndexForm",
+    "Kind",
+    "Multi",
+    "PolicyName",
+    "Resolver",
+    "Synced",
+    "Unique",
+    "check_path",
+]
+
 T = TypeVar("T")
 
-Kind: TypeAlias = Literal["btree", "hash", "fulltext"]
 PolicyName: TypeAlias = Literal["merge", "last-write-wins", "local-wins", "remote-wins", "manual"]
 Deletes: TypeAlias = Literal["delete-wins", "edit-wins"]
 Resolver: TypeAlias = Callable[[Any, Any, Any, Any], Any]
@@ -22,7 +41,6 @@ POLICIES = ("merge", "last-write-wins", "local-wins", "remote-wins", "manual")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 SYSTEM_NAMES = frozenset(("_outbox", "_base", "_conflicts", "_dead", "_staged", "_resolutions"))
 """The library's own collections; every other name with an underscore in front is refused."""
-_SUFFIX = {"btree": "", "hash": "_h", "fulltext": "_f"}
 
 
 class _Manual:
@@ -35,122 +53,6 @@ class _Manual:
 
 
 MANUAL: Final = _Manual()
-
-
-class Frozen:
-    """Attributes are set once, by the constructor."""
-
-    __slots__ = ()
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"{type(self).__name__} is frozen; make a new one.")
-
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"{type(self).__name__} is frozen; make a new one.")
-
-    def _set(self, **values: object) -> None:
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
-
-
-def check_path(path: object, what: str) -> str:
-    """A dotted path: names separated by dots, none of them empty."""
-    if not isinstance(path, str) or not path:
-        raise SchemaError(f"{what} must be a field name or a dotted path, not {path!r}.")
-    if any(not name or not name.isprintable() for name in path.split(".")):
-        raise SchemaError(f"{path!r} is no field path: a name between its dots is empty or unreadable.")
-    return path
-
-
-class Index(Frozen):
-    """An index over one field or several (compound, in this order).
-
-    Args:
-        fields: dotted paths.
-        unique: no two documents may have the same values; a document without one of the fields
-            is not in the index.
-        multi: one entry per element of an array field (with several fields, the last one is the
-            array).
-        sparse: every index leaves out documents without its fields; accepted so that a
-            declaration may say it.
-        kind: ``btree``, ``hash`` (equality only) or ``fulltext`` (one field of text).
-    """
-
-    __slots__ = ("fields", "kind", "multi", "name", "sparse", "unique")
-
-    fields: tuple[str, ...]
-    unique: bool
-    multi: bool
-    sparse: bool
-    kind: Kind
-    name: str
-
-    def __init__(
-        self,
-        *fields: str,
-        unique: bool = False,
-        multi: bool = False,
-        sparse: bool = False,
-        kind: Kind = "btree",
-    ) -> None:
-        if not fields:
-            raise SchemaError("An index needs at least one field.")
-        paths = tuple(check_path(field, "An index field") for field in fields)
-        if len(set(paths)) < len(paths):
-            raise SchemaError(f"An index names {paths} with a repetition.")
-        if kind not in _SUFFIX:
-            raise SchemaError(f"There is no index kind {kind!r}; use btree, hash or fulltext.")
-        if kind == "fulltext" and (unique or multi or len(paths) > 1):
-            raise SchemaError("A full-text index has one field and is neither unique nor multi.")
-        readable = "_".join(re.sub(r"\W", "_", path, flags=re.ASCII) for path in paths)
-        name = readable + ("_m" if multi else "") + _SUFFIX[kind]
-        self._set(fields=paths, unique=unique, multi=multi, sparse=sparse, kind=kind, name=name)
-
-    @property
-    def spec(self) -> str:
-        """The whole declaration as one text; equal specs are the same index."""
-        flags = ("unique " if self.unique else "") + ("multi " if self.multi else "")
-        return f"{self.kind} {flags}({', '.join(self.fields)})"
-
-    def _renamed(self, name: str, fields: tuple[str, ...] | None = None) -> Index:
-        copy = Index.__new__(Index)
-        copy._set(
-            fields=fields or self.fields,
-            unique=self.unique,
-            multi=self.multi,
-            sparse=self.sparse,
-            kind=self.kind,
-            name=name,
-        )
-        return copy
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Index) and self.spec == other.spec
-
-    def __hash__(self) -> int:
-        return hash(self.spec)
-
-    def __repr__(self) -> str:
-        parts = [repr(field) for field in self.fields]
-        parts += [f"{flag}=True" for flag in ("unique", "multi", "sparse") if getattr(self, flag)]
-        if self.kind != "btree":
-            parts.append(f"kind={self.kind!r}")
-        return f"Index({', '.join(parts)})"
-
-
-def Multi(*fields: str, unique: bool = False) -> Index:  # noqa: N802
-    """One index entry per element of an array field."""
-    return Index(*fields, multi=True, unique=unique)
-
-
-def Unique(*fields: str) -> Index:  # noqa: N802
-    """No two documents may have the same value (or the same combination of values)."""
-    return Index(*fields, unique=True)
-
-
-def FullText(*fields: str) -> Index:  # noqa: N802
-    """Words of a text field (or of an array of texts), found by ``F.field.matches("...")``."""
-    return Index(*fields, kind="fulltext")
 
 
 class Synced(Frozen):
@@ -174,6 +76,7 @@ class Synced(Frozen):
         self, policy: PolicyName | Resolver = "merge", *, deletes: Deletes = "delete-wins"
     ) -> None:
         resolver: Resolver | None = None
+        chosen: str
         if callable(policy):
             name = getattr(policy, "__name__", "")
             if not name.isidentifier():
@@ -184,15 +87,17 @@ class Synced(Frozen):
                 )
             if name in POLICIES:
                 raise SchemaError(f"The conflict function {name!r} has the name of a policy.")
-            policy, resolver = name, policy
+            chosen, resolver = name, policy
         elif policy not in POLICIES:
             raise SchemaError(
                 f"There is no conflict policy {policy!r}; use one of {', '.join(POLICIES)} or a "
                 "function."
             )
+        else:
+            chosen = policy
         if deletes not in ("delete-wins", "edit-wins"):
             raise SchemaError(f"deletes must be 'delete-wins' or 'edit-wins', not {deletes!r}.")
-        self._set(policy=policy, deletes=deletes, resolver=resolver)
+        self._set(policy=chosen, deletes=deletes, resolver=resolver)
 
     def __repr__(self) -> str:
         policy = repr(self.policy) if self.resolver is None else self.policy
@@ -294,7 +199,7 @@ def _stored_key(tree: Node | None, key: str, collection: str) -> str:
     return field.stored
 
 
-class Collection(Generic[T], Frozen):
+class Collection(Frozen, Generic[T]):
     """What a set of documents is: its name, model, key and indexes.
 
     Args:
@@ -303,7 +208,7 @@ class Collection(Generic[T], Frozen):
         key: the field that holds the document's key.
         indexes: field names, tuples of them (compound) or ``hp.Index`` values.
         schema: a JSON Schema (2020-12) that every local write must satisfy.
-        sync: ``hp.Synced(...)``, None for its defaults, False for data that never leaves the device.
+        sync: ``hp.Synced(...)``, None for its defaults, False for data that stays on the device.
         ttl_s: documents expire this many seconds after their last write; None = never.
         track_changes: False makes writes cheaper and the collection invisible to live queries.
     """
@@ -380,7 +285,9 @@ class Collection(Generic[T], Frozen):
             raise SchemaError(f"{name}: model= takes a class, not {model!r}.")
         check_path(key, f"{name}: the key field")
         if "." in key:
-            raise SchemaError(f"{name}: the key must be a field of the document itself, not {key!r}.")
+            raise SchemaError(
+                f"{name}: the key must be a field of the document itself, not {key!r}."
+            )
         if schema is not None and not isinstance(schema, Mapping):
             raise SchemaError(f"{name}: schema= takes a JSON Schema as a dict, not {schema!r:.60}.")
         if ttl_s is not None and not (isinstance(ttl_s, (int, float)) and ttl_s > 0):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from homeport.core.modeltree import FieldInfo, Node, Shape
 from homeport.core.models import decode_object, encode_json
+from homeport.core.modeltree import FieldInfo, Node, Shape
 
 
 def merged_text(tree: Node, old_text: str, new_text: str) -> str:

@@ -19,7 +19,7 @@ from homeport.core.changes import make_entry
 from homeport.core.diff import same
 from homeport.core.outbox import Entry, parsed, raw
 from homeport.core.policies import Clash, Doc, Rule, State, Step, forced, step_of
-from homeport.core.wire import ABSENT, Verdict, present
+from homeport.core.wire import ABSENT, RESOLUTIONS, Verdict, present
 
 __all__ = ["Clash", "Dead", "Doc", "Group", "Held", "Outcome", "Rule", "State", "rebase"]
 
@@ -210,6 +210,8 @@ def _lose(out: Outcome, steps: Sequence[Step], rule_of: Callable[[str], Rule]) -
     for step in steps:
         doc = step.doc
         out.removed.append(step.entry)
+        if doc.collection == RESOLUTIONS:
+            continue  # it told of a settlement that does not happen
         policy = rule_of(doc.collection).policy
         fields = step.clash.fields if step.clash is not None else []
         clash = Clash(doc.ref, "remote", policy, doc.orig, step.mine, doc.cur, doc.cur, fields)
@@ -218,8 +220,12 @@ def _lose(out: Outcome, steps: Sequence[Step], rule_of: Callable[[str], Rule]) -
 
 def _hold(out: Outcome, group: Group, steps: Sequence[Step], *, tired: bool) -> None:
     """Fix the local side as whole documents: remote may move on while a person thinks."""
+    still = all(same(step.doc.orig, step.doc.cur) for step in steps)
     for entry, doc, kind, mine, _, _, reason in steps:
-        if tired or kind == "hold":
+        if doc.collection == RESOLUTIONS:
+            out.removed.append(entry)  # it told of a settlement that does not happen
+            continue
+        if kind == "hold" or (tired and (not same(doc.orig, doc.cur) or still)):
             why = f"the server's document moved {MAX_TRIES} times in a row" if tired else reason
             out.held.append(Held(group.id, doc.ref, doc.orig, mine, doc.cur, why))
         entry.held = True

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from homeport.core import diff
 from homeport.core.merge import Clash, Doc, Group, Outcome
-from homeport.core.outbox import Entry, QueueState, encoder, raw, ref_of
+from homeport.core.outbox import Entry, QueueState, encoder, parsed, raw, ref_of
 from homeport.core.wire import (
     MAX_BATCH_BYTES,
     MAX_BATCH_CHANGES,
@@ -22,7 +22,20 @@ from homeport.core.wire import (
 
 
 class Added(NamedTuple):
+    """New entries, and queued ones whose record was brought up to date."""
+
     entries: list[Entry]
+    changed: list[Entry]
+
+
+def _known(group: Group, doc: Doc) -> Entry | None:
+    """The record of this document that travels in the unit already."""
+    for entry in group.entries:
+        if entry.collection == RESOLUTIONS and entry.op == "put":
+            record = parsed(entry.doc)
+            if (record["collection"], record["key"]) == (doc.collection, doc.key):
+                return entry
+    return None
 
 
 class Records:
@@ -36,8 +49,17 @@ class Records:
     def make(self, outcome: Outcome, docs: Mapping[str, Doc]) -> Added:
         """Entries for all that the rebase logged; changes the unit of the entries they join."""
         entries: list[Entry] = []
+        changed: list[Entry] = []
         for group, clash in outcome.logged:
-            entry = self._entry(clash, docs[clash.ref])
+            doc = docs[clash.ref]
+            if group is not None and (known := _known(group, doc)) is not None:
+                # The ground moved again before the first settlement was sent: one record, the
+                # newest remote side (older ones were not overwritten by this device).
+                text = self._text(known.key, clash, doc)
+                known.doc = raw(text)
+                changed.append(known)
+                continue
+            entry = self._entry(clash, doc)
             if group is not None and self._fits(group, entry):
                 unit = group.entries[0].unit or f"{self.client}-{group.entries[0].id}"
                 for member in group.entries:
@@ -45,7 +67,7 @@ class Records:
                 entry.unit = unit
                 group.entries.append(entry)
             entries.append(entry)
-        return Added(entries)
+        return Added(entries, changed)
 
     def entry_of(self, clash: Clash) -> Entry:
         """The record of a choice that a person made."""

@@ -47,7 +47,7 @@ from homeport.core.requests import (
     SetMeta,
     Write,
 )
-from homeport.core.wire import ABSENT, Verdict
+from homeport.core.wire import ABSENT, RESOLUTIONS, Verdict
 from homeport.errors import HomeportError
 
 __all__ = ["fill_token", "put_rows", "server_row", "settle"]
@@ -197,11 +197,13 @@ def _write(
     added = records.make(outcome, docs)
     kept = [*outcome.kept, *added.entries]
     parts = _document_parts(context, docs, bases, moved, {e.ref for e in outcome.kept})
+    records_written = [*added.entries, *added.changed]
+    if records_written:
+        log = context.tables[RESOLUTIONS]
+        parts.append(
+            Put(log, [log.codec.row_of_text(text_of(e.doc) or "") for e in records_written])
+        )
     if added.entries:
-        log = context.tables[added.entries[0].collection]
-        rows = [log.codec.row_of_text(text_of(e.doc) or "") for e in added.entries]
-        extras = [log.codec.extras_of_text(r[1]) for r in rows] if log.codec.has_extras else None
-        parts.append(Put(log, rows, extras))
         new = [Base(e.ref, e.collection, e.key, known=True) for e in added.entries]
         parts.append(Put(BASE, base_rows(new)))
     if kept:

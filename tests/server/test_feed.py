@@ -166,7 +166,7 @@ async def _lost_xid(server: Postgres) -> tuple[int, str]:
     """Abort a transaction, note the bare snapshot, crash; the id is issued again."""
     connection = await asyncpg.connect(server.dsn)
     await connection.execute("begin")
-    await connection.execute("create table no_such_thing (n int)")
+    await connection.execute("insert into homeport.settings values ('never', '')")
     xid = int(await connection.fetchval("select pg_current_xact_id()::text"))
     await connection.execute("rollback")
     snapshot = await connection.fetchval("select pg_current_snapshot()::text")
@@ -195,13 +195,19 @@ async def test_schedule_1_a_reborn_transaction_id_is_lost_without_a_marker(own_s
     device = Device(node)
     await device.sync(put("a", {"id": "a"}))
     await node.stop()
-    # Without a marker: the bare snapshot calls the aborted id finished, and it comes again.
-    xid, bare = await _lost_xid(own_server)
-    connection = await asyncpg.connect(own_server.dsn)
-    await connection.execute(WRITE, ["reborn"], "{}")
-    again = await connection.fetchval(
-        "select version::text::bigint from homeport.documents where key = 'reborn'"
-    )
+    # Without a marker: the bare snapshot calls the aborted id finished, and it comes again. Some
+    # background flush may save the id now and then; that only makes the damage rarer.
+    for attempt in range(8):
+        xid, bare = await _lost_xid(own_server)
+        connection = await asyncpg.connect(own_server.dsn)
+        await connection.execute(WRITE, [f"reborn{attempt}"], "{}")
+        again = await connection.fetchval(
+            "select version::text::bigint from homeport.documents where key = $1",
+            f"reborn{attempt}",
+        )
+        if again == xid:
+            break
+        connection.terminate()
     assert again == xid, "the transaction id was not issued again: the test shows nothing"
     lost = await connection.fetchval(
         "select pg_visible_in_snapshot($1::text::xid8, $2::text::pg_snapshot)", str(xid), bare
@@ -217,7 +223,7 @@ async def test_schedule_1_our_cursor_delivers_or_notices(own_server, make_node):
         await device.sync(put(f"a{round_}", {"id": "a"}))
         connection = await asyncpg.connect(own_server.dsn)
         await connection.execute("begin")
-        await connection.execute("create table no_such_thing (n int)")
+        await connection.execute("insert into homeport.settings values ('never', '')")
         await connection.execute("rollback")
         if round_ % 2:
             # An asynchronous commit: visible, and not on disk.
@@ -289,23 +295,22 @@ async def test_schedule_1_files_put_back_to_an_earlier_state(tmp_path, make_node
         await node.stop()
 
 
-async def test_schedule_2_commit_against_the_order_of_ids_with_pruning_between(
-    dsn, make_node, sql
-):
-    node = await make_node(dsn)
+async def test_schedule_2_commit_against_the_order_of_ids_with_pruning_between(dsn, make_node, sql):
+    # Retention 0 renews the cursor at every pull; `prune` is told its own.
+    node = await make_node(dsn, retention_s=0.0)
     device = Device(node)
     await device.sync(put("k", {"id": "k", "n": 0}))
     old = await asyncpg.connect(dsn)
     await old.execute("begin")
     await old.fetchval("select pg_current_xact_id()")
     await sql.execute(WRITE, ["k"], '{"n": 1}')
+    await node.feed.prune(0.3)
+    await asyncio.sleep(0.4)
     await device.sync()
     assert device.docs()["k"] == {"n": 1}
     await old.execute(WRITE, ["k"], '{"n": 2}')
-    # Everything that was finished before may be pruned now; the open transaction may not.
-    await node.feed.prune(0.0)
-    await asyncio.sleep(0.01)
-    await node.feed.prune(0.0)
+    # Everything that was finished before is pruned now; the open transaction is not.
+    assert await node.feed.prune(0.3) == 2
     await old.execute("commit")
     old.terminate()
     await device.sync()
@@ -313,18 +318,19 @@ async def test_schedule_2_commit_against_the_order_of_ids_with_pruning_between(
 
 
 async def test_r18_a_device_behind_the_horizon_is_told(dsn, make_node, sql):
-    node = await make_node(dsn)
+    node = await make_node(dsn, retention_s=0.0)
     away, here = Device(node, "away"), Device(node, "here")
     await away.sync(put("a", {"id": "a"}))
     await here.sync()
     await sql.execute(WRITE, ["b"], "{}")
+    await node.feed.prune(0.3)
+    await asyncio.sleep(0.4)
     await here.sync()
-    for _ in range(2):
-        await asyncio.sleep(0.01)
-        await here.sync()
-        await sql.execute(WRITE, ["c"], "{}")
-        await node.feed.prune(0.0)
-    assert await sql.fetchval("select count(*) from homeport.change_log") <= 1
+    await sql.execute(WRITE, ["c"], "{}")
+    assert await node.feed.prune(0.3) == 2
+    assert await sql.fetchval("select count(*) from homeport.change_log") == 1
+    await here.sync()
+    assert set(here.docs()) == {"a", "b", "c"}
     with pytest.raises(HistoryBroken):
         await away.sync()
     away.cursor, away.holds, away.rows = None, {}, {}

@@ -88,7 +88,7 @@ async def test_plain_sql_reaches_devices_and_changes_the_token(dsn, make_node, s
     device = Device(node)
     await device.sync(put("a", {"id": "a", "n": 1}), put("b", {"id": "b"}))
     token = device.token("a")
-    await sql.execute("update homeport.documents set body = '{\"id\":\"a\",\"n\":2}' where key = 'a'")
+    await sql.execute('update homeport.documents set body = \'{"id":"a","n":2}\' where key = \'a\'')
     await sql.execute("update homeport.documents set key = 'c' where key = 'b'")
     # A version written by hand does not stand.
     await sql.execute(
@@ -138,7 +138,10 @@ async def test_truncate_between_the_pages_of_a_cut(dsn, make_node, sql):
 
 def _regions() -> list[ServerCollection]:
     async def mine(claims, fetch):
-        return [r[0] for r in await fetch("select bucket from public.members where who = $1", claims.subject)]
+        return [
+            r[0]
+            for r in await fetch("select bucket from public.members where who = $1", claims.subject)
+        ]
 
     return [ServerCollection("wells", bucket=lambda doc: doc["region"], buckets=mine)]
 

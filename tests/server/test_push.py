@@ -97,7 +97,11 @@ async def test_r23_last_write_wins_keeps_what_it_overwrote(dsn, make_node):
     (record,) = a.docs("_resolutions").values()
     assert record["local"] == record["result"] == {"id": "w", "x": 3}
     assert record["remote"] == {"id": "w", "x": 2}
-    assert (record["kind"], record["collection"], record["key"]) == ("last-write-wins", "wells", "w")
+    assert (record["kind"], record["collection"], record["key"]) == (
+        "last-write-wins",
+        "wells",
+        "w",
+    )
     assert record["client"] == b.client and record["at_ms"] > 0
     assert results(await b.sync(delete("w", old))) == ["applied"]
     assert results(await b.sync(patch("w", old, set={"x": 1}))) == ["conflict:gone"]
@@ -168,7 +172,10 @@ async def test_r03_what_postgresql_cannot_hold_costs_its_unit(dsn, make_node):
         "rejected:bad-request",
         "applied",
     ]
-    assert device.docs() == {"ok": {"id": "ok", "t": "\\u0000 is text here"}, "last": {"id": "last"}}
+    assert device.docs() == {
+        "ok": {"id": "ok", "t": "\\u0000 is text here"},
+        "last": {"id": "last"},
+    }
 
 
 async def test_r03_a_poison_batch_costs_itself_only(dsn, make_node, sql):

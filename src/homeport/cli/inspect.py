@@ -90,22 +90,14 @@ def inspect_file(path: Path) -> Findings:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[apsw.Connection]:
-    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
-    wal = path.with_name(path.name + "-wal")
-    address = "file:" + quote_url(str(path.absolute()))
+    # Without a write-ahead log beside it nobody has the file open, and it can be read as it stands;
+    # otherwise SQLite would leave an empty log behind, or refuse a folder that cannot be written.
+    alone = not path.with_name(path.name + "-wal").exists()
+    address = "file:" + quote_url(str(path.absolute())) + ("?immutable=1" if alone else "")
     try:
         with path.open("rb"):
             pass
-        db = apsw.Connection(address, flags=flags)
-        try:
-            db.execute("select count(*) from sqlite_schema").fetchall()
-        except apsw.CantOpenError:
-            # A folder that cannot be written has no room for the shared memory of the log. Without
-            # a log the file is all there is, and can be read as it stands.
-            db.close()
-            if wal.exists() and wal.stat().st_size:
-                raise
-            db = apsw.Connection(address + "?immutable=1", flags=flags)
+        db = apsw.Connection(address, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
         try:
             db.set_busy_timeout(2000)
             db.execute("begin")

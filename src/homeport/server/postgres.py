@@ -104,7 +104,7 @@ class Postgres:
             folder = Path(data_dir).absolute()
             with contextlib.suppress(FileExistsError):
                 folder.mkdir(mode=0o711, parents=True)
-        binaries = Path(bin_dir) if bin_dir is not None else find_binaries()
+        binaries = Path(bin_dir).absolute() if bin_dir is not None else find_binaries()
         server = cls(
             folder,
             temporary=temporary,

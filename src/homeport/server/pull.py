@@ -154,7 +154,7 @@ class Puller:
 class _Cut:
     """One page: reads into ``reply`` inside an open transaction."""
 
-    def __init__(  # noqa: PLR0917 - filled in one place
+    def __init__(
         self,
         feed: Feed,
         rules: Rules,

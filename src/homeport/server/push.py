@@ -140,7 +140,7 @@ class Pusher:
 class _Job:
     """One batch over its attempts."""
 
-    def __init__(  # noqa: PLR0917 - filled in one place
+    def __init__(
         self,
         feed: Feed,
         rules: Rules,

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import msgspec
 
 from homeport.core import modeltree, unknown
+from homeport.core.inspection import inspect_document
 from homeport.core.keys import Encoded, Key, encode, encode_key
 from homeport.core.models import Model, decode_object, encode_json, model_of, read_instant
 from homeport.core.plain import all_json, builtins, get_path, instant, refuse
@@ -20,7 +22,7 @@ from homeport.core.rowbuilder import build_row, entries_of, multi_reader, reader
 from homeport.core.schema import Collection, Index
 from homeport.core.validation import Check, validator
 from homeport.core.words import text_of
-from homeport.errors import InvalidDocument, InvalidKey, InvalidQuery, ValidationFailed
+from homeport.errors import InvalidKey, InvalidQuery, ValidationFailed
 
 T = TypeVar("T")
 
@@ -244,6 +246,17 @@ class Codec(Generic[T]):
         """The known field paths; empty without a model."""
         return [] if self._tree is None else sorted(set(self._tree.paths()))
 
+    def check_ordered(self, path: str) -> None:
+        """``InvalidQuery`` for types whose stored text sorts differently from their values."""
+        node = None if self._tree is None else self.steps(path)[-1].node
+        unordered = () if node is None else sorted(node.kinds & {"decimal", "timedelta"})
+        if unordered:
+            raise InvalidQuery(
+                f"{path} is a {unordered[0]}, which is stored as text: '10' would sort below '9'.",
+                action="Compare it with == or any_of(), filter() it in Python, or store a number "
+                "beside it.",
+            )
+
     def convert(self, path: str, value: object) -> object:
         """A Python value in a condition or patch → the form in which documents store it."""
         node = None if self._tree is None else self.steps(path)[-1].node
@@ -251,6 +264,8 @@ class Codec(Generic[T]):
             return read_instant(value) if node is not None and "datetime" in node.kinds else value
         if type(value) in _JSON_TYPES:
             return value
+        if isinstance(value, Decimal) and (node is None or "decimal" not in node.kinds):
+            return int(value) if value == value.to_integral_value() else float(value)
         return stored_form(value)
 
 
@@ -312,55 +327,3 @@ def stored_form(value: object) -> object:
 def _dumped(value: object) -> object:
     dump = getattr(value, "model_dump", None)
     return dump(mode="json", by_alias=True) if callable(dump) else value
-
-
-def inspect_document(model: Model[Any], doc: Any, name: str) -> None:
-    """Exact examination of a suspicious document: raises the error that names the path, or returns
-    when it can be stored and comes back as it is."""
-    if model.tree is None or model.mapping:
-        if type(doc) is not dict:
-            raise InvalidDocument(f"A document of {name} is a dict, not {type(doc).__name__}.")
-    elif type(doc) is not model.cls:
-        raise InvalidDocument(
-            f"A document of {name} is a {model.cls.__name__}, not {type(doc).__name__}."
-        )
-    if model.tree is None:
-        refuse(doc)
-        return
-    try:
-        plain = model.plain(doc)
-    except Exception as error:
-        raise InvalidDocument(f"This document of {name} has no JSON form: {error}") from error
-    refuse(plain)
-    text = model.encode(doc)
-    try:
-        back = model.decode(text)
-    except Exception as error:
-        reason = str(error).replace("\n", " ")
-        raise ValidationFailed(
-            f"The document does not fit {model.cls.__name__}: {reason}."
-        ) from error
-    _same(model, doc, back, plain)
-
-
-def _same(model: Model[Any], doc: Any, back: Any, plain: dict[str, Any]) -> None:
-    """A document that comes back different is refused; a class without ``==`` is compared by its
-    stored form."""
-    if doc == back:
-        return
-    names = list(model.tree.fields()) if model.tree else []
-    for field in names:
-        there, here = model.get(back, field), model.get(doc, field)
-        if there != here and type(there) is not type(here):
-            raise InvalidDocument(
-                f"{field} holds a {type(here).__name__} and would come back as a "
-                f"{type(there).__name__}.",
-                action="Give the field the type that the model declares, or declare this type.",
-                path=field,
-            )
-    if model.plain(back) != plain:
-        lost = sorted(set(plain) - set(model.plain(back))) or names
-        raise InvalidDocument(
-            f"The document would not come back as it is; look at {', '.join(lost)}.",
-            action=f"Declare what it holds in {model.cls.__name__}.",
-        )

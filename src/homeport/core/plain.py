@@ -16,6 +16,8 @@ from homeport.errors import InvalidDocument
 MAX_DEPTH: Final = 200
 """Objects and arrays inside each other; parsers of other languages stop soon after."""
 
+_NUMBERS = frozenset((int, float))
+_SCALARS = frozenset((str, int, float, bool, type(None)))
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -60,10 +62,21 @@ def _all_json_list(values: list[Any], known: set[str], depth: int) -> bool:
     if kinds == {float}:
         return isfinite(sum(values))  # one NaN or infinity stays in the sum
     if kinds == {int}:
-        return min(values) >= -MAX_SAFE_INT and max(values) <= MAX_SAFE_INT
+        return bool(min(values) >= -MAX_SAFE_INT and max(values) <= MAX_SAFE_INT)
     if kinds == {dict}:
         return depth < MAX_DEPTH and all(all_json(item, known, depth + 1) for item in values)
-    return all_json(dict(zip(map(str, range(len(values))), values, strict=True)), set(), depth)
+    if kinds <= _SCALARS:
+        return all(_json_number(item) for item in values if type(item) in _NUMBERS)
+    if kinds <= _SCALARS | {list, dict}:
+        # Each element under a name that needs no look.
+        return all(all_json({"": item}, {"", *known}, depth) for item in values)
+    return False
+
+
+def _json_number(value: float) -> bool:
+    if type(value) is float:
+        return isfinite(value)
+    return -MAX_SAFE_INT <= value <= MAX_SAFE_INT
 
 
 def _good_names(document: dict[str, Any], known: set[str]) -> bool:

@@ -174,11 +174,11 @@ class QueryValue:
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        given = (
-            f"{name}={getattr(self, name)!r}"
+        given = [
+            f"{name}={value!r}"
             for name in ("where", "order", "limit", "offset", "after", "predicates")
-            if getattr(self, name) not in (None, (), 0)
-        )
+            if (value := getattr(self, name)) is not None and value != getattr(EMPTY, name)
+        ]
         return f"QueryValue({', '.join(given)})"
 
 
@@ -200,6 +200,10 @@ def bind(condition: Condition, codec: Codec[Any]) -> Condition:
         return Not(bind(condition.item, codec))
     path: str = condition.path  # type: ignore[attr-defined]
     stored = codec.check_path(path)
+    if isinstance(condition, (Between, Range)) or (
+        isinstance(condition, Compare) and condition.op not in {"==", "!="}
+    ):
+        codec.check_ordered(path)
     if isinstance(condition, Compare):
         return Compare(stored, condition.op, codec.convert(path, condition.value))
     if isinstance(condition, Between):
@@ -226,4 +230,10 @@ def bind(condition: Condition, codec: Codec[Any]) -> Condition:
 
 def bind_order(order: Order, codec: Codec[Any]) -> Order:
     """Order columns with stored paths; ``""`` stays the document key."""
-    return tuple((codec.check_path(path) if path else "", down) for path, down in order)
+    bound: list[tuple[str, bool]] = []
+    for path, down in order:
+        stored = codec.check_path(path) if path else ""
+        if path:
+            codec.check_ordered(path)
+        bound.append((stored, down))
+    return tuple(bound)

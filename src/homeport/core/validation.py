@@ -15,7 +15,7 @@ def validator(schema: Mapping[str, Any], collection: str) -> Check:
     """The check of a schema. ``jsonschema-rs`` is used when it is there (it is many times faster),
     else ``jsonschema``; ``SchemaError`` when there is neither or the schema is none."""
     try:
-        import jsonschema_rs  # noqa: PLC0415  optional, and slow to import
+        import jsonschema_rs  # noqa: PLC0415  # pyright: ignore[reportMissingImports]  optional
     except ImportError:
         return _pure(schema, collection)
     try:

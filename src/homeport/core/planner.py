@@ -70,7 +70,7 @@ def plan(query: QueryValue, codec: Codec[Any]) -> Access:
     ranges = {p: c for c in parts if (p := _range(c)) is not None}
     for path in (codec.key, ""):
         if path in equal or path in ranges:
-            used = equal.get(path) or ranges[path]
+            used = equal[path] if path in equal else ranges[path]
             return Access("key", "id", (path,), left=_without(parts, [used]))
     special = _special(codec, parts)
     if special is not None:

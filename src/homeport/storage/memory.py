@@ -109,7 +109,7 @@ class MemoryStore:
             index=None,
             scan=True,
             sorts=bool(query.order),
-            checked=[condition_words(c) for c in conjuncts(query.where)],
+            checked=[condition_words(item) for item in conjuncts(query.where)],
             estimated_rows=total,
             total_rows=total,
             engine=["the memory store looks at every document"],
@@ -199,7 +199,9 @@ class MemorySession:
     def _entries(self, table: Table[Any], query: QueryValue) -> list[tuple[Key, str]]:
         test = None if query.where is None else evaluate.compile_condition(query.where)
         found: list[tuple[tuple[Any, ...], Key, str]] = []
-        sorting = bool(query.order) or query.after is not None
+        # A part of the result needs an order to be a part of; the key gives it.
+        partial = query.limit is not None or query.offset or query.after is not None
+        sorting = bool(query.order) or partial
         for encoded, row in self._of(table).items():
             if self._alive(row) is None:
                 continue

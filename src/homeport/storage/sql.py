@@ -36,14 +36,13 @@ BASE_DDL = (
     "CREATE TABLE meta(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE collections(name TEXT PRIMARY KEY COLLATE NOCASE, key TEXT NOT NULL,"
     " layout TEXT NOT NULL, fingerprints TEXT NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE changes(n INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, body TEXT NOT NULL)",
+    "CREATE TABLE changes(n INTEGER PRIMARY KEY, at INTEGER NOT NULL, body TEXT NOT NULL)",
     "INSERT INTO meta(name, value) VALUES('epoch', '1')",
 )
 
 LOG_CHANGE = "INSERT INTO changes(at, body) VALUES(?,?)"
 PRUNE_CHANGES = "DELETE FROM changes WHERE n<=?"
 READ_CHANGES = "SELECT n, body FROM changes WHERE n>? ORDER BY n"
-CHANGES_SPAN = "SELECT min(n), max(n) FROM changes"
 CHANGES_HEAD = "SELECT coalesce(max(n), 0) FROM changes"
 GET_META = "SELECT value FROM meta WHERE name=?"
 SET_META = (
@@ -55,6 +54,8 @@ READ_EPOCH = (
     "SELECT (SELECT value FROM meta WHERE name='epoch'),"
     " (SELECT at FROM changes ORDER BY n DESC LIMIT 1)"
 )
+
+AUTO_FLOOR = "auto."  # meta: auto.<table> = highest key ever given, written when it is deleted
 
 
 def quote(name: str) -> str:
@@ -171,10 +172,21 @@ def text_ident(collection: str) -> str:
     return f"f_{collection}.text"
 
 
+def label(ident: str) -> str:
+    """A table or index of the file in the user's words: ``wells``, ``wells.field_depth_m``."""
+    kind, name = ident[:2], ident[2:]
+    if kind == "c_":
+        return name
+    if kind in ("i_", "m_", "f_", "x_") and "." in name:
+        return name.partition(".text_")[0] + ".text" if kind == "f_" else name
+    if ident.startswith("sqlite_autoindex_c_"):
+        return ident.removeprefix("sqlite_autoindex_c_").rpartition("_")[0] + ".key"
+    return "homeport." + ident
+
+
 class Statements:
     """The SQL texts of one collection, made once; equal texts hit SQLite's statement cache.
 
-    unique: for each unique index the query that finds another document with the same values.
     Rows of ``Codec`` bind as they are: ?1 id, ?2 doc, ?3.. index columns, then stamp, expiry and,
     for rows from the server, token and bucket.
     """
@@ -185,8 +197,13 @@ class Statements:
         self.key = table.codec.key
         self.columns = tuple(quote(layout.columns[path]) for path in table.codec.columns)
         self.column_of = {path: quote(layout.columns[path]) for path in table.codec.columns}
+        self.column_of_index = dict(self.column_of)
+        self.column_of[table.codec.key] = "id"
         self.ttl_ms = None if table.collection.ttl_s is None else int(table.collection.ttl_s * 1000)
+        self.codec = table.codec
         self.has_extras = table.codec.has_extras
+        self.unique = tuple(index for index in table.collection.indexes if index.unique)
+        self.plain = not (self.has_extras or self.unique or self.ttl_ms is not None)
         self.tracked = table.collection.track_changes
         t = self.table = quote(table_ident(table.name))
         self.alive = "(expires IS NULL OR expires>?)" if self.ttl_ms is not None else ""
@@ -201,22 +218,20 @@ class Statements:
             f"SELECT rev, created, modified, expires, tok, bkt, doc FROM {t} WHERE id=?{alive_and}"
         )
         self.exists = f"SELECT 1 FROM {t} WHERE id=?{alive_and}"
-        self.there = f"SELECT t.id FROM json_each(?) j CROSS JOIN {t} t ON t.id=j.value"
-        self.old = f"SELECT seq, doc FROM {t} WHERE id=?"
+        self.old = f"SELECT id, seq, doc FROM {t} WHERE id=?"
+        self.olds = f"SELECT t.id, t.seq, t.doc FROM json_each(?) j CROSS JOIN {t} t ON t.id=j.value"
+        self.max_auto = f"SELECT max(id) FROM {t} WHERE id<''"
         self.put = self._upsert(tokens=False)
         self.put_token = self._upsert(tokens=True)
         self.add = self.put.partition(" ON CONFLICT")[0]
         self.delete = f"DELETE FROM {t} WHERE id=?"
         self.delete_seq = f"DELETE FROM {t} WHERE seq=?"
-        self.expired = f"SELECT seq, id, doc FROM {t} WHERE expires<=? LIMIT ?"
+        self.expired = f"SELECT id, seq, doc FROM {t} WHERE expires<=? LIMIT ?"
+        self.expired_any = f"SELECT 1 FROM {t} WHERE expires<=? LIMIT 1"
 
         self.multi = tuple(quote(layout.multi[i.name][0]) for i in table.codec.multi)
         self.indexes_multi = table.codec.multi
         self.multi_of = {i.name: quote(layout.multi[i.name][0]) for i in table.codec.multi}
-        # A multi-entry index over one field answers contains() on that field.
-        self.multi_single = {
-            i.fields[0]: self.multi_of[i.name] for i in table.codec.multi if len(i.fields) == 1
-        }
         self.multi_add = tuple(f"INSERT OR IGNORE INTO {m}(k, seq) VALUES(?,?)" for m in self.multi)
         self.multi_drop = tuple(f"DELETE FROM {m} WHERE k=? AND seq=?" for m in self.multi)
         self.text = quote(text_ident(table.name)) if layout.text else ""
@@ -226,25 +241,6 @@ class Statements:
             marks = ", ".join("?" * len(self.text_column))
             self.text_add = f"INSERT INTO {self.text}({columns}, rowid) VALUES({marks}, ?)"
             self.text_drop = f"DELETE FROM {self.text} WHERE rowid=?"
-
-        self.multi_place = {index.name: n for n, index in enumerate(table.codec.multi)}
-        self.unique = tuple(
-            self._uniqueness(table, i) for i in table.collection.indexes if i.unique
-        )
-
-    def _uniqueness(self, table: Table[Any], index: Index) -> tuple[Index, str, tuple[int, ...]]:
-        """(index, query for another document with these values, their places in a Row)."""
-        alive = f" AND {self.alive}" if self.alive else ""
-        if index.multi:
-            side = self.multi_of[index.name]
-            query = (
-                f"SELECT t.id FROM {side} m CROSS JOIN {self.table} t ON t.seq=m.seq"
-                f" WHERE m.k=? AND t.id IS NOT ?{alive} LIMIT 1"
-            )
-            return index, query, ()
-        same = " AND ".join(f"{self.column_of[path]}=?" for path in index.fields)
-        query = f"SELECT id FROM {self.table} WHERE {same} AND id IS NOT ?{alive} LIMIT 1"
-        return index, query, tuple(2 + table.codec.columns.index(path) for path in index.fields)
 
     def _upsert(self, *, tokens: bool) -> str:
         n = len(self.columns)

@@ -1,62 +1,53 @@
-"""The store on a file: opening it, its pragmas, what other processes changed, its size.
-
-WAL with ``synchronous=FULL`` by default: an acknowledged write survives a power cut. Every pragma
-is set by a call of its own and read back, because APSW runs a text of several statements only to
-its first row.
-"""
+"""The SQLite store: opening a file, its pragmas, its declarations, sizes and the end."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import Any, Literal, NoReturn
 from urllib.parse import quote as url_quote
 
 import apsw
 import msgspec
 
-from homeport.core.requests import StoreSession
+from homeport.core.codec import Table
+from homeport.core.planner import Explanation
+from homeport.core.query import QueryValue
 from homeport.errors import (
     CannotOpen,
+    Closed,
     Corrupted,
     FileTooNew,
-    HomeportError,
     ReadOnly,
+    SchemaError,
     SchemaMismatch,
     StorageError,
 )
-from homeport.storage import sql
+from homeport.storage import sql, sqlite_schema
+from homeport.storage.sql import Statements
 from homeport.storage.sqlite_errors import translate
 from homeport.storage.sqlite_explain import explain
-from homeport.storage.sqlite_schema import define_tables, stored_layout
 from homeport.storage.sqlite_session import SQLiteSession
 
-if TYPE_CHECKING:
-    from homeport.core.codec import Table
-    from homeport.core.planner import Explanation
-    from homeport.core.query import QueryValue
+Durability = Literal["full", "relaxed"]
 
-WAL_STOP_PAGES = 8000
-"""The write-ahead log is moved into the file at this size at the latest (32 MB), else when idle."""
-
-_LEVELS = {"full": ("FULL", 2), "relaxed": ("NORMAL", 1)}
-
-
-@contextmanager
-def translating(path: str) -> Iterator[None]:
-    """Errors of SQLite leave as ours."""
-    try:
-        yield
-    except apsw.Error as error:
-        raise translate(error, path) from error
+WAL_STOP_PAGES = 8_000  # 32 MB of log before a commit checkpoints; idle and close do it sooner
+WAL_KEPT_BYTES = 64 * 1024 * 1024
+STATEMENT_CACHE = 256
+SYNCHRONOUS = {"full": 2, "relaxed": 1}
 
 
 class SQLiteStore:
-    """A file of documents.
+    """``core.requests.Store`` on a file. Several stores, in several processes, may share the file.
 
-    durability ``full``: a commit is on the disk when it returns; ``relaxed``: a power cut may take
-    the last commits, never the consistency of the file. Times in s, ``cache_mb`` per connection.
+    Args of ``open``:
+        durability: ``full``, an acknowledged write survives a power cut; ``relaxed``, it survives a
+            crash of the process, and a power cut may take the last moments (never the file).
+        busy_timeout_s: how long a write waits for another process before ``Busy``.
+        cache_mb: page cache of each connection.
+        clock_ms: milliseconds since 1970.
     """
 
     multiprocess = True
@@ -65,289 +56,386 @@ class SQLiteStore:
         self,
         path: str,
         *,
-        durability: Literal["full", "relaxed"],
+        durability: Durability,
         readonly: bool,
         busy_timeout_s: float,
-        cache_mb: int,
+        cache_mb: float,
         clock_ms: Callable[[], int],
     ) -> None:
         self.path = path
-        self.durability = durability
+        self.durability: Durability = durability
         self.readonly = readonly
-        self.busy_ms = int(busy_timeout_s * 1000)
-        self.cache_mb = cache_mb
+        self.busy_ms = round(busy_timeout_s * 1000)
         self.clock_ms = clock_ms
-        self.epoch: str | None = None
+        self.statements: dict[str, Statements] = {}
         self.tables: dict[str, Table[Any]] = {}
-        self.statements: dict[str, sql.Statements] = {}
+        self._cache_kib = max(1, round(cache_mb * 1024))
         self._sessions: list[SQLiteSession] = []
+        self._spare: SQLiteSession | None = None
         self._immutable = False
+        self._epoch: str | None = None
+        self._stamp = 0
+        self._closed = False
 
     @classmethod
     def open(
         cls,
-        path: str,
+        path: str | os.PathLike[str],
         *,
-        durability: Literal["full", "relaxed"] = "full",
+        durability: Durability = "full",
         readonly: bool = False,
         busy_timeout_s: float = 5.0,
-        cache_mb: int = 32,
+        cache_mb: float = 32,
         clock_ms: Callable[[], int],
     ) -> SQLiteStore:
-        """Open or create the file. Raises ``CannotOpen``, ``ReadOnly``, ``Corrupted``,
-        ``FileTooNew`` or ``Busy``; a file that is refused is not touched."""
+        """Open or create a file. Raises ``CannotOpen``, ``ReadOnly``, ``Corrupted``,
+        ``FileTooNew``, ``Busy``."""
+        if durability not in SYNCHRONOUS:
+            raise CannotOpen(f"durability is 'full' or 'relaxed', not {durability!r}.")
         store = cls(
-            path,
+            os.fspath(path),
             durability=durability,
             readonly=readonly,
             busy_timeout_s=busy_timeout_s,
             cache_mb=cache_mb,
             clock_ms=clock_ms,
         )
-        store._check_place()
-        session = store.session()
-        try:
-            with translating(path):
-                store._identify(session)
-        finally:
-            session.close()
+        store._spare = store._connect_first()
         return store
-
-    def _check_place(self) -> None:
-        """The reasons that SQLite sums up as "unable to open", one by one."""
-        folder = os.path.dirname(os.path.abspath(self.path))
-        if os.path.isdir(self.path):
-            raise CannotOpen(f"{self.path} is a folder.", action="Name a file in it.")
-        if not os.path.isdir(folder):
-            raise CannotOpen(f"The folder {folder} does not exist.", action="Create it first.")
-        if os.path.exists(self.path):
-            if not os.access(self.path, os.R_OK):
-                raise CannotOpen(
-                    f"{self.path} cannot be read by this user.",
-                    action="Give this user read access.",
-                )
-            if self.readonly or os.access(self.path, os.W_OK):
-                return
-            raise ReadOnly(f"{self.path} cannot be written by this user.")
-        if self.readonly:
-            raise CannotOpen(
-                f"{self.path} does not exist, and readonly=True creates nothing.",
-                action="Check the name.",
-            )
-        if not os.access(folder, os.W_OK):
-            raise ReadOnly(f"{self.path} cannot be created: its folder cannot be written.")
 
     # -- connections
 
     def session(self, *, readonly: bool = False) -> SQLiteSession:
-        """A new connection; ``readonly`` for readers beside the writer."""
-        with translating(self.path):
-            session = SQLiteSession(self, self._connect(query_only=readonly or self.readonly))
+        """A connection of its own. The first one is the one that opened the file."""
+        if self._closed:
+            raise Closed("The database is closed.")
+        spare = self._spare
+        if spare is not None and (not readonly or self.readonly):
+            self._spare = None
+            return spare
+        return self._guarded(lambda: self._connect(readonly=readonly or self.readonly))
+
+    def _connect_first(self) -> SQLiteSession:
+        self._check_folder()
+        try:
+            session = self._connect(readonly=self.readonly)
+        except apsw.CantOpenError as error:
+            # A file on a medium without write permission has no room for the log's index.
+            if not self.readonly or _has_log(self.path) or not Path(self.path).exists():
+                raise translate(error, self.path) from error
+            self._immutable = True
+            session = self._guarded(lambda: self._connect(readonly=True))
+        except apsw.Error as error:
+            raise translate(error, self.path) from error
+        return session
+
+    def _guarded(self, connect: Callable[[], SQLiteSession]) -> SQLiteSession:
+        try:
+            return connect()
+        except apsw.Error as error:
+            raise translate(error, self.path) from error
+
+    def _check_folder(self) -> None:
+        path = Path(self.path)
+        if path.is_dir():
+            raise CannotOpen(f"{self.path} is a folder.", action="Name a file.", path=self.path)
+        if not path.exists():
+            if self.readonly:
+                raise CannotOpen(
+                    f"{self.path} does not exist.",
+                    action="Open it without readonly=True to create it.",
+                    path=self.path,
+                )
+            if not path.absolute().parent.is_dir():
+                raise CannotOpen(f"The folder of {self.path} does not exist.", path=self.path)
+            if not os.access(path.absolute().parent, os.W_OK):
+                raise ReadOnly(f"The folder of {self.path} cannot be written.", path=self.path)
+        elif not self.readonly and not os.access(path, os.W_OK):
+            raise ReadOnly(f"{self.path} cannot be written.", path=self.path)
+
+    def _connect(self, *, readonly: bool) -> SQLiteSession:
+        flags = apsw.SQLITE_OPEN_READONLY if self.readonly else (
+            apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+        )  # fmt: skip
+        name = self.path
+        if self._immutable:
+            name = f"file:{url_quote(os.path.abspath(self.path))}?immutable=1"
+            flags |= apsw.SQLITE_OPEN_URI
+        connection = apsw.Connection(name, flags=flags, statementcachesize=STATEMENT_CACHE)
+        try:
+            connection.set_busy_timeout(self.busy_ms)
+            session = SQLiteSession(self, connection, readonly=readonly)
+            self._prepare(session)
+        except BaseException:
+            connection.close(True)  # noqa: FBT003
+            raise
         self._sessions.append(session)
         return session
 
-    def forget(self, session: StoreSession) -> None:
+    def _prepare(self, session: SQLiteSession) -> None:
+        execute = session.execute
+        self._check_file(execute)
+        if not self.readonly:
+            mode = execute("PRAGMA journal_mode=WAL").get
+            if mode != "wal":
+                raise CannotOpen(
+                    f"The file system of {self.path} has no shared memory for the write-ahead log "
+                    f"(journal_mode stays {mode!r}).",
+                    action="Keep the file on a local disk.",
+                    path=self.path,
+                )
+        wanted = {
+            "synchronous": SYNCHRONOUS[self.durability],
+            "fullfsync": int(self.durability == "full"),
+            "checkpoint_fullfsync": int(self.durability == "full"),
+            "cache_size": -self._cache_kib,
+            "temp_store": 2,
+            "mmap_size": 0,
+            "journal_size_limit": WAL_KEPT_BYTES,
+            "trusted_schema": 0,
+            "wal_autocheckpoint": WAL_STOP_PAGES,
+        }
+        if session.readonly:
+            wanted["query_only"] = 1
+        for name, value in wanted.items():
+            # One pragma a call: APSW runs a text of several only up to its first row.
+            execute(f"PRAGMA {name}={value}").fetchall()
+            found = execute(f"PRAGMA {name}").get
+            if found is not None and found != value:
+                raise StorageError(f"SQLite keeps PRAGMA {name} at {found}, not {value}.")
+        if not self.readonly:
+            self._initialise(session)
+
+    def _check_file(self, execute: Callable[..., Any]) -> None:
+        """Is this a file of ours, and of a format that we know? A new file is empty."""
+        version: int = execute("PRAGMA user_version").get
+        application: int = execute("PRAGMA application_id").get
+        if application != sql.APPLICATION_ID:
+            if application == 0 and version == 0 and not execute("SELECT 1 FROM sqlite_schema").get:
+                if self.readonly:
+                    raise CannotOpen(
+                        f"{self.path} is empty: no database was made in it yet.", path=self.path
+                    )
+                return
+            raise Corrupted(
+                f"{self.path} is the SQLite database of another program.",
+                action="Choose another file name; this file was not touched.",
+                path=self.path,
+            )
+        if version > sql.FORMAT:
+            raise FileTooNew(
+                f"{self.path} has format {version}; this version of Homeport knows up to "
+                f"{sql.FORMAT}.",
+                path=self.path,
+            )
+
+    def _initialise(self, session: SQLiteSession) -> None:
+        execute = session.execute
+        if execute("PRAGMA user_version").get:
+            return
+        execute("BEGIN IMMEDIATE").fetchall()
+        try:
+            if not execute("PRAGMA user_version").get:  # another process may have been faster
+                for statement in sql.BASE_DDL:
+                    execute(statement).fetchall()
+                execute(f"PRAGMA application_id={sql.APPLICATION_ID}").fetchall()
+                execute(f"PRAGMA user_version={sql.FORMAT}").fetchall()
+            execute("COMMIT").fetchall()
+        except BaseException:
+            if session.in_transaction:
+                execute("ROLLBACK").fetchall()
+            raise
+
+    def forget(self, session: SQLiteSession) -> None:
+        """A session was closed."""
         self._sessions = [one for one in self._sessions if one is not session]
 
-    def _connect(self, *, query_only: bool) -> apsw.Connection:
-        if not self.readonly:
-            flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-            connection = apsw.Connection(self.path, flags=flags, statementcachesize=200)
-        else:
-            connection = self._connect_readonly()
-        try:
-            self._prepare(connection, query_only=query_only)
-        except BaseException:
-            connection.close(True)
-            raise
-        return connection
-
-    def _connect_readonly(self) -> apsw.Connection:
-        if not self._immutable:
-            connection = apsw.Connection(
-                self.path, flags=apsw.SQLITE_OPEN_READONLY, statementcachesize=200
-            )
-            try:
-                connection.execute("PRAGMA schema_version").fetchall()
-            except apsw.CantOpenError:
-                # WAL needs a shared-memory file beside it; on a medium that takes none, nobody
-                # can be writing either.
-                connection.close(True)
-                self._immutable = True
-            else:
-                return connection
-        return apsw.Connection(
-            f"file:{url_quote(os.path.abspath(self.path))}?immutable=1",
-            flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI,
-            statementcachesize=200,
-        )
-
-    def _prepare(self, connection: apsw.Connection, *, query_only: bool) -> None:
-        connection.set_busy_timeout(self.busy_ms)
-        cursor = connection.cursor()
-
-        def pragma(name: str, value: object, expect: object) -> None:
-            cursor.execute(f"PRAGMA {name}={value}").fetchall()
-            found = cursor.execute(f"PRAGMA {name}").get
-            if found != expect:
-                raise StorageError(
-                    f"SQLite keeps {name} at {found!r} on {self.path}; {expect!r} was asked for.",
-                    action="Move the file to a local disk; network folders refuse what it needs.",
-                )
-
-        if query_only:
-            pragma("query_only", 1, 1)
-        else:
-            if connection.readonly("main"):
-                raise ReadOnly(f"{self.path} cannot be written by this user.")
-            self._refuse_foreign(cursor)
-            pragma("journal_mode", "wal", "wal")
-            pragma("wal_autocheckpoint", WAL_STOP_PAGES, WAL_STOP_PAGES)
-        name, number = _LEVELS[self.durability]
-        pragma("synchronous", name, number)
-        pragma("cache_size", -1024 * self.cache_mb, -1024 * self.cache_mb)
-        pragma("temp_store", "MEMORY", 2)
-        pragma("mmap_size", 0, 0)
-        cursor.close()
-
-    def _refuse_foreign(self, cursor: apsw.Cursor) -> None:
-        """Before anything is written to it: is it ours, or empty?"""
-        application = cursor.execute("PRAGMA application_id").get
-        version = cursor.execute("PRAGMA user_version").get
-        if application == sql.APPLICATION_ID:
-            if version > sql.FORMAT:
-                raise FileTooNew(
-                    f"{self.path} has format {version}; this version of Homeport reads up to "
-                    f"{sql.FORMAT}."
-                )
-            return
-        tables = cursor.execute("SELECT count(*) FROM sqlite_schema").get
-        if application or version or tables:
-            raise Corrupted(
-                f"{self.path} is an SQLite database of another program.",
-                action="Name a file of Homeport; this one was not touched.",
-            )
-
-    def _identify(self, session: SQLiteSession) -> None:
-        execute = session.execute
-        if self.readonly:
-            self._refuse_foreign(session.cursor)
-            if execute("PRAGMA application_id").get != sql.APPLICATION_ID:
-                raise Corrupted(f"{self.path} is empty: no database was ever made in it.")
-            self.epoch = execute(sql.GET_META, ("epoch",)).get
-            return
-        if execute("PRAGMA application_id").get != sql.APPLICATION_ID:
-            execute("BEGIN IMMEDIATE")
-            # Another process may have been first.
-            if execute("PRAGMA application_id").get != sql.APPLICATION_ID:
-                for statement in sql.BASE_DDL:
-                    execute(statement)
-                execute(f"PRAGMA user_version={sql.FORMAT}")
-                execute(f"PRAGMA application_id={sql.APPLICATION_ID}")
-            execute("COMMIT")
-        try:
-            self.epoch = execute(sql.GET_META, ("epoch",)).get
-        except apsw.SQLError as error:
-            raise Corrupted(f"{self.path} lacks its table of names ({error}).") from error
+    def _main(self) -> SQLiteSession:
+        """The session for work of the store itself; the caller holds its driver's lock."""
+        if self._closed:
+            raise Closed("The database is closed.")
+        for session in self._sessions:
+            if not session.readonly or self.readonly:
+                return session
+        self._spare = self._guarded(lambda: self._connect(readonly=self.readonly))
+        return self._spare
 
     # -- declarations
 
     def define(self, tables: Sequence[Table[Any]]) -> None:
-        """Create the tables of these declarations, or make the file follow them: new indexes are
-        built, dropped ones removed. Raises ``SchemaMismatch`` when the key field differs."""
-        session = self._sessions[0] if self._sessions else self.session()
-        with translating(self.path):
-            define_tables(self, session, tables)
+        """Make the file follow the declarations. Raises ``SchemaMismatch`` when documents contradict
+        one, ``SchemaError`` when two names differ by case alone."""
+        session = self._main()
+        try:
+            stored = sqlite_schema.read_stored(session.execute)
+            _check_names([*self.tables.values(), *tables], session.execute)
+            late = [t for t in tables if not sqlite_schema.fits(t, stored.get(t.name.lower()))]
+            for table in late:
+                sqlite_schema.check(table, stored.get(table.name.lower()))
+            if late:
+                if self.readonly:
+                    raise SchemaMismatch(
+                        f"{self.path} has no collection {late[0].name} with these indexes, and it is "
+                        "open for reading only.",
+                        action="Open it once without readonly=True.",
+                    )
+                self._follow(session, late)
+            for table in tables:
+                self.tables[table.name] = table
+            self.refresh(session.execute, force=True)
+        except apsw.Error as error:
+            raise translate(error, self.path) from error
 
-    def refresh(self, session: SQLiteSession) -> None:
-        """Another process changed declarations or enabled replication: follow, inside the write
-        transaction that noticed it."""
-        self.epoch = session.execute(sql.GET_META, ("epoch",)).get
-        self.load_flags(session)
-        for name, statements in self.statements.items():
-            if stored_layout(session, name) != statements.layout:
-                self.epoch = None  # so that the next write meets the same answer
+    def _follow(self, session: SQLiteSession, tables: Sequence[Table[Any]]) -> None:
+        execute = session.execute
+        execute("BEGIN IMMEDIATE").fetchall()
+        try:
+            stored = sqlite_schema.read_stored(execute)
+            follower = sqlite_schema.Follower(execute, session.executemany)
+            for table in tables:
+                sqlite_schema.check(table, stored.get(table.name.lower()))
+                if not sqlite_schema.fits(table, stored.get(table.name.lower())):
+                    follower.follow(table, stored.get(table.name.lower()))
+            epoch = int(execute(sql.GET_META, ("epoch",)).get or 0)
+            execute(sql.SET_META, ("epoch", str(epoch + 1))).fetchall()
+            execute("COMMIT").fetchall()
+        except BaseException:
+            if session.in_transaction:
+                execute("ROLLBACK").fetchall()
+            raise
+
+    def refresh(self, execute: Callable[..., Any], *, force: bool = False) -> None:
+        """Notice what another connection may have changed: declarations, sync, the clock."""
+        epoch, stamp = execute(sql.READ_EPOCH).fetchall()[0]
+        self._stamp = max(self._stamp, stamp or 0)
+        if epoch == self._epoch and not force:
+            return
+        stored = sqlite_schema.read_stored(execute)
+        synced = msgspec.json.decode(execute(sql.GET_META, ("sync.collections",)).get or "[]")
+        for name, table in self.tables.items():
+            record = stored.get(name.lower())
+            if record is None or record.layout != sql.wanted_layout(table, record.layout):
                 raise SchemaMismatch(
-                    f"Another process changed the indexes of {name!r} in {self.path}.",
-                    action="Close the database and open it with the same declaration as that "
-                    "process; nothing was written.",
+                    f"Another process has changed the indexes of {name} in {self.path}.",
+                    action="Use one declaration in all processes, then open the file again.",
+                    collection=name,
                 )
+            if name not in self.statements:
+                self.statements[name] = Statements(table, record.layout)
+            table.synced = name in synced
+            foreign = record.fingerprints != [table.codec.fingerprint]
+            table.keep_unknown = table.collection.model is not None and foreign
+        self._epoch = epoch
 
-    def load_flags(self, session: SQLiteSession) -> None:
-        text = session.execute(sql.GET_META, ("sync.collections",)).get
-        names = set(msgspec.json.decode(text)) if text else set()
-        for table in self.tables.values():
-            table.synced = table.name in names
+    def next_stamp(self) -> int:
+        """The clock, never going back within the file; under the write lock."""
+        self._stamp = max(self._stamp, self.clock_ms())
+        return self._stamp
 
-    # -- care
+    def refuse_write(self) -> NoReturn:
+        raise ReadOnly(
+            f"{self.path} is open for reading only.", action="Open it without readonly=True."
+        )
+
+    # -- maintenance
+
+    @contextmanager
+    def _aside(self) -> Iterator[SQLiteSession]:
+        """A connection beside the others, so that no lock of the driver is needed."""
+        if self._closed:
+            raise Closed("The database is closed.")
+        session = self._guarded(lambda: self._connect(readonly=True))
+        try:
+            yield session
+        except apsw.Error as error:
+            raise translate(error, self.path) from error
+        finally:
+            session.close()
 
     def explain(self, table: Table[Any], query: QueryValue) -> Explanation:
-        """How a query is answered. Opens a connection of its own."""
-        session = self.session(readonly=True)
-        try:
-            with translating(self.path):
-                return explain(session, table, query)
-        finally:
-            session.close()
-
-    def size(self) -> dict[str, int]:
-        """Bytes: ``total`` (with the write-ahead log), and one entry per table and index."""
-        session = self.session(readonly=True)
-        try:
-            with translating(self.path):
-                rows = session.execute("SELECT name, sum(pgsize) FROM dbstat GROUP BY name")
-                sizes = {name: size for name, size in rows.fetchall()}
-        finally:
-            session.close()
-        total = sum(
-            os.path.getsize(self.path + end)
-            for end in ("", "-wal")
-            if os.path.exists(self.path + end)
-        )
-        return {"total": total, **sizes}
+        """How a query is answered, with SQLite's own plan."""
+        with self._aside() as session:
+            return explain(session.reads, self.statements[table.name], table, query)
 
     def check(self) -> list[str]:
         """What SQLite finds wrong with the file; empty when nothing is."""
-        session = self.session(readonly=True)
-        try:
-            with translating(self.path):
-                rows = session.execute("PRAGMA integrity_check(20)").fetchall()
-        finally:
-            session.close()
+        with self._aside() as session:
+            rows = session.execute("PRAGMA integrity_check(20)").fetchall()
         return [text for (text,) in rows if text != "ok"]
 
-    def purge_expired(self, limit: int) -> int:
-        """Remove expired documents (never of synced collections: there the server deletes) → how
-        many. Called under the lock, outside a transaction."""
-        tables = [
-            table
-            for table in self.tables.values()
-            if table.collection.ttl_s is not None and not table.synced
-        ]
-        if not tables or not self._sessions:
+    def purge_expired(self, limit: int = 500) -> int:
+        """Delete up to ``limit`` expired documents of each collection that is not synced → how
+        many. Call it outside transactions, under the driver's lock."""
+        if self.readonly or self._closed:
             return 0
-        session = self._sessions[0]
-        removed = 0
-        for table in tables:
-            removed += session.purge(table, limit)
-        return removed
+        session, total = self._main(), 0
+        for name, statements in list(self.statements.items()):
+            if statements.ttl_ms is None or self.tables[name].synced:
+                continue
+            try:
+                if session.execute(statements.expired_any, (self.clock_ms(),)).fetchall():
+                    total += session.purge(statements, limit)
+            except apsw.Error as error:
+                raise translate(error, self.path) from error
+        return total
+
+    def size(self) -> dict[str, int]:
+        """→ bytes: ``total`` (file and log), and each collection and index by name."""
+        with self._aside() as session:
+            found = session.execute("SELECT name, sum(pgsize) FROM dbstat GROUP BY name").fetchall()
+        sizes = {"total": sum(_file_size(self.path + end) for end in ("", "-wal"))}
+        for name, size in found:
+            label = sql.label(name)
+            sizes[label] = sizes.get(label, 0) + size
+        return sizes
 
     def checkpoint(self) -> None:
-        """Move the write-ahead log into the file as far as no reader needs it."""
-        if self.readonly or not self._sessions:
+        """Move what the log holds into the file, as far as no reader needs it there."""
+        if self.readonly or self._closed:
             return
+        session = self._main()
         try:
-            self._sessions[0].connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        except apsw.BusyError:
-            return  # somebody else does it
+            session.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        except apsw.LockedError:
+            return  # inside a transaction, or another connection is at it
         except apsw.Error as error:
             raise translate(error, self.path) from error
 
     def close(self) -> None:
-        """Close what is open. SQLite moves the log into the file when the last one goes."""
-        for session in list(self._sessions):
-            try:
-                session.close()
-            except HomeportError:
-                if session.connection.in_transaction:
-                    raise
+        """Close every session. The last connection to the file leaves no log behind."""
+        if self._closed:
+            return
+        self._closed = True
+        for session in reversed(self._sessions):
+            if not session.readonly and not session.in_transaction:
+                try:
+                    session.execute("PRAGMA optimize").fetchall()
+                except apsw.Error:
+                    pass  # statistics are a help, never a reason to fail a close
+            session.close()
+        self._spare = None
+
+
+def _check_names(tables: Sequence[Table[Any]], execute: Callable[..., Any]) -> None:
+    names = {table.name for table in tables}
+    names |= {name for (name,) in execute("SELECT name FROM collections").fetchall()}
+    lowered: dict[str, str] = {}
+    for name in sorted(names):
+        twin = lowered.setdefault(name.lower(), name)
+        if twin != name:
+            raise SchemaError(
+                f"The collections {twin} and {name} differ by upper and lower case alone, which "
+                "SQLite does not tell apart.",
+                action="Give one of them another name.",
+            )
+
+
+def _has_log(path: str) -> bool:
+    return _file_size(path + "-wal") > 0
+
+
+def _file_size(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return 0

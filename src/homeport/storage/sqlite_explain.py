@@ -3,52 +3,45 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from homeport.core.codec import Table
 from homeport.core.planner import Explanation, advice, condition_words, conjuncts
-from homeport.storage.sqlquery import compile_query
+from homeport.core.query import QueryValue
+from homeport.storage import sql_query
+from homeport.storage.sql import Statements
+from homeport.storage.sqlite_read import Reads
 
-if TYPE_CHECKING:
-    from homeport.core.codec import Table
-    from homeport.core.query import QueryValue
-    from homeport.storage.sqlite_session import SQLiteSession
-
-_INDEX = re.compile(r"USING (?:COVERING )?INDEX ([^\s(]+)")
 COUNT_AT_MOST = 10_000
 """Rows counted for the estimate; beyond it the estimate is "at least so many"."""
 
+_INDEX = re.compile(r"USING (?:COVERING )?INDEX (.+?)(?: \(|$)")
 
-def explain(session: SQLiteSession, table: Table[Any], query: QueryValue) -> Explanation:
-    st = session.of(table)
-    compiled = compile_query(st, query, session.store.clock_ms() if st.alive else 0)
-    text = f"FROM {st.table}" + (f" WHERE {compiled.where}" if compiled.where else "")
-    ordered = text + (f" ORDER BY {compiled.order}" if compiled.order else "")
-    lines = [
-        row[3]
-        for row in session.execute(
-            f"EXPLAIN QUERY PLAN SELECT doc {ordered}", compiled.params
-        ).fetchall()
-    ]
-    names = {ident: name for name, (ident, _, _) in st.layout.indexes.items()}
-    names |= {ident: name for name, (ident, _) in st.layout.multi.items()}
-    used = [_name(line, names, st.text) for line in lines]
-    index = next((name for name in used if name is not None), None)
-    total: int = session.execute(f"SELECT count(*) FROM {st.table}").get
-    counted = session.execute(
-        f"SELECT count(*) FROM (SELECT 1 {text} LIMIT {COUNT_AT_MOST})", compiled.params
+
+def explain(
+    reads: Reads, statements: Statements, table: Table[Any], query: QueryValue
+) -> Explanation:
+    where = reads.where(statements, query)
+    columns = sql_query.order_columns(query, statements) if query.order else []
+    text = f"FROM {statements.table}" + (f" WHERE {where.sql}" if where.sql else "")
+    order = f" ORDER BY {sql_query.order_by(columns)}" if columns else ""
+    limit = "" if query.limit is None else f" LIMIT {query.limit}"
+    rows = reads.execute(
+        f"EXPLAIN QUERY PLAN SELECT doc {text}{order}{limit}", where.params
+    ).fetchall()
+    lines: list[str] = [row[-1] for row in rows]
+    index = next((name for line in lines if (name := _name(line, statements)) is not None), None)
+    total: int = reads.execute(f"SELECT count(*) FROM {statements.table}").get
+    counted: int = reads.execute(
+        f"SELECT count(*) FROM (SELECT 1 {text} LIMIT {COUNT_AT_MOST})", where.params
     ).get
-    checked = (
-        []
-        if compiled.residual is None
-        else [condition_words(c) for c in conjuncts(compiled.residual)]
-    )
     return Explanation(
         collection=table.name,
         query=query,
         index=index,
         scan=index is None,
-        sorts=compiled.order is None or any("TEMP B-TREE FOR ORDER" in line for line in lines),
-        checked=checked,
+        sorts=columns is None or any("TEMP B-TREE FOR ORDER" in line for line in lines),
+        checked=[condition_words(item) for item in conjuncts(where.residual)],
         estimated_rows=total if index is None else counted,
         total_rows=total,
         engine=lines,
@@ -56,14 +49,15 @@ def explain(session: SQLiteSession, table: Table[Any], query: QueryValue) -> Exp
     )
 
 
-def _name(line: str, names: dict[str, str], text: str) -> str | None:
-    if "VIRTUAL TABLE" in line and text:
+def _name(line: str, statements: Statements) -> str | None:
+    """The index that a line of the plan speaks of, by its declared name."""
+    if "VIRTUAL TABLE" in line and statements.text:
         return "full text"
+    layout = statements.layout
     match = _INDEX.search(line)
     if match is not None:
-        ident = match[1].strip('"')
-        return names.get(ident, "id" if ident.startswith("sqlite_autoindex") else ident)
-    for ident, name in names.items():
-        if f"SEARCH {ident} " in line:
-            return name
-    return None
+        ident = match[1]
+        if ident.startswith("sqlite_autoindex"):
+            return "id"
+        return next((name for name, one in layout.indexes.items() if one[0] == ident), ident)
+    return next((n for n, (ident, _) in layout.multi.items() if f"SEARCH {ident} " in line), None)

@@ -1,217 +1,277 @@
-"""Writing: rows, uniqueness, and the side tables that follow a row.
+"""The writes of a SQLite session: puts and deletes of many rows, side tables, full text.
 
-Multi-entry and full-text entries are found through the *old* text of a row, because a side table
-cannot be searched by row number cheaply. Uniqueness is checked by query, for local writes only: a
-row from the server is stored whatever stands in its way (rule G).
+A write reads the old row only where something needs it: entries of multi-entry indexes and full
+text are changed by the difference, unique indexes are checked by query (``sqlite_unique.py``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from homeport.core.keys import decode, encode
-from homeport.core.requests import Delete, PartResult, Put, TxInfo
-from homeport.core.words import words
-from homeport.errors import HomeportError, KeyExists, UniqueViolation
+from homeport.core.codec import Extras, Row
+from homeport.core.keys import Encoded, Key, encode_key
+from homeport.core.requests import Delete, DeleteWhere, Part, PartResult, Put, SetMeta, Write
+from homeport.errors import HomeportError, KeyExists
+from homeport.storage import sql
+from homeport.storage.sql import Statements, fold_text
+from homeport.storage.sqlite_read import json_list, public
+from homeport.storage.sqlite_unique import refuse_duplicates
 
 if TYPE_CHECKING:
-    from homeport.core.codec import Codec, Extras, Row
-    from homeport.core.schema import Index
-    from homeport.storage.sql import Statements
     from homeport.storage.sqlite_session import SQLiteSession
 
-_to_json = msgspec.json.Encoder().encode
-_NO_EXTRAS: Extras = ((), ())
+Old = tuple[Encoded, int, str]
+"""(encoded key, seq, stored text)"""
 
 
-class Writer:
+class Writes:
+    """Answers to the writing requests, inside the transaction of ``session``."""
+
     def __init__(self, session: SQLiteSession) -> None:
-        self._session = session
+        self.session = session
+        self.execute: Callable[..., Any] = session.execute
+        self.executemany: Callable[..., Any] = session.executemany
+        self.statements: dict[str, Statements] = session.reads.statements
+
+    # -- requests
+
+    def write(self, request: Write) -> list[PartResult]:
+        parts = request.parts
+        return self.session.within(lambda: [self._part(part) for part in parts])
+
+    def delete_where(self, request: DeleteWhere) -> list[Key]:
+        return self.session.within(lambda: self._delete_where(request))
+
+    def _part(self, part: Part) -> PartResult:
+        if type(part) is Put:
+            return self._put(part)
+        if type(part) is Delete:
+            return self._delete(part)
+        assert isinstance(part, SetMeta)
+        if part.value is None:
+            self.execute(sql.DROP_META, (part.name,)).fetchall()
+        else:
+            self.execute(sql.SET_META, (part.name, part.value)).fetchall()
+        if part.name in ("epoch", "sync.collections"):
+            self.session.declarations_changed = True
+        return PartResult([])
 
     # -- put
 
-    def put(self, st: Statements, part: Put, tx: TxInfo) -> PartResult:
-        rows, tokens = part.rows, part.tokens
-        expires = None if st.ttl_ms is None else tx.stamp_ms + st.ttl_ms
-        tail = (tx.stamp_ms, expires)
+    def _put(self, part: Put) -> PartResult:
+        statements = self.statements[part.table.name]
+        rows = part.rows
+        if len(rows) == 1 and statements.plain and part.mode == "put" and part.tokens is None:
+            row = rows[0]
+            if row[0] is not None:
+                self.execute(statements.put, (*row, self.session.stamp_ms, None)).fetchall()
+                self.session.note(statements, (row[0],))
+                return PartResult([public(row[0])])
+        return self._put_rows(statements, part)
+
+    def _put_rows(self, statements: Statements, part: Put) -> PartResult:
+        rows: Sequence[Row] = part.rows
+        if any(row[0] is None for row in rows):
+            rows = self._with_auto_keys(statements, part.table.name, rows)
+        if statements.ttl_ms is not None:
+            self._remove_expired(statements, [row[0] for row in rows])
+        extras = part.extras
+        if statements.has_extras and extras is None:
+            extras = [statements.codec.extras_of_text(row[1]) for row in rows]
         failures: dict[int, HomeportError] = {}
         if part.mode == "add":
-            failures = self._existing(st, rows)
-        unique = st.unique if tokens is None else ()
-        if unique or st.has_extras:
-            self._one_by_one(st, part, tail, unique, failures)
-        elif tokens is not None:
-            bound = [
-                row + tail + token
-                for i, (row, token) in enumerate(zip(rows, tokens, strict=True))
-                if i not in failures
-            ]
-            self._session.cursor.executemany(st.put_token, bound)
-        elif len(rows) == 1 and not failures:
-            self._session.execute(st.put, rows[0] + tail)
-        elif failures:
-            self._session.cursor.executemany(
-                st.put, [row + tail for i, row in enumerate(rows) if i not in failures]
-            )
-        else:
-            self._session.cursor.executemany(st.put, [row + tail for row in rows])
-        keys: list[Any] = decoded([row[0] for row in rows])
+            self._refuse_existing(statements, rows, failures)
+        if statements.unique and part.tokens is None:
+            refuse_duplicates(self.execute, statements, rows, extras, failures, self.session.stamp_ms)
+        chosen: Sequence[int] = range(len(rows))
         if failures:
-            written = [key for i, key in enumerate(keys) if i not in failures]
-            keys = [None if i in failures else key for i, key in enumerate(keys)]
+            chosen = [n for n in chosen if n not in failures]
+        bound = self._bound(statements, part, rows, chosen)
+        if statements.has_extras:
+            assert extras is not None
+            self._put_with_extras(statements, part, rows, extras, chosen, bound)
         else:
-            written = keys
-        if st.tracked:
-            self._session.touch(st.name, written)
+            text = statements.put if part.tokens is None else statements.put_token
+            if len(bound) == 1:
+                self.execute(text, bound[0]).fetchall()
+            elif bound:
+                self.executemany(text, bound)
+        self.session.note(statements, [rows[n][0] for n in chosen])
+        if not failures:
+            return PartResult([public(row[0]) for row in rows])
+        keys = [None if n in failures else public(row[0]) for n, row in enumerate(rows)]
         return PartResult(keys, failures)
 
-    def _existing(self, st: Statements, rows: Any) -> dict[int, HomeportError]:
-        """Positions whose key is there already, or earlier in the same call."""
-        taken: set[Any] = set()
-        for row in rows:
-            key = row[0]
-            bound = (key, self._session.store.clock_ms()) if st.alive else (key,)
-            if self._session.execute(st.exists, bound).get is not None:
-                taken.add(key)
-        failures: dict[int, HomeportError] = {}
-        for i, row in enumerate(rows):
-            if row[0] in taken:
-                failures[i] = KeyExists(
-                    f"{st.name} has a document {row[0]!r} already.", collection=st.name, key=row[0]
-                )
-            taken.add(row[0])
-        return failures
+    def _bound(
+        self, statements: Statements, part: Put, rows: Sequence[Row], chosen: Sequence[int]
+    ) -> list[tuple[Any, ...]]:
+        stamp = self.session.stamp_ms
+        expires = None if statements.ttl_ms is None else stamp + statements.ttl_ms
+        tail = (stamp, expires)
+        tokens = part.tokens
+        if tokens is not None:
+            return [(*rows[n], *tail, *tokens[n]) for n in chosen]
+        return [(*rows[n], *tail) for n in chosen]
 
-    def _one_by_one(
+    def _put_with_extras(
         self,
-        st: Statements,
+        statements: Statements,
         part: Put,
-        tail: tuple[Any, ...],
-        unique: tuple[tuple[Index, str, tuple[int, ...]], ...],
-        failures: dict[int, HomeportError],
+        rows: Sequence[Row],
+        extras: Sequence[Extras],
+        chosen: Sequence[int],
+        bound: list[tuple[Any, ...]],
     ) -> None:
-        """Rows whose uniqueness or side tables depend on what the row before has written."""
-        codec: Codec[Any] = part.table.codec
-        text = st.put if part.tokens is None else st.put_token
-        for i, row in enumerate(part.rows):
-            if i in failures:
-                continue
-            extras = part.extras[i] if part.extras is not None else _NO_EXTRAS
-            for index, query, places in unique:
-                error = self._collision(st, index, query, places, row, extras)
-                if error is not None:
-                    failures[i] = error
-                    break
-            if i in failures:
-                continue
-            bound = row + tail if part.tokens is None else row + tail + part.tokens[i]
-            if not st.has_extras:
-                self._session.execute(text, bound)
-                continue
-            old = self._session.execute(st.old, (row[0],)).get
-            seq = self._session.execute(text, bound).get
-            before = _NO_EXTRAS if old is None else codec.extras_of_text(old[1])
-            self._follow(st, seq, before, extras, new=old is None)
-
-    def _collision(
-        self,
-        st: Statements,
-        index: Index,
-        query: str,
-        places: tuple[int, ...],
-        row: Row,
-        extras: Extras,
-    ) -> UniqueViolation | None:
-        now = (self._session.store.clock_ms(),) if st.alive else ()
-        if index.multi:
-            groups = [(entry,) for entry in extras[0][st.multi_place[index.name]]]
+        old_texts: dict[Encoded, str] = {}
+        if part.olds is None:
+            found = self._old_rows(statements, [rows[n][0] for n in chosen])
+            old_texts = {key: text for key, _, text in found}
         else:
-            values = tuple(row[place] for place in places)
-            groups = [] if any(value is None for value in values) else [values]
-        for values in groups:
-            other = self._session.execute(query, (*values, row[0], *now)).get
-            if other is not None:
-                return UniqueViolation(
-                    f"{st.name}: another document ({other!r}) has the same "
-                    f"{', '.join(index.fields)}.",
-                    collection=st.name,
-                    index=index.name,
-                    key=row[0],
-                    other=other,
-                )
-        return None
+            for n in chosen:
+                text = part.olds[n]
+                if text is not None:
+                    old_texts.setdefault(rows[n][0], text)
+        upsert = statements.put if part.tokens is None else statements.put_token
+        seqs = [seq for row in bound for (seq,) in self.execute(upsert, row).fetchall()]
+        # A key may occur several times: what counts is before the first and after the last.
+        last = {rows[n][0]: (seq, extras[n]) for n, seq in zip(chosen, seqs, strict=True)}
+        self._index(
+            statements,
+            [
+                (seq, statements.codec.extras_of_text(old_texts[key]) if key in old_texts else None, new)
+                for key, (seq, new) in last.items()
+            ],
+        )
 
-    def _follow(
-        self, st: Statements, seq: int, before: Extras, after: Extras, *, new: bool
+    def _index(
+        self, statements: Statements, changes: Iterable[tuple[int, Extras | None, Extras | None]]
     ) -> None:
-        """Make the side tables of a row follow from one text to the next."""
-        for n in range(len(st.multi)):
-            had = before[0][n] if before[0] else ()
-            has = after[0][n] if after[0] else ()
-            gone = [(k, seq) for k in had if k not in has] if had else ()
-            come = [(k, seq) for k in has if k not in had] if had else [(k, seq) for k in has]
-            if gone:
-                self._session.cursor.executemany(st.multi_drop[n], gone)
-            if come:
-                self._session.cursor.executemany(st.multi_add[n], come)
-        if st.text and (new or before[1] != after[1]):
-            if not new:
-                self._session.execute(st.text_drop, (seq,))
-            if after[1]:
-                self._session.execute(st.text_add, (*folded(after[1]), seq))
+        """Bring side tables and full text from the old to the new extras of each row."""
+        changes = list(changes)
+        for number in range(len(statements.multi)):
+            drops: list[tuple[Encoded, int]] = []
+            adds: list[tuple[Encoded, int]] = []
+            for seq, old, new in changes:
+                before = set(old[0][number]) if old else set()
+                after = set(new[0][number]) if new else set()
+                drops += [(key, seq) for key in before - after]
+                adds += [(key, seq) for key in after - before]
+            if drops:
+                self.executemany(statements.multi_drop[number], drops)
+            if adds:
+                self.executemany(statements.multi_add[number], adds)
+        if not statements.text:
+            return
+        changed = [
+            (seq, old, new)
+            for seq, old, new in changes
+            if (old[1] if old else None) != (new[1] if new else None)
+        ]
+        gone = [(seq,) for seq, old, _ in changed if old]
+        come = [(*map(fold_text, new[1]), seq) for seq, _, new in changed if new]
+        if gone:
+            self.executemany(statements.text_drop, gone)
+        if come:
+            self.executemany(statements.text_add, come)
+
+    def _with_auto_keys(
+        self, statements: Statements, name: str, rows: Sequence[Row]
+    ) -> list[Row]:
+        """The next integer keys, never given before, not even after the highest was deleted."""
+        highest = self.execute(statements.max_auto).get
+        floor = self.execute(sql.GET_META, (sql.AUTO_FLOOR + name,)).get
+        following = max(int(highest or 0), int(floor or 0)) + 1
+        out: list[Row] = []
+        for row in rows:
+            if row[0] is None:
+                out.append((following, *row[1:]))
+                following += 1
+            else:
+                out.append(row)
+        return out
+
+    def _refuse_existing(
+        self, statements: Statements, rows: Sequence[Row], failures: dict[int, HomeportError]
+    ) -> None:
+        there = {key for key, _, _ in self._old_rows(statements, [row[0] for row in rows])}
+        for n, row in enumerate(rows):
+            if row[0] in there:
+                key = public(row[0])
+                failures[n] = KeyExists(
+                    f"{statements.name} has a document {key!r} already.",
+                    collection=statements.name,
+                    key=key,
+                )
+            there.add(row[0])
 
     # -- delete
 
-    def delete(self, st: Statements, part: Delete) -> PartResult:
-        codec: Codec[Any] = part.table.codec
-        went: list[Any] = []
-        execute = self._session.execute
-        if not st.has_extras and len(part.keys) > 1:
-            return self._delete_many(st, part)
-        for key in part.keys:
-            encoded = encode(key)
-            if not st.has_extras:
-                execute(st.delete, (encoded,))
-                if self._session.connection.changes():
-                    went.append(key)
-                continue
-            old = execute(st.old, (encoded,)).get
-            if old is None:
-                continue
-            execute(st.delete_seq, (old[0],))
-            self._follow(st, old[0], codec.extras_of_text(old[1]), _NO_EXTRAS, new=False)
-            went.append(key)
-        if st.tracked and went:
-            self._session.touch(st.name, went)
-        return PartResult(went)
+    def _delete(self, part: Delete) -> PartResult:
+        statements = self.statements[part.table.name]
+        keys = [encode_key(key) for key in part.keys]
+        if part.table.system:
+            self._keep_floor(statements, part.table.name, keys)
+        if len(keys) == 1 and not statements.has_extras and statements.ttl_ms is None:
+            self.execute(statements.delete, (keys[0],)).fetchall()
+            gone = keys if self.session.connection.changes() else []
+            self.session.note(statements, gone)
+            return PartResult([public(key) for key in gone])
+        if statements.ttl_ms is not None:
+            self._remove_expired(statements, keys)
+        return PartResult(self._remove(statements, self._old_rows(statements, keys)))
 
-    def _delete_many(self, st: Statements, part: Delete) -> PartResult:
-        encoded = [encode(key) for key in part.keys]
-        there: set[Any] = set()
-        plain = [key for key in encoded if not isinstance(key, bytes)]
-        for row in self._session.execute(st.there, (_to_json(plain).decode(),)):
-            there.add(row[0])
-        for key in encoded:
-            if isinstance(key, bytes) and self._session.execute(st.old, (key,)).get is not None:
-                there.add(key)
-        self._session.cursor.executemany(st.delete, [(key,) for key in there])
-        went: list[Any] = []
-        for key, given in zip(encoded, part.keys, strict=True):
-            if key in there:
-                there.discard(key)
-                went.append(given)
-        if st.tracked and went:
-            self._session.touch(st.name, went)
-        return PartResult(went)
+    def _keep_floor(self, statements: Statements, name: str, keys: list[Encoded]) -> None:
+        """Remember the highest automatic key before it goes, so that it is never given again."""
+        numbers = [key for key in keys if type(key) is int]
+        if numbers:
+            highest = self.execute(statements.max_auto).get
+            if highest is not None and max(numbers) >= highest:
+                self.execute(sql.SET_META, (sql.AUTO_FLOOR + name, str(highest))).fetchall()
 
+    def _delete_where(self, request: DeleteWhere) -> list[Key]:
+        statements = self.statements[request.table.name]
+        rows = self.session.reads.matching(statements, request.query)
+        return self._remove(statements, rows)
 
-def folded(texts: tuple[str, ...]) -> tuple[str, ...]:
-    """What the full-text table holds: folded words, so that one tokenizer decides everywhere."""
-    return tuple(" ".join(words(text)) for text in texts)
+    def _remove(self, statements: Statements, rows: list[Old]) -> list[Key]:
+        if not rows:
+            return []
+        if len(rows) == 1:
+            self.execute(statements.delete_seq, (rows[0][1],)).fetchall()
+        else:
+            self.executemany(statements.delete_seq, [(seq,) for _, seq, _ in rows])
+        if statements.has_extras:
+            of_text = statements.codec.extras_of_text
+            self._index(statements, [(seq, of_text(text), None) for _, seq, text in rows])
+        self.session.note(statements, [key for key, _, _ in rows])
+        return [public(key) for key, _, _ in rows]
 
+    def _remove_expired(self, statements: Statements, keys: list[Encoded]) -> None:
+        """Expired rows under these keys go before a write, which must not see them."""
+        olds = {key: row for row in self._old_rows(statements, keys) for key in (row[0],)}
+        if not olds:
+            return
+        now = self.session.stamp_ms
+        dead = [row for key, row in olds.items() if not self._alive(statements, key, now)]
+        self._remove(statements, dead)
 
-def decoded(keys: list[Any]) -> list[Any]:
-    """Document keys of encoded ones; text without rewritten characters is itself."""
-    return [k if type(k) is str and k.isascii() else decode(k) for k in keys]
+    def _alive(self, statements: Statements, key: Encoded, now: int) -> bool:
+        return bool(self.execute(statements.exists, (key, now)).fetchall())
+
+    def purge(self, statements: Statements, limit: int) -> int:
+        """Delete up to ``limit`` expired rows of one collection; inside a write transaction."""
+        rows = self.execute(statements.expired, (self.session.stamp_ms, limit)).fetchall()
+        return len(self._remove(statements, rows))
+
+    def _old_rows(self, statements: Statements, keys: Sequence[Encoded]) -> list[Old]:
+        """The stored rows of these keys, each once."""
+        if len(keys) == 1:
+            return self.execute(statements.old, (keys[0],)).fetchall()  # type: ignore[no-any-return]
+        distinct = list(dict.fromkeys(keys))
+        listed = json_list(distinct)
+        if listed is not None:
+            return self.execute(statements.olds, (listed,)).fetchall()  # type: ignore[no-any-return]
+        return [
+            row for key in distinct for row in self.execute(statements.old, (key,)).fetchall()
+        ]

@@ -1,0 +1,383 @@
+"""The reads of a SQLite session: by key, by query, counts, change log, named values.
+
+Every statement runs on the one kept cursor of the session and is read to its end or reset: APSW
+3.54.0 leaks cursors when two are alive, and each leaked one slows all later statements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from heapq import nsmallest
+from typing import Any
+
+import apsw
+import msgspec
+
+from homeport.core.evaluate import Test, compile_condition, position_key, sort_key
+from homeport.core.keys import Encoded, Key, decode, encode, encode_key
+from homeport.core.models import decode_object
+from homeport.core.query import QueryValue
+from homeport.core.requests import (
+    Changes,
+    ChangeSet,
+    Count,
+    Find,
+    Get,
+    GetMany,
+    Meta,
+    RowInfo,
+    TxInfo,
+)
+from homeport.storage import sql, sql_query
+from homeport.storage.sql import Statements
+
+CHUNK = 1_000  # documents in one JSON text
+
+_SELECT = {"texts": "doc", "text": "doc", "keys": "id", "entries": "id, doc"}
+_encode_json = msgspec.json.Encoder().encode
+
+
+def json_list(keys: list[Encoded]) -> str | None:
+    """Encoded keys as a JSON array; None when one of them has no JSON form."""
+    for key in keys:
+        if type(key) is bytes:
+            return None
+    return _encode_json(keys).decode()
+
+
+def public(key: Encoded) -> Key:
+    """The document key of an encoded one."""
+    if type(key) is str and key.isascii():
+        return key
+    found: Key = decode(key)
+    return found
+
+
+class Reads:
+    """Answers to the reading requests. ``statements`` is shared by the sessions of a store."""
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        execute: Callable[..., Any],
+        statements: dict[str, Statements],
+        clock_ms: Callable[[], int],
+    ) -> None:
+        self.connection = connection
+        self.execute = execute
+        self.statements = statements
+        self.clock_ms = clock_ms
+        self.tx: TxInfo | None = None
+
+    # -- by key
+
+    def get(self, request: Get) -> str | None:
+        statements = self.statements[request.table.name]
+        key = request.key
+        if type(key) is not str or not key.isascii() or not key:
+            key = encode_key(key)  # type: ignore[assignment]
+        if statements.ttl_ms is None:
+            text: str | None = self.execute(statements.get, (key,)).get
+        else:
+            text = self.execute(statements.get, (key, self.now())).get
+        return text
+
+    def get_many(self, request: GetMany) -> list[str | None]:
+        statements = self.statements[request.table.name]
+        keys = [
+            key if type(key) is str and key.isascii() and key else encode_key(key)
+            for key in request.keys
+        ]
+        listed = json_list(keys)
+        now = () if statements.ttl_ms is None else (self.now(),)
+        if listed is None:
+            return [self.execute(statements.get, (key, *now)).get for key in keys]
+        return [text for (text,) in self.execute(statements.get_many, (listed, *now)).fetchall()]
+
+    def now(self) -> int:
+        """The clock that hides expired rows: the stamp of the running write, else the present."""
+        return self.clock_ms() if self.tx is None else self.tx.stamp_ms
+
+    # -- by query
+
+    def find(self, request: Find) -> list[Any]:
+        statements = self.statements[request.table.name]
+        form = request.form
+        rows = self._rows(statements, request.query, form)
+        if form == "text":
+            return rows
+        if form == "texts":
+            return [text for (text,) in rows]
+        if form == "keys":
+            return [public(key) for (key,) in rows]
+        return [(public(key), text) for key, text in rows]
+
+    def _rows(self, statements: Statements, query: QueryValue, form: str) -> list[Any]:
+        try:
+            return self._select(statements, query, form, json=True)
+        except apsw.SQLError as error:
+            if "malformed JSON" not in str(error):
+                raise
+            # A document nested deeper than SQLite's JSON functions go: Python looks at it.
+            return self._select(statements, query, form, json=False)
+
+    def _select(
+        self, statements: Statements, query: QueryValue, form: str, *, json: bool
+    ) -> list[Any]:
+        where = self.where(statements, query, json=json)
+        partial = query.limit is not None or query.offset or query.after is not None
+        columns = sql_query.order_columns(query, statements) if query.order or partial else []
+        if where.residual is None and columns is not None:
+            return self._by_sql(statements, query, form, where, columns)
+        rows = self.by_python(statements, query, where, columns, "id, doc")
+        if form == "texts":
+            return [(text,) for _, text in rows]
+        if form == "keys":
+            return [(key,) for key, _ in rows]
+        return chunks([text for _, text in rows]) if form == "text" else rows
+
+    def where(
+        self, statements: Statements, query: QueryValue, *, json: bool = True
+    ) -> sql_query.Where:
+        """The condition of a query, with what hides expired rows."""
+        where = sql_query.where(query.where, statements, json=json)
+        if statements.ttl_ms is not None:
+            where.sql = f"{where.sql} AND {statements.alive}" if where.sql else statements.alive
+            where.params.append(self.now())
+        return where
+
+    def _by_sql(
+        self,
+        statements: Statements,
+        query: QueryValue,
+        form: str,
+        where: sql_query.Where,
+        columns: list[tuple[str, bool]],
+    ) -> list[Any]:
+        if query.after is not None:
+            rows = self._after(statements, query, _SELECT[form], where, columns)
+            return chunks([text for (text,) in rows]) if form == "text" else rows
+        limit = query.limit
+        text = f"SELECT {_SELECT[form]} FROM {statements.table}"
+        if where.sql:
+            text += f" WHERE {where.sql}"
+        if columns:
+            text += f" ORDER BY {sql_query.order_by(columns)}"
+        params = where.params
+        if limit is not None or query.offset:
+            text += " LIMIT ? OFFSET ?"
+            params = [*params, -1 if limit is None else limit, query.offset]
+        if form != "text":
+            rows = self.execute(text, params).fetchall()
+            return rows  # type: ignore[no-any-return]
+        if limit is not None and limit <= CHUNK:
+            one = self.execute(f"SELECT '['||group_concat(doc)||']' FROM ({text})", params).get
+            return [] if one is None else [one]
+        return chunks([text for (text,) in self.execute(text, params).fetchall()])
+
+    def _after(
+        self,
+        statements: Statements,
+        query: QueryValue,
+        select: str,
+        where: sql_query.Where,
+        columns: list[tuple[str, bool]],
+    ) -> list[Any]:
+        """Behind a position. The rows without the first column come last, so they are a second
+        statement, and the first one starts in the index where the position is."""
+        values = position_values(query, columns)
+        behind, behind_params = sql_query.position(columns, values)
+        name, down = columns[0]
+        phases: list[tuple[str, list[Any]]] = []
+        if name == "id" or query.offset:
+            phases.append((behind, behind_params))
+        elif values[0] is None:
+            phases.append((f"{name} IS NULL AND {behind}", behind_params))
+        else:
+            start = f"{name}{'<=' if down else '>='}? AND {behind}"
+            phases += [(start, [values[0], *behind_params]), (f"{name} IS NULL", [])]
+        if len(phases) > 1 and not self.connection.in_transaction:
+            self.execute("BEGIN").fetchall()
+            try:
+                return self._phases(statements, query, select, where, columns, phases)
+            finally:
+                self.execute("COMMIT").fetchall()
+        return self._phases(statements, query, select, where, columns, phases)
+
+    def _phases(
+        self,
+        statements: Statements,
+        query: QueryValue,
+        select: str,
+        where: sql_query.Where,
+        columns: list[tuple[str, bool]],
+        phases: list[tuple[str, list[Any]]],
+    ) -> list[Any]:
+        rows: list[Any] = []
+        for condition, params in phases:
+            rest = -1 if query.limit is None else query.limit - len(rows)
+            both = f"{where.sql} AND {condition}" if where.sql else condition
+            rows += self.execute(
+                f"SELECT {select} FROM {statements.table} WHERE {both}"
+                f" ORDER BY {sql_query.order_by(columns)} LIMIT ? OFFSET ?",
+                [*where.params, *params, rest, query.offset],
+            ).fetchall()
+            if query.limit is not None and len(rows) >= query.limit:
+                break
+        return rows
+
+    def by_python(
+        self,
+        statements: Statements,
+        query: QueryValue,
+        where: sql_query.Where,
+        columns: list[tuple[str, bool]] | None,
+        select: str,
+    ) -> list[Any]:
+        """Rows whose last two columns are id and doc, filtered and, without ``columns``, sorted
+        by Python."""
+        text = f"SELECT {select} FROM {statements.table}"
+        params = where.params
+        conditions = [where.sql] if where.sql else []
+        if query.after is not None and columns:
+            behind, more = sql_query.position(columns, position_values(query, columns))
+            conditions.append(behind)
+            params = [*params, *more]
+        if conditions:
+            text += f" WHERE {' AND '.join(conditions)}"
+        if columns:
+            text += f" ORDER BY {sql_query.order_by(columns)}"
+        test = compile_condition(where.residual) if where.residual is not None else None
+        end = None if query.limit is None else query.offset + query.limit
+        if end == 0:
+            return []
+        if columns is not None:
+            found = self._matching(text, params, test, end)
+            return found[query.offset :] if query.offset else found
+        order = query.order
+        start = None if query.after is None else position_key(order, query.after)
+        keyed = []
+        for row in self._stream(text, params):
+            doc = decode_object(row[-1])
+            if test is not None and not test(doc):
+                continue
+            place = sort_key(order, doc, public(row[-2]))
+            if start is None or start < place:
+                keyed.append((place, row))
+        if end is not None:
+            keyed = nsmallest(end, keyed, key=lambda one: one[0])
+        else:
+            keyed.sort(key=lambda one: one[0])
+        return [row for _, row in keyed[query.offset :]]
+
+    def _matching(
+        self, text: str, params: list[Any], test: Test | None, end: int | None
+    ) -> list[Any]:
+        found: list[Any] = []
+        for row in self._stream(text, params):
+            if test is None or test(decode_object(row[-1])):
+                found.append(row)
+                if len(found) == end:
+                    break
+        return found
+
+    def _stream(self, text: str, params: list[Any]) -> Iterator[Any]:
+        """Rows one by one; whoever stops early leaves a reset cursor all the same."""
+        rows = self.execute(text, params)
+        try:
+            yield from rows
+        finally:
+            self.execute("SELECT 1").fetchall()
+
+    def matching(self, statements: Statements, query: QueryValue) -> list[Any]:
+        """(key, seq, text) of the rows of a query, for their deletion."""
+        try:
+            return self._owned(statements, query, json=True)
+        except apsw.SQLError as error:
+            if "malformed JSON" not in str(error):
+                raise
+            return self._owned(statements, query, json=False)
+
+    def _owned(self, statements: Statements, query: QueryValue, *, json: bool) -> list[Any]:
+        where = self.where(statements, query, json=json)
+        partial = query.limit is not None or query.offset or query.after is not None
+        columns = sql_query.order_columns(query, statements) if partial else []
+        rows = self.by_python(statements, query, where, columns, "seq, id, doc")
+        return [(key, seq, text) for seq, key, text in rows]
+
+    def count(self, request: Count) -> int:
+        statements = self.statements[request.table.name]
+        try:
+            return self._count(statements, request.query, json=True)
+        except apsw.SQLError as error:
+            if "malformed JSON" not in str(error):
+                raise
+            return self._count(statements, request.query, json=False)
+
+    def _count(self, statements: Statements, query: QueryValue, *, json: bool) -> int:
+        if query.after is not None:
+            return len(self._select(statements, query, "keys", json=json))
+        where = self.where(statements, query, json=json)
+        table = statements.table
+        if where.residual is not None:
+            unordered = QueryValue(None, (), query.limit, query.offset)
+            return len(self.by_python(statements, unordered, where, [], "id, doc"))
+        condition = f" WHERE {where.sql}" if where.sql else ""
+        if query.limit is None:
+            total: int = self.execute(f"SELECT count(*) FROM {table}{condition}", where.params).get
+        else:
+            total = self.execute(
+                f"SELECT count(*) FROM (SELECT 1 FROM {table}{condition} LIMIT ?)",
+                [*where.params, query.limit + query.offset],
+            ).get
+        return max(0, total - query.offset)
+
+    # -- log and named values
+
+    def changes(self, request: Changes) -> ChangeSet:
+        head: int = self.execute(sql.CHANGES_HEAD).get
+        if request.after is None or request.after >= head:
+            # A number beyond the head belongs to another file (a restored copy): start again.
+            lost = request.after is not None and request.after > head
+            return ChangeSet(head, None if lost else {})
+        rows = self.execute(sql.READ_CHANGES, (request.after,)).fetchall()
+        if not rows or rows[0][0] != request.after + 1:
+            return ChangeSet(head, None)
+        names = {table.name for table in request.tables}
+        keys: dict[str, dict[Any, Key]] = {}
+        for _, body in rows:
+            for name, changed in msgspec.json.decode(body).items():
+                if name not in names:
+                    continue
+                if changed is None:
+                    return ChangeSet(rows[-1][0], None)
+                keys.setdefault(name, {}).update({encode(key): key for key in changed})
+        return ChangeSet(rows[-1][0], {name: list(found.values()) for name, found in keys.items()})
+
+    def meta(self, request: Meta) -> str | TxInfo | RowInfo | None:
+        if request.name == "tx":
+            return self.tx
+        if request.name == "row" and request.table is not None:
+            statements = self.statements[request.table.name]
+            key = encode_key(request.key)
+            now = () if statements.ttl_ms is None else (self.now(),)
+            rows = self.execute(statements.row, (key, *now)).fetchall()
+            return RowInfo(*rows[0]) if rows else None
+        value: str | None = self.execute(sql.GET_META, (request.name,)).get
+        return value
+
+
+def chunks(texts: list[str]) -> list[str]:
+    """Documents as JSON array texts of at most ``CHUNK`` each."""
+    return [
+        f"[{','.join(texts[start : start + CHUNK])}]" for start in range(0, len(texts), CHUNK)
+    ]
+
+
+def position_values(
+    query: QueryValue, columns: list[tuple[str, bool]]
+) -> list[Encoded | None]:
+    """The encoded values of a position, one for each SQL order column."""
+    assert query.after is not None
+    values = [encode(value) for value in query.after]
+    return values[: len(columns)]

@@ -67,10 +67,18 @@ def _all_json_list(values: list[Any], known: set[str], depth: int) -> bool:
         return depth < MAX_DEPTH and all(all_json(item, known, depth + 1) for item in values)
     if kinds <= _SCALARS:
         return all(_json_number(item) for item in values if type(item) in _NUMBERS)
-    if kinds <= _SCALARS | {list, dict}:
-        # Each element under a name that needs no look.
-        return all(all_json({"": item}, {"", *known}, depth) for item in values)
-    return False
+    return kinds <= _SCALARS | {list, dict} and all(
+        _json_item(item, known, depth) for item in values
+    )
+
+
+def _json_item(item: Any, known: set[str], depth: int) -> bool:
+    kind = type(item)
+    if kind in _NUMBERS:
+        return _json_number(item)
+    if kind is dict:
+        return depth < MAX_DEPTH and all_json(item, known, depth + 1)
+    return kind is not list or (depth < MAX_DEPTH and _all_json_list(item, known, depth + 1))
 
 
 def _json_number(value: float) -> bool:

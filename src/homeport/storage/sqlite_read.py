@@ -6,7 +6,7 @@ Every statement runs on the one kept cursor of the session and is read to its en
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from heapq import nsmallest
 from typing import Any
 
@@ -257,13 +257,16 @@ class Reads:
         order = query.order
         start = None if query.after is None else position_key(order, query.after)
         keyed = []
-        for row in self._stream(text, params):
-            doc = decode_object(row[-1])
-            if test is not None and not test(doc):
-                continue
-            place = sort_key(order, doc, public(row[-2]))
-            if start is None or start < place:
-                keyed.append((place, row))
+        try:
+            for row in self.execute(text, params):
+                doc = decode_object(row[-1])
+                if test is not None and not test(doc):
+                    continue
+                place = sort_key(order, doc, public(row[-2]))
+                if start is None or start < place:
+                    keyed.append((place, row))
+        finally:
+            self._reset()
         if end is not None:
             keyed = nsmallest(end, keyed, key=lambda one: one[0])
         else:
@@ -274,20 +277,20 @@ class Reads:
         self, text: str, params: list[Any], test: Test | None, end: int | None
     ) -> list[Any]:
         found: list[Any] = []
-        for row in self._stream(text, params):
-            if test is None or test(decode_object(row[-1])):
-                found.append(row)
-                if len(found) == end:
-                    break
+        try:
+            for row in self.execute(text, params):
+                if test is None or test(decode_object(row[-1])):
+                    found.append(row)
+                    if len(found) == end:
+                        break
+        finally:
+            self._reset()
         return found
 
-    def _stream(self, text: str, params: list[Any]) -> Iterator[Any]:
-        """Rows one by one; whoever stops early leaves a reset cursor all the same."""
-        rows = self.execute(text, params)
-        try:
-            yield from rows
-        finally:
-            self.execute("SELECT 1").fetchall()
+    def _reset(self) -> None:
+        """Let go of a statement that was not read to its end; an open one would keep old pages of
+        the log from being moved into the file."""
+        self.execute("SELECT 1").fetchall()
 
     def matching(self, statements: Statements, query: QueryValue) -> list[Any]:
         """(key, seq, text) of the rows of a query, for their deletion."""

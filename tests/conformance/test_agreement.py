@@ -1,0 +1,183 @@
+"""Every engine gives the reference's answer, indexed or not, whatever the documents hold."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from homeport.core import evaluate
+from homeport.core.codec import Table
+from homeport.core.query import (
+    EMPTY,
+    And,
+    AnyOf,
+    Between,
+    Compare,
+    Contains,
+    IgnoreCase,
+    Matches,
+    Missing,
+    Not,
+    Or,
+    QueryValue,
+    Range,
+    StartsWith,
+)
+from homeport.core.requests import Count, Find, Put, Write
+from homeport.core.schema import Collection, FullText, Multi
+from homeport.errors import InvalidQuery
+from homeport.storage.memory import MemoryStore
+from homeport.storage.sqlite import SQLiteStore
+
+FIELDS = ["a", "b", "n.x"]
+TEXTS = ["", "a", "ab", "A", "é", "e\u0301", "\ue000", "\uffff", "\U0001f600", "\U0010ffff", "Höhe hohe", "two words"]
+NUMBERS = [0, -0.0, 1, 1.0, 1.5, -3, 2**53, -(2**53), 1e300, -1e-300, 5e-324]
+scalar = st.one_of(st.sampled_from(TEXTS), st.sampled_from(NUMBERS), st.booleans(), st.none())
+value = st.one_of(
+    scalar, st.lists(scalar, max_size=3), st.dictionaries(st.sampled_from("xy"), scalar, max_size=2)
+)
+document = st.fixed_dictionaries(
+    {},
+    optional={
+        "a": value,
+        "b": value,
+        "n": st.one_of(scalar, st.fixed_dictionaries({}, optional={"x": value})),
+        "t": st.one_of(st.sampled_from(TEXTS), st.lists(st.sampled_from(TEXTS), max_size=3), scalar),
+    },
+)
+path = st.sampled_from(FIELDS)
+operand = st.one_of(scalar, st.lists(scalar, max_size=2))
+
+
+def build(make: Any) -> Any:
+    def attempt(*args: Any) -> Any:
+        try:
+            return make(*args)
+        except InvalidQuery:
+            return And(())  # operands without an order are refused; true stands in
+
+    return attempt
+
+
+leaf = st.one_of(
+    st.builds(build(Compare), path, st.sampled_from(["==", "!=", "<", "<=", ">", ">="]), operand),
+    st.builds(build(Between), path, operand, operand, st.booleans(), st.booleans()),
+    st.builds(AnyOf, path, st.lists(operand, max_size=3)),
+    st.builds(StartsWith, path, st.sampled_from(TEXTS)),
+    st.builds(Missing, path),
+    st.builds(Contains, path, scalar),
+    st.builds(Matches, st.just("t"), st.sampled_from(["hohe", "two", '"two words"', "wor*", "!", "a ab"])),
+    st.builds(build(Range), path, operand, operand, st.booleans(), st.booleans()),
+    st.builds(IgnoreCase, path, st.lists(st.sampled_from(["a", "É"]), max_size=2), st.booleans()),
+)
+condition = st.recursive(
+    leaf,
+    lambda inner: st.one_of(
+        st.builds(And, st.lists(inner, max_size=3)),
+        st.builds(Or, st.lists(inner, max_size=3)),
+        st.builds(Not, inner),
+    ),
+    max_leaves=5,
+)
+order = st.lists(
+    st.tuples(st.sampled_from([*FIELDS, "id"]), st.booleans()), max_size=2, unique_by=lambda o: o[0]
+).map(tuple)
+
+INDEXES: dict[str, list[Any]] = {
+    "none": [],
+    "single": ["a", "b", "n.x", Multi("a"), FullText("t")],
+    "compound": [("a", "b"), ("n.x", "a"), Multi("b"), FullText("t"), FullText("a")],
+}
+number = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def sessions(tmp_path_factory: pytest.TempPathFactory):
+    folder: Path = tmp_path_factory.mktemp("agreement")
+    made = []
+    for name, indexes in INDEXES.items():
+        for kind in ("sqlite", "memory"):
+            store = (
+                MemoryStore(clock_ms=lambda: 1)
+                if kind == "memory"
+                else SQLiteStore.open(
+                    str(folder / f"{name}.db"), durability="relaxed", clock_ms=lambda: 1
+                )
+            )
+            table = Table(Collection("docs", indexes=indexes))
+            store.define([table])
+            made.append((f"{kind}, {name}", store, table, store.session()))
+    yield made
+    for _, store, _, session in made:
+        session.close()
+        store.close()
+
+
+@settings(max_examples=1500)
+@given(
+    docs=st.lists(document, max_size=8),
+    where=st.none() | condition,
+    by=order,
+    limit=st.none() | st.integers(0, 4),
+    offset=st.integers(0, 2),
+    after=st.none() | st.integers(0, 7),
+)
+def test_every_store_answers_as_the_reference(sessions, docs, where, by, limit, offset, after):
+    docs = [{"id": f"d{i}", **doc} for i, doc in enumerate(docs)]
+    matching = [d for d in docs if where is None or evaluate.matches(where, d)]
+    query = QueryValue(where, by, limit, offset)
+    if by and after is not None and after < len(docs):
+        position = (*(evaluate.get_path(docs[after], p) for p, _ in by), docs[after]["id"])
+        position = tuple(None if v is evaluate.MISSING else v for v in position)
+        query = query.with_after(position)
+        behind = evaluate.position_key(by, position)
+        matching = [d for d in matching if evaluate.sort_key(by, d, d["id"]) > behind]
+    if by:
+        matching.sort(key=lambda d: evaluate.sort_key(by, d, d["id"]))
+    stop = None if limit is None else offset + limit
+    expected = [d["id"] for d in matching[offset:stop]]
+    for name, _, table, session in sessions:
+        session.begin("write")
+        try:
+            rows = [table.codec.row(d) for d in docs]
+            extras = [table.codec.extras(d) for d in docs] if table.codec.has_extras else None
+            session.answer(Write([Put(table, rows, extras)]))
+            keys = session.answer(Find(table, query, "keys"))
+            if by:
+                assert keys == expected, name
+            elif limit is None and not offset:
+                assert sorted(keys) == sorted(expected), name
+            else:
+                assert len(keys) == len(expected), name
+                assert set(keys) <= {d["id"] for d in matching}, name
+            assert session.answer(Count(table, query)) == len(expected), name
+            chunks = session.answer(Find(table, query, "text"))
+            found = [d["id"] for chunk in chunks for d in msgspec.json.decode(chunk)]
+            assert found == keys, name
+        finally:
+            session.rollback()
+
+
+def test_an_update_moves_every_index(sessions):
+    """Old entries of multi-entry and full-text indexes go with the text that made them."""
+    for name, _, table, session in sessions:
+        for doc in (
+            {"id": "x", "a": ["old", "both"], "b": ["old"], "t": "old words"},
+            {"id": "x", "a": ["both", "new"], "b": 5, "t": ["new", "words"]},
+        ):
+            session.answer(Write([Put(table, [table.codec.row(doc)], [table.codec.extras(doc)])]))
+        def keys(c: Any) -> Any:
+            return session.answer(Find(table, EMPTY.and_where(c), "keys"))
+
+        assert keys(Contains("a", "old")) == [], name
+        assert keys(Contains("a", "both")) == ["x"], name
+        assert keys(Contains("a", "new")) == ["x"], name
+        assert keys(Contains("b", "old")) == [], name
+        assert keys(Matches("t", "old")) == [], name
+        assert keys(Matches("t", "new words")) == ["x"], name

@@ -22,6 +22,7 @@ from homeport.core.outbox import (
     META_CURSOR,
     META_HOLDS,
     META_IN_FLIGHT,
+    META_LAST,
     META_NUMBER,
     META_OUTBOX,
     META_POLICIES,
@@ -185,6 +186,9 @@ class _Cut:
             SetMeta(META_UNKNOWN, write_json(sorted(unknown))),
             SetMeta(META_OUTBOX, write_json(context.state)),
             SetMeta(META_STAGED, None),
+            SetMeta(
+                META_LAST, write_json({"at_ms": context.tx.stamp_ms, "server_ms": last.now_ms})
+            ),
         ]
         if answered:
             parts.append(SetMeta(META_IN_FLIGHT, None))

@@ -1,0 +1,334 @@
+"""Replication as users see it: the handle that ``db.sync(...)`` returns."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import msgspec
+
+from homeport.core import conflicts
+from homeport.core.adopt import enable
+from homeport.core.conflicts import Conflict, DeadLetter, Resolution
+from homeport.core.context import Event
+from homeport.core.requests import Operation, Plan
+from homeport.core.schema import Collection
+from homeport.core.wire import RESOLUTIONS
+from homeport.core.worker import QueueView, queue_view
+from homeport.errors import UsageError
+from homeport.ids import new_id
+from homeport.transactions import table_of
+from homeport.transport.pump import Pump, Token, now_ms
+from homeport.waiting import AsyncWaiter
+
+if TYPE_CHECKING:
+    from homeport.database import AsyncDatabase
+
+R = TypeVar("R")
+
+__all__ = [
+    "AsyncEvents",
+    "AsyncSync",
+    "Conflict",
+    "DeadLetter",
+    "Event",
+    "Resolution",
+    "SyncStatus",
+]
+
+EVENTS_KEPT = 10_000
+"""Events that an iterator keeps for a slow reader; older ones are dropped first."""
+
+
+class SyncStatus(msgspec.Struct, frozen=True):
+    """What replication is doing. Times ``_ms`` are ms since 1970 by this device's clock.
+
+    Attributes:
+        state: ``off`` (not started), ``idle`` (connected and done), ``syncing``, ``offline`` (waits
+            for the next attempt), ``needs-auth``, ``wrong-user``, ``forbidden``, ``incompatible``,
+            ``refused``, ``standby`` (another process syncs this file), ``paused``.
+        queued: changes that wait for the server, conflicts of a person included.
+        oldest_s: age of the oldest of them.
+        in_flight: a batch was sent and is not answered.
+        last_error: of the last attempt; None when it succeeded.
+        next_attempt_s: pause until the next attempt; None when none is planned.
+        lag_s: time since the last complete exchange.
+        clock_offset_ms: the server's clock minus this one; shown only, nothing depends on it.
+        conflicts, dead: what waits for a person.
+        rows, total: of a large cut that is being fetched, else None.
+        pushed, pulled, requests: changes and rows since the program started, and the requests they
+            took; ``pushed + pulled - requests`` calls were saved by batching.
+        unknown: collections that the server does not have; their changes stay queued.
+    """
+
+    state: str
+    queued: int
+    oldest_s: float | None
+    in_flight: bool
+    last_attempt_ms: int | None
+    last_success_ms: int | None
+    last_error: str | None
+    next_attempt_s: float | None
+    lag_s: float | None
+    clock_offset_ms: int | None
+    conflicts: int
+    dead: int
+    rows: int | None
+    total: int | None
+    pushed: int
+    pulled: int
+    requests: int
+    unknown: list[str] = []
+
+    @property
+    def calls_saved(self) -> int:
+        """Calls that batching saved, compared with one call per change."""
+        return max(0, self.pushed + self.pulled - self.requests)
+
+
+class AsyncSync:
+    """Replication of one database with one server. Made by ``db.sync(...)``.
+
+    From the moment it is made, writes to the synced collections are queued; ``start()`` begins to
+    exchange them in the background, ``now()`` does it once. All of it happens on a thread of its
+    own, so neither ever blocks reads and writes for longer than a local transaction.
+    """
+
+    def __init__(
+        self,
+        db: AsyncDatabase,
+        url: str,
+        *,
+        token: Token,
+        collections: Iterable[Collection[Any] | str] | None = None,
+        max_queue: int = 100_000,
+        live: bool = True,
+        poll_s: float = 30.0,
+    ) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise UsageError(f"{url!r} is no address of a server; it begins with https://.")
+        if poll_s <= 0 or max_queue < 1:
+            raise UsageError("poll_s and max_queue must be above 0.")
+        self._engine = db._driver.engine
+        self._engine.forbid_inside("sync()")
+        self._waiter = AsyncWaiter()
+        self._callbacks: tuple[Callable[[Event], None], ...] = ()
+        chosen = db.collections if collections is None else tuple(collections)
+        tables = {t.name: t for t in (table_of(db._tables, one) for one in chosen)}
+        for name in [name for name, table in tables.items() if table.collection.sync is None]:
+            if collections is not None:
+                raise UsageError(f"{name} is declared with sync=False.")
+            del tables[name]
+        tables[RESOLUTIONS] = db._tables[RESOLUTIONS]
+        self._tables = tables
+        self._engine.run(Operation(enable(tables, new_id(), max_queue), "write"))
+        for table in tables.values():
+            # Rows of newer programs may hold fields that this model does not know.
+            table.keep_unknown = table.keep_unknown or table.collection.model is not None
+        self._pump = Pump(
+            self._engine, tables, url, token, live=live, poll_s=poll_s, tell=self._tell
+        )
+
+    def start(self) -> Awaitable[None]:
+        """Replicate in the background from now on; silent when it does already."""
+        self._engine.forbid_inside("sync.start()")
+        return self._waiter.wait(self._pump.submit(self._pump.start))
+
+    def stop(self) -> Awaitable[None]:
+        """End it; what is queued stays queued. Silent when nothing runs."""
+        self._engine.forbid_inside("sync.stop()")
+        if not self._pump.running:
+            done: Future[None] = Future()
+            done.set_result(None)
+            return self._waiter.wait(done)
+        return self._waiter.wait(self._pump.submit(self._pump.stop))
+
+    def now(self, timeout_s: float = 60.0) -> Awaitable[SyncStatus]:
+        """Push and pull until nothing is queued that can be sent and nothing is new.
+
+        Works without ``start()``. While the server cannot be reached it is tried again, until the
+        time is over.
+
+        Raises:
+            Unreachable, NeedsAuth, Forbidden, WrongUser, ProtocolMismatch, ServerRefused: it could
+                not be done; the queue is kept.
+            TransactionError: inside a transaction.
+        """
+        self._engine.forbid_inside("sync.now()")
+
+        async def work() -> SyncStatus:
+            await self._pump.now(timeout_s)
+            return self._status()
+
+        return self._waiter.wait(self._pump.submit(work))
+
+    def pause(self) -> Awaitable[None]:
+        """Send and fetch nothing in the background until ``resume()``."""
+        return self._waiter.wait(self._pump.submit(self._pump.pause))
+
+    def resume(self) -> Awaitable[None]:
+        """Go on at once: after ``pause()``, or when the network or the token is back."""
+        return self._waiter.wait(self._pump.submit(self._pump.resume))
+
+    def status(self) -> Awaitable[SyncStatus]:
+        """What it is doing; never waits for the network."""
+        return self._do(self._status)
+
+    def conflicts(self) -> Awaitable[list[Conflict]]:
+        """Conflicts that wait for a person."""
+        return self._plan(conflicts.list_conflicts(), "read")
+
+    def resolve(
+        self, conflict_id: str, choice: Literal["mine", "theirs"] | Mapping[str, Any] = "mine"
+    ) -> Awaitable[bool]:
+        """Settle a conflict; works offline.
+
+        Args:
+            conflict_id: ``Conflict.id``.
+            choice: ``mine``, ``theirs``, or the document as it shall be.
+
+        Returns False while other conflicts of the same transaction are open, else True.
+        """
+        return self._plan(conflicts.resolve(self._tables, conflict_id, choice), "write")
+
+    def dead_letters(self) -> Awaitable[list[DeadLetter]]:
+        """Units that the server refused, with what was in them."""
+        return self._plan(conflicts.list_dead(), "read")
+
+    def retry(self, letter_id: str) -> Awaitable[None]:
+        """Make the changes of a dead letter again, as one unit, on the documents of today."""
+        return self._plan(conflicts.retry(self._tables, letter_id), "write")
+
+    def discard(self, letter_id: str) -> Awaitable[DeadLetter]:
+        """Remove a dead letter for good → what was in it."""
+        return self._plan(conflicts.discard(letter_id), "write")
+
+    def resolutions(self, limit: int = 1_000) -> Awaitable[list[Resolution]]:
+        """Conflicts that were settled, here or on other devices, newest first."""
+        return self._plan(conflicts.list_resolutions(self._tables, limit), "read")
+
+    def on_event(self, callback: Callable[[Event], None]) -> Callable[[], None]:
+        """Call a function for each event → a function that ends that. It runs on the thread of
+        the replication and must not wait for it."""
+        self._callbacks = (*self._callbacks, callback)
+
+        def forget() -> None:
+            self._callbacks = tuple(one for one in self._callbacks if one is not callback)
+
+        return forget
+
+    def events(self) -> AsyncEvents:
+        """Events from now on, as an iterator that waits for the next one; ``close()`` ends it."""
+        return AsyncEvents(self.on_event, self._waiter)
+
+    def _tell(self, event: Event) -> None:
+        for callback in self._callbacks:
+            try:
+                callback(event)
+            except Exception:  # noqa: S112 - a user's callback must not stop the replication
+                continue
+
+    def _plan(self, plan: Plan[R], mode: Literal["read", "write"]) -> Awaitable[R]:
+        return self._do(lambda: self._engine.run(Operation(plan, mode)))
+
+    def _do(self, fn: Callable[[], R]) -> Awaitable[R]:
+        """Run a bounded local operation at once, in the caller's thread and transaction."""
+        future: Future[R] = Future()
+        try:
+            future.set_result(fn())
+        except Exception as error:
+            future.set_exception(error)
+        return self._waiter.wait(future)
+
+    def _status(self) -> SyncStatus:
+        view: QueueView = self._engine.run(Operation(queue_view(), "read"))
+        pump, now = self._pump, now_ms()
+        session = pump.session
+        success = session.last_success_ms
+        if success is None and view.last is not None:
+            success = view.last.at_ms
+        state = session.state if session.state != "off" else pump.attempted or "off"
+        waits = session.retry_at_ms is not None and session.failures > 0
+        unknown = ", ".join(view.unknown)
+        error = session.last_error
+        if error is None and unknown:
+            error = f"The server does not know {unknown}; their changes stay queued."
+        return SyncStatus(
+            state=state,
+            queued=view.queued,
+            oldest_s=None if view.oldest_ms is None else max(0, now - view.oldest_ms) / 1000,
+            in_flight=view.in_flight is not None,
+            last_attempt_ms=session.last_attempt_ms,
+            last_success_ms=success,
+            last_error=error,
+            next_attempt_s=max(0, (session.retry_at_ms or 0) - now) / 1000 if waits else None,
+            lag_s=None if success is None else max(0, now - success) / 1000,
+            clock_offset_ms=pump.server_offset_ms,
+            conflicts=view.conflicts,
+            dead=view.dead,
+            rows=view.rows,
+            total=view.total,
+            pushed=pump.pushed,
+            pulled=pump.pulled,
+            requests=pump.requests,
+            unknown=view.unknown,
+        )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._pump.url!r} {self._pump.session.state}>"
+
+
+class AsyncEvents:
+    """Events of the replication, one by one."""
+
+    def __init__(
+        self,
+        subscribe: Callable[[Callable[[Event], None]], Callable[[], None]],
+        waiter: AsyncWaiter,
+    ) -> None:
+        self._lock = threading.Lock()
+        self._queue: deque[Event] = deque(maxlen=EVENTS_KEPT)
+        self._waiting: Future[Event | None] | None = None
+        self._closed = False
+        self._waiter = waiter
+        self._forget = subscribe(self._put)
+
+    def _put(self, event: Event) -> None:
+        with self._lock:
+            waiting, self._waiting = self._waiting, None
+            if waiting is None or not waiting.set_running_or_notify_cancel():
+                self._queue.append(event)
+                return
+        waiting.set_result(event)
+
+    def _next(self) -> Future[Event | None]:
+        future: Future[Event | None] = Future()
+        with self._lock:
+            if self._queue:
+                future.set_result(self._queue.popleft())
+            elif self._closed:
+                future.set_result(None)
+            else:
+                self._waiting = future
+        return future
+
+    def close(self) -> None:
+        """End the iteration, also of a reader that waits."""
+        self._forget()
+        with self._lock:
+            self._closed = True
+            waiting, self._waiting = self._waiting, None
+        if waiting is not None and waiting.set_running_or_notify_cancel():
+            waiting.set_result(None)
+
+    def __aiter__(self) -> AsyncEvents:
+        return self
+
+    async def __anext__(self) -> Event:
+        event = await self._waiter.wait(self._next())
+        if event is None:
+            raise StopAsyncIteration
+        return event

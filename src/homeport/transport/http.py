@@ -1,0 +1,163 @@
+"""Bytes between device and node: one POST per exchange, one WebSocket for hints."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import msgspec
+
+from homeport.core.wire import PROTOCOL, Hello, Hint, Problem, Reply
+from homeport.errors import (
+    Forbidden,
+    HistoryBroken,
+    IdentityBroken,
+    MissingDependency,
+    NeedsAuth,
+    ProtocolMismatch,
+    ServerRefused,
+    SyncError,
+    Unreachable,
+)
+
+try:
+    import aiohttp
+except ImportError as missing:
+    raise MissingDependency(
+        "Replication needs the package aiohttp.", action="pip install 'homeport[sync]'."
+    ) from missing
+
+CONNECT_TIMEOUT_S = 10.0
+READ_TIMEOUT_S = 60.0
+"""Longest silence of the server within one exchange."""
+LIVE_HEARTBEAT_S = 20.0
+
+_ERRORS: dict[int, type[SyncError]] = {
+    401: NeedsAuth,
+    403: Forbidden,
+    409: IdentityBroken,
+    410: HistoryBroken,
+    426: ProtocolMismatch,
+}
+_PASSING = frozenset((408, 425, 429, 500, 502, 503, 504))
+
+_reply = msgspec.json.Decoder(Reply)
+_problem = msgspec.json.Decoder(Problem)
+_hint = msgspec.json.Decoder(Hint)
+
+
+class Identity(NamedTuple):
+    """Whom a token speaks for, as it says itself (the server verifies it, the device cannot)."""
+
+    tenant: str
+    subject: str
+
+
+def identity_of(token: str) -> Identity | None:
+    """Claims of a JWT without verification; None when it is no JWT or does not say."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        return None
+    payload = parts[1] + "=" * (-len(parts[1]) % 4)
+    try:
+        claims: Any = msgspec.json.decode(base64.urlsafe_b64decode(payload))
+        return Identity(str(claims["tenant"]), str(claims["sub"]))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+class HttpTransport:
+    """Speaks to one node. Made and used within one event loop.
+
+    Raises from ``exchange``: ``Unreachable`` (also for 429 and 5xx, with ``retry_after_s`` in its
+    context), ``NeedsAuth``, ``Forbidden``, ``IdentityBroken``, ``HistoryBroken``,
+    ``ProtocolMismatch``, ``ServerRefused``.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        timeout = aiohttp.ClientTimeout(
+            total=None, connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S
+        )
+        self._session = aiohttp.ClientSession(timeout=timeout)
+        self.requests = 0
+
+    async def exchange(self, body: bytes, token: str) -> Reply:
+        self.requests += 1
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        try:
+            async with self._session.post(
+                f"{self.url}/v1/sync", data=body, headers=headers, allow_redirects=False
+            ) as response:
+                answer = await response.read()
+                status = response.status
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            text = str(error) or type(error).__name__
+            raise Unreachable(f"{self.url} does not answer: {text}.") from error
+        except ValueError as error:
+            raise ServerRefused(
+                f"{self.url!r} or the token cannot be used: {error}.", action="Correct it."
+            ) from error
+        if status != 200:
+            raise _refusal(self.url, status, answer)
+        try:
+            reply = _reply.decode(answer)
+        except msgspec.MsgspecError as error:
+            raise ServerRefused(
+                f"{self.url} answers, but not as a Homeport node does.", action="Check the address."
+            ) from error
+        if reply.v != PROTOCOL:
+            raise ProtocolMismatch(
+                f"{self.url} speaks version {reply.v} of the protocol, this device {PROTOCOL}."
+            )
+        return reply
+
+    async def hints(self, hello: Hello) -> AsyncIterator[Hint]:
+        """Hints until the connection ends; ends quietly, whatever the reason."""
+        address = "ws" + self.url.removeprefix("http") + "/v1/live"
+        try:
+            async with self._session.ws_connect(
+                address,
+                heartbeat=LIVE_HEARTBEAT_S,
+                timeout=aiohttp.ClientWSTimeout(ws_close=2.0),
+            ) as socket:
+                await socket.send_str(msgspec.json.encode(hello).decode())
+                async for message in socket:
+                    if message.type not in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
+                        return
+                    yield _hint.decode(message.data)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, msgspec.MsgspecError):
+            return
+
+    async def close(self) -> None:
+        await self._session.close()
+        # aiohttp closes its sockets in the loop's next turns.
+        await asyncio.sleep(0)
+
+    async def __aenter__(self) -> HttpTransport:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+def _refusal(url: str, status: int, answer: bytes) -> SyncError:
+    try:
+        problem = _problem.decode(answer)
+    except msgspec.MsgspecError:
+        problem = Problem("", f"{url} answered with status {status}.")
+    if status in _PASSING:
+        return Unreachable(problem.message, retry_after_s=problem.retry_after_s)
+    kind = _ERRORS.get(status, ServerRefused)
+    action = None
+    if status == 404:
+        action = "Check the address: there is no Homeport node at it."
+    return kind(problem.message, action=action, status=status)

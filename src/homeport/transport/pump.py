@@ -1,0 +1,467 @@
+"""The replication worker: carries out the session's actions on a thread of its own.
+
+One daemon thread with its own event loop, the same for both facades. Storage is reached through the
+engine (blocking calls of well under a millisecond, waiting at most for the write lock); the network
+through ``HttpTransport``. What to do next is decided by ``core.session`` alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import os
+import platform
+import random
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from homeport.core import session as s
+from homeport.core.adopt import adopt_chunk
+from homeport.core.codec import Table
+from homeport.core.context import Event
+from homeport.core.cuts import Received, receive
+from homeport.core.exchange import Question, ask
+from homeport.core.outbox import META_CLIENT, META_OUTBOX, QueueState, read_state
+from homeport.core.requests import Meta, Operation, Plan
+from homeport.core.reset import reset
+from homeport.core.wire import PROTOCOL, Hello
+from homeport.core.worker import (
+    Retry,
+    bind,
+    check_binding,
+    claim,
+    load_retry,
+    queue_mark,
+    release,
+    save_retry,
+)
+from homeport.drivers.engine import Engine
+from homeport.errors import (
+    Closed,
+    HistoryBroken,
+    HomeportError,
+    IdentityBroken,
+    NeedsAuth,
+    Unreachable,
+)
+from homeport.ids import new_id
+from homeport.transport.http import HttpTransport, identity_of
+
+R = TypeVar("R")
+Token = str | Callable[[], str | Awaitable[str]] | None
+
+DEBOUNCE_S = 0.015
+"""Commits that follow each other closely travel in one batch."""
+TICK_S = 1.0
+LEASE_MS = 15_000
+ADOPT_BELOW = 500
+"""Older documents are queued while fewer entries than this wait."""
+LIVE_PAUSE_S = 30.0
+
+
+class Pump:
+    """Replicates the synced tables of one engine with one server.
+
+    Public methods may be called from any thread. ``tell`` receives events on the pump's thread.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        tables: Mapping[str, Table[Any]],
+        url: str,
+        token: Token,
+        *,
+        live: bool,
+        poll_s: float,
+        tell: Callable[[Event], None],
+    ) -> None:
+        self.engine = engine
+        self.tables = tables
+        self.url = url
+        self.token = token
+        self.live = live
+        self.tell = tell
+        self.session = s.Session(poll_ms=int(poll_s * 1000))
+        self.declared = {
+            name: table.collection.sync.policy
+            for name, table in tables.items()
+            if table.collection.sync
+        }
+        self.owner = f"{platform.node()}/{os.getpid()}/{new_id()}"
+        self.pushed = self.pulled = self.requests = 0
+        self.server_offset_ms: int | None = None
+        self._given: str | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._thread_id = 0
+        self._lock = threading.Lock()
+        self._signalled = False
+        self._blocked = 0
+        """Entries that could not be sent when last looked: held, behind a held one, or unknown."""
+        self._renew_at = 0.0
+        self.attempted: s.State | None = None
+        """How the last explicit attempt ended, None when it succeeded."""
+
+    # -- from any thread
+
+    def submit(self, work: Callable[[], Coroutine[Any, Any, R]]) -> Future[R]:
+        """Run a coroutine on the pump's thread, which is started on first use."""
+        loop = self._ensure()
+        return asyncio.run_coroutine_threadsafe(work(), loop)
+
+    def _ensure(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None or self._thread is None or not self._thread.is_alive():
+                loop = asyncio.new_event_loop()
+                ready = threading.Event()
+                self._thread = threading.Thread(
+                    target=self._main, args=(loop, ready), name="homeport-sync", daemon=True
+                )
+                self._thread.start()
+                ready.wait()
+                self._loop = loop
+            return self._loop
+
+    @property
+    def running(self) -> bool:
+        """Is there a thread?"""
+        return self._loop is not None
+
+    # -- on the pump's thread
+
+    def _main(self, loop: asyncio.AbstractEventLoop, ready: threading.Event) -> None:
+        self._thread_id = threading.get_ident()
+        asyncio.set_event_loop(loop)
+        self._transport: HttpTransport | None = None
+        self._exchange: asyncio.Task[None] | None = None
+        self._background: list[asyncio.Task[None]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._signalled = False
+        self._busy = asyncio.Lock()
+        loop.call_soon(ready.set)
+        try:
+            loop.run_forever()
+        finally:
+            loop.run_until_complete(_cancel_all())
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor())
+            loop.close()
+
+    def run(self, plan: Plan[R]) -> R:
+        return self.engine.run(Operation(plan, "write"))
+
+    def read(self, plan: Plan[R]) -> R:
+        return self.engine.run(Operation(plan, "read"))
+
+    async def start(self) -> None:
+        """Begin to replicate in the background."""
+        if self.session.state != "off":
+            return
+        loop = asyncio.get_running_loop()
+        forget = self.engine.on_commit(lambda: self._committed(loop))
+        retry = self.read(load_retry())
+        if self._lead():
+            self._handle(s.Started(now_ms(), retry.failures, retry.retry_at_ms))
+        else:
+            self.session.state = "idle"
+            self._handle(s.Standby(now_ms(), other=True))
+        self._background = [asyncio.create_task(self._tick(forget))]
+        if self.live:
+            self._background.append(asyncio.create_task(self._listen()))
+
+    async def stop(self) -> None:
+        """End all work and the thread, and give the lease back. The queue stays."""
+        if self.session.state != "off":
+            self._handle(s.Stopped(now_ms()))
+            with contextlib.suppress(HomeportError):
+                self.run(release(self.owner))
+        await _cancel_all()
+        if self._transport is not None:
+            await self._transport.close()
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            self._loop = None
+        loop.call_later(0.01, loop.stop)  # after the caller has its answer
+
+    async def pause(self) -> None:
+        self._handle(s.Paused(now_ms()))
+        if self._exchange is not None:
+            self._exchange.cancel()
+
+    async def resume(self) -> None:
+        self._given = None
+        self._handle(s.Resumed(now_ms()))
+
+    def _committed(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Called after every commit, in the committing thread."""
+        if self._signalled or threading.get_ident() == self._thread_id:
+            return
+        self._signalled = True
+        with contextlib.suppress(RuntimeError):  # the loop is closing
+            loop.call_soon_threadsafe(loop.call_later, DEBOUNCE_S, self._wake)
+
+    def _wake(self) -> None:
+        self._signalled = False
+        with contextlib.suppress(HomeportError):
+            if self._state().queued:
+                self._handle(s.Woken(now_ms(), "commit"))
+
+    def _handle(self, event: s.Event) -> None:
+        loop = asyncio.get_running_loop()
+        for action in self.session.on(event):
+            match action:
+                case s.Exchange(pull):
+                    self._exchange = loop.create_task(self._background_round(pull=pull))
+                case s.Refresh():
+                    self._given = None
+                case s.Sleep(until_ms):
+                    self._set_timer(until_ms)
+                case s.Save(failures, retry_at_ms):
+                    with contextlib.suppress(HomeportError):
+                        self.run(save_retry(Retry(failures, retry_at_ms)))
+                case s.Restart():
+                    if self._exchange is not None:
+                        self._exchange.cancel()
+                case s.Tell(kind, detail):
+                    self.tell(Event(kind, now_ms(), detail=detail))
+
+    def _set_timer(self, until_ms: int | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if until_ms is not None:
+            pause_s = max(0.0, (until_ms - now_ms()) / 1000)
+            self._timer = asyncio.get_running_loop().call_later(
+                pause_s, lambda: self._handle(s.Timer(now_ms()))
+            )
+
+    async def _background_round(self, *, pull: bool) -> None:
+        asked = self.requests
+        try:
+            quiet = await self._round(pull=pull)
+        except asyncio.CancelledError:
+            raise
+        except Closed:
+            self._handle(s.Stopped(now_ms()))
+        except HomeportError as error:
+            self._handle(self._failure(error))
+        except Exception as error:  # a bug must not end the replication for good
+            self._handle(self._failure(Unreachable(f"{type(error).__name__}: {error}")))
+        else:
+            self._handle(s.Answered(now_ms(), quiet, contact=self.requests > asked))
+
+    def _failure(self, error: HomeportError) -> s.Failed:
+        pause = error.context.get("retry_after_s")
+        return s.Failed(
+            now_ms(),
+            error.code,
+            str(error),
+            random.random(),  # noqa: S311 - spreads retries, guards nothing
+            pause if isinstance(pause, (int, float)) else None,
+            renewable=callable(self.token),
+        )
+
+    # -- one exchange
+
+    def _state(self) -> QueueState:
+        def plan() -> Plan[QueueState]:
+            return read_state((yield Meta(META_OUTBOX)))
+
+        return self.read(plan())
+
+    async def _round(self, *, pull: bool) -> bool:
+        """Send and fetch once → is everything done? One at a time."""
+        async with self._busy:
+            state = self._state()
+            if state.adopting and state.queued < ADOPT_BELOW:
+                self.run(adopt_chunk(self.tables))
+            question = self.run(ask(self.tables, self.declared))
+            self._blocked = self._state().queued if question.number is None else 0
+            if question.number is None and question.asked.position is None and not pull:
+                return True
+            token = await self._fresh_token()
+            identity = identity_of(token)
+            bound = self.read(check_binding(*(identity or (None, None))))
+            self.requests += 1
+            sent_ms = now_ms()
+            try:
+                reply = await self._net().exchange(question.body, token)
+            except (HistoryBroken, IdentityBroken) as error:
+                self._reset(question, error)
+                return False
+            if identity is not None and not bound:
+                self.run(bind(*identity, self.url))
+            self.server_offset_ms = reply.now_ms - (sent_ms + now_ms()) // 2
+            received = self.run(receive(reply, question.asked, self.tables))
+            for event in received.events:
+                self.tell(event)
+            if received.kind == "identity":
+                self._reset(question, IdentityBroken("Another copy of this file has synced."))
+                return False
+            self._count(received)
+            return self._done(received, question)
+
+    def _done(self, received: Received, question: Question) -> bool:
+        if received.kind == "applied" and received.retried and not received.applied:
+            raise Unreachable("The server puts these changes off; they are sent again.")
+        sent = question.number is not None
+        return received.kind == "applied" and not sent and not self._state().adopting
+
+    def _count(self, received: Received) -> None:
+        self.pushed += received.applied
+        self.pulled += received.rows
+
+    def _reset(self, question: Question, error: HomeportError) -> None:
+        if self.run(reset(new_id(), seen=question.asked.client)):
+            self.tell(Event("reset", now_ms(), detail=str(error)))
+
+    async def _fresh_token(self) -> str:
+        if not callable(self.token):
+            return self.token or ""
+        if self._given is None:
+            try:
+                given: Any = await asyncio.to_thread(self.token)
+                if inspect.isawaitable(given):
+                    given = await given
+            except Exception as error:  # the user's function: no network, a locked keychain …
+                raise NeedsAuth(f"token() raised {type(error).__name__}: {error}.") from error
+            self._given = str(given)
+        return self._given
+
+    async def now(self, timeout_s: float) -> None:
+        """Push and pull until nothing is left to do, or raise why not."""
+        deadline = time.monotonic() + timeout_s
+        failures = 0
+        renewed = False
+        while True:
+            left_s = deadline - time.monotonic()
+            try:
+                async with asyncio.timeout(left_s):
+                    quiet = await self._round(pull=True)
+            except TimeoutError as error:
+                raise Unreachable(f"Not done after {timeout_s:g} s.") from error
+            except NeedsAuth as error:
+                if callable(self.token) and not renewed:
+                    self._given, renewed = None, True
+                    continue
+                self._note(error)
+                raise
+            except HomeportError as error:
+                self._note(error)
+                failures += 1
+                pause = s.delay_ms(failures, random.random()) / 1000  # noqa: S311
+                passing = isinstance(error, Unreachable) or error.code == "busy"
+                if not passing or time.monotonic() + pause >= deadline:
+                    raise
+                await asyncio.sleep(pause)
+                continue
+            failures = 0
+            if quiet:
+                self._succeeded()
+                return
+
+    def _note(self, error: HomeportError) -> None:
+        """Let the status say what the explicit attempt met, when nobody works in the background."""
+        self.session.last_attempt_ms = now_ms()
+        self.session.last_error = str(error)
+        self.attempted = s.FAILURES.get(error.code, "refused")
+
+    def _succeeded(self) -> None:
+        now = now_ms()
+        self.session.last_attempt_ms = self.session.last_success_ms = now
+        self.session.last_error = None
+        self.attempted = None
+        if self.session.state in s.WAITING:
+            self._handle(s.Resumed(now))
+
+    # -- beside the exchange
+
+    async def _tick(self, forget: Callable[[], None]) -> None:
+        """Renew the lease, notice other processes' writes, watch that the queue moves."""
+        seen = None
+        try:
+            while True:
+                await asyncio.sleep(TICK_S)
+                try:
+                    mine = self._lead()
+                    mark = self.read(queue_mark())
+                except Closed:
+                    return
+                except HomeportError:
+                    continue
+                self._handle(s.Standby(now_ms(), other=not mine))
+                if seen is not None and mark[0] != seen and mark[1]:
+                    self._handle(s.Woken(now_ms(), "commit"))
+                seen = mark[0]
+                waits = mark[1] > self._blocked
+                self._handle(s.Watched(now_ms(), (*mark, self.requests) if waits else None))
+        finally:
+            forget()
+
+    def _lead(self) -> bool:
+        """Have, or get, the lease; asked of the file only when it has to be renewed."""
+        if not self.engine.store.multiprocess or time.monotonic() < self._renew_at:
+            return True
+        mine = self.run(claim(self.owner, LEASE_MS, _is_dead))
+        self._renew_at = time.monotonic() + LEASE_MS / 3000 if mine else 0.0
+        return mine
+
+    async def _listen(self) -> None:
+        """Live hints. Their loss costs time and nothing else, so all failures are silent."""
+        pause_s = 1.0
+        while True:
+            if self.session.state not in ("idle", "syncing") or not self.session.last_success_ms:
+                await asyncio.sleep(random.uniform(0.1, 0.3))  # noqa: S311
+                continue
+            with contextlib.suppress(HomeportError):
+                async for hint in self._net().hints(await self._hello()):
+                    pause_s = 1.0
+                    if hint.t == "bye":
+                        break
+                    self._handle(s.Woken(now_ms(), "hint"))
+            await asyncio.sleep(random.uniform(0.1, pause_s))  # noqa: S311
+            pause_s = min(pause_s * 2, LIVE_PAUSE_S)
+
+    async def _hello(self) -> Hello:
+        client = self.read(_client())
+        return Hello(PROTOCOL, await self._fresh_token(), client, sorted(self.tables))
+
+    def _net(self) -> HttpTransport:
+        if self._transport is None:
+            self._transport = HttpTransport(self.url)
+        return self._transport
+
+
+def _client() -> Plan[str]:
+    return (yield Meta(META_CLIENT)) or ""
+
+
+def _is_dead(owner: str) -> bool:
+    """Is the process that took the lease known to be gone? (Another machine's is not known.)"""
+    host, _, rest = owner.partition("/")
+    process, _, _ = rest.partition("/")
+    if os.name != "posix" or host != platform.node() or not process.isdecimal():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+async def _cancel_all() -> None:
+    tasks = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000

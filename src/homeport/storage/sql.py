@@ -34,8 +34,10 @@ CHANGE_KEYS_MAX = 5_000  # more keys of one table in a transaction are logged as
 
 BASE_DDL = (
     "CREATE TABLE meta(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE collections(name TEXT PRIMARY KEY COLLATE NOCASE, key TEXT NOT NULL,"
-    " layout TEXT NOT NULL, fingerprints TEXT NOT NULL) WITHOUT ROWID",
+    (
+        "CREATE TABLE collections(name TEXT PRIMARY KEY COLLATE NOCASE, key TEXT NOT NULL,"
+        " layout TEXT NOT NULL, fingerprints TEXT NOT NULL) WITHOUT ROWID"
+    ),
     "CREATE TABLE changes(n INTEGER PRIMARY KEY, at INTEGER NOT NULL, body TEXT NOT NULL)",
     "INSERT INTO meta(name, value) VALUES('epoch', '1')",
 )
@@ -219,7 +221,9 @@ class Statements:
         )
         self.exists = f"SELECT 1 FROM {t} WHERE id=?{alive_and}"
         self.old = f"SELECT id, seq, doc FROM {t} WHERE id=?"
-        self.olds = f"SELECT t.id, t.seq, t.doc FROM json_each(?) j CROSS JOIN {t} t ON t.id=j.value"
+        self.olds = (
+            f"SELECT t.id, t.seq, t.doc FROM json_each(?) j CROSS JOIN {t} t ON t.id=j.value"
+        )
         self.max_auto = f"SELECT max(id) FROM {t} WHERE id<''"
         self.put = self._upsert(tokens=False)
         self.put_token = self._upsert(tokens=True)

@@ -1,9 +1,9 @@
 """A query as SQL text: which conditions SQLite can answer exactly, and what Python has to check.
 
 Index columns hold encoded keys, whose order and types are those of ``core/evaluate.py``, so every
-comparison of an indexed path is exact. Of paths without an index only what the JSON functions answer
-exactly is written as SQL, with a guard for the type. Each piece of SQL is true or not true for a
-document, never needed to be "false": negation is written ``IS NOT TRUE``.
+comparison of an indexed path is exact. Of paths without an index only what the JSON functions
+answer exactly is written as SQL, with a guard for the type. Each piece of SQL is true or not true
+for a document, never needed to be "false": negation is written ``IS NOT TRUE``.
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ class _Writer:
         if operand is None:
             return f"({kind}='null')" if op == "=" else None
         encoded = encode(operand)
-        if encoded == TRUE or encoded == FALSE:
+        if encoded in (TRUE, FALSE):
             return f"({kind}='{'true' if encoded == TRUE else 'false'}')" if op == "=" else None
         if isinstance(encoded, str):
             # Only equality: SQLite orders raw text by code points, not by UTF-16.

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NoReturn
-from urllib.parse import quote as url_quote
 
 import apsw
 import msgspec
@@ -18,24 +17,21 @@ from homeport.core.query import QueryValue
 from homeport.errors import (
     CannotOpen,
     Closed,
-    Corrupted,
-    FileTooNew,
     ReadOnly,
     SchemaError,
     SchemaMismatch,
-    StorageError,
 )
 from homeport.storage import sql, sqlite_schema
 from homeport.storage.sql import Statements
 from homeport.storage.sqlite_errors import translate
 from homeport.storage.sqlite_explain import explain
+from homeport.storage.sqlite_open import WAL_STOP_PAGES, Opener, check_place
 from homeport.storage.sqlite_session import SQLiteSession
+
+__all__ = ["WAL_STOP_PAGES", "Durability", "SQLiteStore"]
 
 Durability = Literal["full", "relaxed"]
 
-WAL_STOP_PAGES = 8_000  # 32 MB of log before a commit checkpoints; idle and close do it sooner
-WAL_KEPT_BYTES = 64 * 1024 * 1024
-STATEMENT_CACHE = 256
 SYNCHRONOUS = {"full": 2, "relaxed": 1}
 
 
@@ -69,10 +65,15 @@ class SQLiteStore:
         self.clock_ms = clock_ms
         self.statements: dict[str, Statements] = {}
         self.tables: dict[str, Table[Any]] = {}
-        self._cache_kib = max(1, round(cache_mb * 1024))
+        self._opener = Opener(
+            path,
+            synchronous=SYNCHRONOUS[durability],
+            readonly=readonly,
+            busy_ms=self.busy_ms,
+            cache_kib=max(1, round(cache_mb * 1024)),
+        )
         self._sessions: list[SQLiteSession] = []
         self._spare: SQLiteSession | None = None
-        self._immutable = False
         self._epoch: str | None = None
         self._stamp = 0
         self._closed = False
@@ -100,151 +101,30 @@ class SQLiteStore:
             cache_mb=cache_mb,
             clock_ms=clock_ms,
         )
-        store._spare = store._connect_first()
+        check_place(store.path, readonly=readonly)
+        store._spare = store.session()
         return store
 
     # -- connections
 
     def session(self, *, readonly: bool = False) -> SQLiteSession:
         """A connection of its own. The first one is the one that opened the file."""
-        if self._closed:
-            raise Closed("The database is closed.")
         spare = self._spare
         if spare is not None and (not readonly or self.readonly):
             self._spare = None
             return spare
-        return self._guarded(lambda: self._connect(readonly=readonly or self.readonly))
-
-    def _connect_first(self) -> SQLiteSession:
-        self._check_folder()
-        try:
-            session = self._connect(readonly=self.readonly)
-        except apsw.CantOpenError as error:
-            # A file on a medium without write permission has no room for the log's index.
-            if not self.readonly or _has_log(self.path) or not Path(self.path).exists():
-                raise translate(error, self.path) from error
-            self._immutable = True
-            session = self._guarded(lambda: self._connect(readonly=True))
-        except apsw.Error as error:
-            raise translate(error, self.path) from error
-        return session
-
-    def _guarded(self, connect: Callable[[], SQLiteSession]) -> SQLiteSession:
-        try:
-            return connect()
-        except apsw.Error as error:
-            raise translate(error, self.path) from error
-
-    def _check_folder(self) -> None:
-        path = Path(self.path)
-        if path.is_dir():
-            raise CannotOpen(f"{self.path} is a folder.", action="Name a file.", path=self.path)
-        if not path.exists():
-            if self.readonly:
-                raise CannotOpen(
-                    f"{self.path} does not exist.",
-                    action="Open it without readonly=True to create it.",
-                    path=self.path,
-                )
-            if not path.absolute().parent.is_dir():
-                raise CannotOpen(f"The folder of {self.path} does not exist.", path=self.path)
-            if not os.access(path.absolute().parent, os.W_OK):
-                raise ReadOnly(f"The folder of {self.path} cannot be written.", path=self.path)
-        elif not self.readonly and not os.access(path, os.W_OK):
-            raise ReadOnly(f"{self.path} cannot be written.", path=self.path)
-
-    def _connect(self, *, readonly: bool) -> SQLiteSession:
-        flags = apsw.SQLITE_OPEN_READONLY if self.readonly else (
-            apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-        )  # fmt: skip
-        name = self.path
-        if self._immutable:
-            name = f"file:{url_quote(os.path.abspath(self.path))}?immutable=1"
-            flags |= apsw.SQLITE_OPEN_URI
-        connection = apsw.Connection(name, flags=flags, statementcachesize=STATEMENT_CACHE)
-        try:
-            connection.set_busy_timeout(self.busy_ms)
-            session = SQLiteSession(self, connection, readonly=readonly)
-            self._prepare(session)
-        except BaseException:
-            connection.close(True)  # noqa: FBT003
-            raise
+        session = self._connect(readonly=readonly)
         self._sessions.append(session)
         return session
 
-    def _prepare(self, session: SQLiteSession) -> None:
-        execute = session.execute
-        self._check_file(execute)
-        if not self.readonly:
-            mode = execute("PRAGMA journal_mode=WAL").get
-            if mode != "wal":
-                raise CannotOpen(
-                    f"The file system of {self.path} has no shared memory for the write-ahead log "
-                    f"(journal_mode stays {mode!r}).",
-                    action="Keep the file on a local disk.",
-                    path=self.path,
-                )
-        wanted = {
-            "synchronous": SYNCHRONOUS[self.durability],
-            "fullfsync": int(self.durability == "full"),
-            "checkpoint_fullfsync": int(self.durability == "full"),
-            "cache_size": -self._cache_kib,
-            "temp_store": 2,
-            "mmap_size": 0,
-            "journal_size_limit": WAL_KEPT_BYTES,
-            "trusted_schema": 0,
-            "wal_autocheckpoint": WAL_STOP_PAGES,
-        }
-        if session.readonly:
-            wanted["query_only"] = 1
-        for name, value in wanted.items():
-            # One pragma a call: APSW runs a text of several only up to its first row.
-            execute(f"PRAGMA {name}={value}").fetchall()
-            found = execute(f"PRAGMA {name}").get
-            if found is not None and found != value:
-                raise StorageError(f"SQLite keeps PRAGMA {name} at {found}, not {value}.")
-        if not self.readonly:
-            self._initialise(session)
-
-    def _check_file(self, execute: Callable[..., Any]) -> None:
-        """Is this a file of ours, and of a format that we know? A new file is empty."""
-        version: int = execute("PRAGMA user_version").get
-        application: int = execute("PRAGMA application_id").get
-        if application != sql.APPLICATION_ID:
-            if application == 0 and version == 0 and not execute("SELECT 1 FROM sqlite_schema").get:
-                if self.readonly:
-                    raise CannotOpen(
-                        f"{self.path} is empty: no database was made in it yet.", path=self.path
-                    )
-                return
-            raise Corrupted(
-                f"{self.path} is the SQLite database of another program.",
-                action="Choose another file name; this file was not touched.",
-                path=self.path,
-            )
-        if version > sql.FORMAT:
-            raise FileTooNew(
-                f"{self.path} has format {version}; this version of Homeport knows up to "
-                f"{sql.FORMAT}.",
-                path=self.path,
-            )
-
-    def _initialise(self, session: SQLiteSession) -> None:
-        execute = session.execute
-        if execute("PRAGMA user_version").get:
-            return
-        execute("BEGIN IMMEDIATE").fetchall()
+    def _connect(self, *, readonly: bool) -> SQLiteSession:
+        if self._closed:
+            raise Closed("The database is closed.")
         try:
-            if not execute("PRAGMA user_version").get:  # another process may have been faster
-                for statement in sql.BASE_DDL:
-                    execute(statement).fetchall()
-                execute(f"PRAGMA application_id={sql.APPLICATION_ID}").fetchall()
-                execute(f"PRAGMA user_version={sql.FORMAT}").fetchall()
-            execute("COMMIT").fetchall()
-        except BaseException:
-            if session.in_transaction:
-                execute("ROLLBACK").fetchall()
-            raise
+            connection = self._opener.connect(query_only=readonly or self.readonly)
+        except apsw.Error as error:
+            raise translate(error, self.path) from error
+        return SQLiteSession(self, connection, readonly=readonly or self.readonly)
 
     def forget(self, session: SQLiteSession) -> None:
         """A session was closed."""
@@ -257,14 +137,14 @@ class SQLiteStore:
         for session in self._sessions:
             if not session.readonly or self.readonly:
                 return session
-        self._spare = self._guarded(lambda: self._connect(readonly=self.readonly))
+        self._spare = self.session()
         return self._spare
 
     # -- declarations
 
     def define(self, tables: Sequence[Table[Any]]) -> None:
-        """Make the file follow the declarations. Raises ``SchemaMismatch`` when documents contradict
-        one, ``SchemaError`` when two names differ by case alone."""
+        """Make the file follow the declarations. Raises ``SchemaMismatch`` when the documents
+        contradict one, ``SchemaError`` when two names differ by case alone."""
         session = self._main()
         try:
             stored = sqlite_schema.read_stored(session.execute)
@@ -275,8 +155,8 @@ class SQLiteStore:
             if late:
                 if self.readonly:
                     raise SchemaMismatch(
-                        f"{self.path} has no collection {late[0].name} with these indexes, and it is "
-                        "open for reading only.",
+                        f"{self.path} has no collection {late[0].name} with these indexes, and it "
+                        "is open for reading only.",
                         action="Open it once without readonly=True.",
                     )
                 self._follow(session, late)
@@ -342,9 +222,7 @@ class SQLiteStore:
     @contextmanager
     def _aside(self) -> Iterator[SQLiteSession]:
         """A connection beside the others, so that no lock of the driver is needed."""
-        if self._closed:
-            raise Closed("The database is closed.")
-        session = self._guarded(lambda: self._connect(readonly=True))
+        session = self._connect(readonly=True)
         try:
             yield session
         except apsw.Error as error:
@@ -407,11 +285,6 @@ class SQLiteStore:
             return
         self._closed = True
         for session in reversed(self._sessions):
-            if not session.readonly and not session.in_transaction:
-                try:
-                    session.execute("PRAGMA optimize").fetchall()
-                except apsw.Error:
-                    pass  # statistics are a help, never a reason to fail a close
             session.close()
         self._spare = None
 
@@ -430,12 +303,8 @@ def _check_names(tables: Sequence[Table[Any]], execute: Callable[..., Any]) -> N
             )
 
 
-def _has_log(path: str) -> bool:
-    return _file_size(path + "-wal") > 0
-
-
 def _file_size(path: str) -> int:
     try:
-        return os.path.getsize(path)
+        return Path(path).stat().st_size
     except OSError:
         return 0

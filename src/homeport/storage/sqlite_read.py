@@ -168,8 +168,7 @@ class Reads:
             text += " LIMIT ? OFFSET ?"
             params = [*params, -1 if limit is None else limit, query.offset]
         if form != "text":
-            rows = self.execute(text, params).fetchall()
-            return rows  # type: ignore[no-any-return]
+            return self.execute(text, params).fetchall()  # type: ignore[no-any-return]
         if limit is not None and limit <= CHUNK:
             one = self.execute(f"SELECT '['||group_concat(doc)||']' FROM ({text})", params).get
             return [] if one is None else [one]
@@ -372,14 +371,10 @@ class Reads:
 
 def chunks(texts: list[str]) -> list[str]:
     """Documents as JSON array texts of at most ``CHUNK`` each."""
-    return [
-        f"[{','.join(texts[start : start + CHUNK])}]" for start in range(0, len(texts), CHUNK)
-    ]
+    return [f"[{','.join(texts[start : start + CHUNK])}]" for start in range(0, len(texts), CHUNK)]
 
 
-def position_values(
-    query: QueryValue, columns: list[tuple[str, bool]]
-) -> list[Encoded | None]:
+def position_values(query: QueryValue, columns: list[tuple[str, bool]]) -> list[Encoded | None]:
     """The encoded values of a position, one for each SQL order column."""
     assert query.after is not None
     values = [encode(value) for value in query.after]

@@ -1,9 +1,9 @@
 """Making the tables of a file follow the declarations: create, rebuild, build and drop indexes.
 
 Everything here runs inside one write transaction of the store, so a declaration is followed as a
-whole or not at all. A change of the set of index columns rebuilds the table (``doc`` stays the last
-column and no column is ever half filled); a process that still works with the old columns then meets
-an error instead of missing documents.
+whole or not at all. A change of the set of index columns rebuilds the table (``doc`` stays the
+last column and no column is ever half filled); a process that still works with the old columns
+then meets an error instead of missing documents.
 """
 
 from __future__ import annotations

@@ -59,6 +59,7 @@ class SQLiteSession:
         self.stamp_ms = 0
         self._cursor = cursor
         self._mode: Mode | None = None
+        self._closed = False
         self._notes: list[tuple[Statements, Sequence[Encoded]]] = []
         self._marks: list[int] = []
         self._version = -1
@@ -150,6 +151,8 @@ class SQLiteSession:
             if self._notes:
                 self._log_changes()
             self.execute("COMMIT").fetchall()
+            # Our own commits move it too; what moves it from here on are the commits of others.
+            self._version = self.connection.data_version()
         except apsw.Error as error:
             self.rollback()
             raise self._translated(error) from error
@@ -200,15 +203,20 @@ class SQLiteSession:
                 "SQLite has rolled this transaction back when a statement in it failed.",
                 action="Let the error leave the transaction, then repeat the whole of it.",
             )
-        depth = self.savepoint()
+        # No savepoint: SQLite would copy every page that the write touches, a third of a bulk write.
+        # Drivers have one open around each operation of a larger transaction; a caller without
+        # one loses the whole transaction, never keeps half of a write.
+        before = self.connection.total_changes()
         try:
-            result = work()
+            return work()
         except BaseException:
-            if self.connection.in_transaction:
-                self.rollback_to(depth)
+            if (
+                not self._marks
+                and self.connection.total_changes() != before
+                and self.connection.in_transaction
+            ):
+                self.execute("ROLLBACK").fetchall()
             raise
-        self.release(depth)
-        return result
 
     def savepoint(self) -> int:
         depth = len(self._marks)
@@ -274,9 +282,19 @@ class SQLiteSession:
         self.connection.interrupt()
 
     def close(self) -> None:
-        if self.reads.tx is not None or self._mode is not None:
-            self.rollback()
+        """Roll back what is open and close the connection; silent when it is closed already."""
+        if self._closed:
+            return
+        self._closed = True
         self._answers = dict.fromkeys(self._answers, _closed)
+        try:
+            self.rollback()
+            if not self.readonly:
+                # Statistics for SQLite's planner, where tables have grown; never worth a wait.
+                self.connection.set_busy_timeout(0)
+                self.execute("PRAGMA optimize").fetchall()
+        except (apsw.Error, StorageError):
+            pass  # what was not committed is gone with the connection
         self._cursor.close(force=True)
         self.store.forget(self)
         self.connection.close()

@@ -1,5 +1,5 @@
-"""Unique indexes, checked by query: physically they are plain indexes, because a row from the server
-must always find its place (rule G)."""
+"""Unique indexes, checked by query: physically they are plain indexes, because a row from the
+server must always find its place (rule G)."""
 
 from __future__ import annotations
 
@@ -131,8 +131,8 @@ def _stored(
     if len(columns) == 1:
         listed = json_list([value for (value,) in wanted])
         if listed is not None:
-            text = f"{select}json_each(?) j CROSS JOIN {source} ON {columns[0]}=j.value{owner}{_where(alive)}"
-            return execute(text, (listed, *clock)).fetchall()  # type: ignore[no-any-return]
+            joined = f"json_each(?) j CROSS JOIN {source} ON {columns[0]}=j.value{owner}"
+            return execute(f"{select}{joined}{_where(alive)}", (listed, *clock)).fetchall()  # type: ignore[no-any-return]
     return [row for value in wanted for row in execute(one_by_one, (*value, *clock)).fetchall()]
 
 

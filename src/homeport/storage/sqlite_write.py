@@ -83,7 +83,8 @@ class Writes:
         if part.mode == "add":
             self._refuse_existing(statements, rows, failures)
         if statements.unique and part.tokens is None:
-            refuse_duplicates(self.execute, statements, rows, extras, failures, self.session.stamp_ms)
+            now = self.session.stamp_ms
+            refuse_duplicates(self.execute, statements, rows, extras, failures, now)
         chosen: Sequence[int] = range(len(rows))
         if failures:
             chosen = [n for n in chosen if n not in failures]
@@ -136,10 +137,11 @@ class Writes:
         seqs = [seq for row in bound for (seq,) in self.execute(upsert, row).fetchall()]
         # A key may occur several times: what counts is before the first and after the last.
         last = {rows[n][0]: (seq, extras[n]) for n, seq in zip(chosen, seqs, strict=True)}
+        of_text = statements.codec.extras_of_text
         self._index(
             statements,
             [
-                (seq, statements.codec.extras_of_text(old_texts[key]) if key in old_texts else None, new)
+                (seq, of_text(old_texts[key]) if key in old_texts else None, new)
                 for key, (seq, new) in last.items()
             ],
         )
@@ -175,9 +177,7 @@ class Writes:
         if come:
             self.executemany(statements.text_add, come)
 
-    def _with_auto_keys(
-        self, statements: Statements, name: str, rows: Sequence[Row]
-    ) -> list[Row]:
+    def _with_auto_keys(self, statements: Statements, name: str, rows: Sequence[Row]) -> list[Row]:
         """The next integer keys, never given before, not even after the highest was deleted."""
         highest = self.execute(statements.max_auto).get
         floor = self.execute(sql.GET_META, (sql.AUTO_FLOOR + name,)).get
@@ -219,7 +219,8 @@ class Writes:
             return PartResult([public(key) for key in gone])
         if statements.ttl_ms is not None:
             self._remove_expired(statements, keys)
-        return PartResult(self._remove(statements, self._old_rows(statements, keys)))
+        removed = self._remove(statements, self._old_rows(statements, keys))
+        return PartResult([*removed])
 
     def _keep_floor(self, statements: Statements, name: str, keys: list[Encoded]) -> None:
         """Remember the highest automatic key before it goes, so that it is never given again."""
@@ -272,6 +273,4 @@ class Writes:
         listed = json_list(distinct)
         if listed is not None:
             return self.execute(statements.olds, (listed,)).fetchall()  # type: ignore[no-any-return]
-        return [
-            row for key in distinct for row in self.execute(statements.old, (key,)).fetchall()
-        ]
+        return [row for key in distinct for row in self.execute(statements.old, (key,)).fetchall()]

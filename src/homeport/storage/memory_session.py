@@ -1,0 +1,372 @@
+"""The session of the memory store: every request in plain Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from homeport.core import evaluate
+from homeport.core.keys import Encoded, Key, decode, encode, order
+from homeport.core.requests import (
+    Changes,
+    ChangeSet,
+    Count,
+    Delete,
+    DeleteWhere,
+    Find,
+    Get,
+    GetMany,
+    Meta,
+    Mode,
+    PartResult,
+    Put,
+    Request,
+    RowInfo,
+    SetMeta,
+    TxInfo,
+    Write,
+)
+from homeport.errors import (
+    HomeportError,
+    KeyExists,
+    TransactionError,
+    UniqueViolation,
+    UnknownCollection,
+)
+
+if TYPE_CHECKING:
+    from homeport.core.codec import Extras, Row, Table
+    from homeport.core.query import QueryValue
+    from homeport.core.schema import Index
+    from homeport.storage.memory import MemoryStore
+
+CHUNK = 1000
+CHANGES_KEPT = 10_000
+CHANGE_KEYS_MAX = 5_000
+
+Undo = Callable[[], None]
+_plain = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class StoredRow:
+    __slots__ = ("extras", "info", "row")
+
+    def __init__(self, row: Row, extras: Extras | None, info: RowInfo) -> None:
+        self.row = row
+        self.extras = extras
+        self.info = info
+
+
+class MemorySession:
+    """Answers requests on a ``MemoryStore``."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.store = store
+        self._tx: TxInfo | None = None
+        self._open = False
+        self._undo: list[Undo] = []
+        self._touched: list[tuple[str, Key]] = []
+        self._marks: list[tuple[int, int]] = []
+        self._answers: dict[type[Request], Callable[[Any], Any]] = {
+            Get: self._get,
+            GetMany: lambda r: [self._get(Get(r.table, key)) for key in r.keys],
+            Find: self._find,
+            Count: lambda r: len(self._entries(r.table, r.query)),
+            Write: self._write,
+            DeleteWhere: self._delete_where,
+            Changes: self._changes,
+            Meta: self._meta,
+        }
+
+    def answer(self, request: Request) -> Any:
+        return self._answers[type(request)](request)
+
+    # -- reading
+
+    def _of(self, table: Table[Any]) -> dict[Encoded, StoredRow]:
+        try:
+            return self.store.rows[table.name]
+        except KeyError:
+            raise UnknownCollection(f"This database was opened without {table.name!r}.") from None
+
+    def _alive(self, row: StoredRow | None) -> StoredRow | None:
+        if row is None or row.info.expires_ms is None:
+            return row
+        return row if row.info.expires_ms > self.store.clock_ms() else None
+
+    def _row(self, table: Table[Any], key: object) -> StoredRow | None:
+        encoded = encode(key)
+        return None if encoded is None else self._alive(self._of(table).get(encoded))
+
+    def _get(self, request: Get) -> str | None:
+        row = self._row(request.table, request.key)
+        return None if row is None else row.row[1]
+
+    def _entries(self, table: Table[Any], query: QueryValue) -> list[tuple[Key, str]]:
+        test = None if query.where is None else evaluate.compile_condition(query.where)
+        found: list[tuple[tuple[Any, ...], Key, str]] = []
+        # A part of the result needs an order to be a part of; the key gives it.
+        partial = query.limit is not None or query.offset or query.after is not None
+        sorting = bool(query.order) or partial
+        for encoded, row in self._of(table).items():
+            if self._alive(row) is None:
+                continue
+            plain = _plain(row.row[1])
+            if test is None or test(plain):
+                key = decode(encoded)
+                at = evaluate.sort_key(query.order, plain, key) if sorting else ()
+                found.append((at, key, row.row[1]))
+        if sorting:
+            found.sort(key=lambda entry: entry[0])
+        if query.after is not None:
+            behind = evaluate.position_key(query.order, query.after)
+            found = [entry for entry in found if behind < entry[0]]
+        stop = None if query.limit is None else query.offset + query.limit
+        return [(key, text) for _, key, text in found[query.offset : stop]]
+
+    def _find(self, request: Find) -> list[Any]:
+        entries = self._entries(request.table, request.query)
+        if request.form == "entries":
+            return entries
+        if request.form == "keys":
+            return [key for key, _ in entries]
+        texts = [text for _, text in entries]
+        if request.form == "texts":
+            return texts
+        return ["[" + ",".join(texts[at : at + CHUNK]) + "]" for at in range(0, len(texts), CHUNK)]
+
+    def _changes(self, request: Changes) -> ChangeSet:
+        store = self.store
+        if request.after is None:
+            return ChangeSet(store.head, {})
+        first = store.log[0][0] if store.log else store.head + 1
+        if first > request.after + 1 or request.after > store.head:
+            return ChangeSet(store.head, None)
+        names = {table.name for table in request.tables}
+        keys: dict[str, dict[Any, Key]] = {name: {} for name in names}
+        for n, body in store.log:
+            for name, changed in body.items() if n > request.after else ():
+                if name not in names:
+                    continue
+                if changed is None:
+                    return ChangeSet(store.head, None)
+                for key in changed:
+                    keys[name][encode(key)] = key
+        return ChangeSet(store.head, {name: list(found.values()) for name, found in keys.items()})
+
+    def _meta(self, request: Meta) -> str | TxInfo | RowInfo | None:
+        if request.name == "tx":
+            if self._tx is None:
+                raise TransactionError("No write transaction is running.")
+            return self._tx
+        if request.name == "row":
+            assert request.table is not None
+            row = self._row(request.table, request.key)
+            return None if row is None else row.info
+        return self.store.meta.get(request.name)
+
+    # -- writing
+
+    def _write(self, request: Write) -> list[PartResult]:
+        if self._tx is None:
+            return self._own_transaction(lambda: self._write(request))  # type: ignore[no-any-return]
+        results: list[PartResult] = []
+        for part in request.parts:
+            if isinstance(part, Put):
+                results.append(self._put(part))
+            elif isinstance(part, Delete):
+                results.append(PartResult(self._delete(part.table, part.keys)))
+            else:
+                self._set_meta(part)
+                results.append(PartResult([]))
+        return results
+
+    def _own_transaction(self, body: Callable[[], Any]) -> Any:
+        self.begin("write")
+        try:
+            result = body()
+            self.commit()
+        except BaseException:
+            self.rollback()
+            raise
+        return result
+
+    def _put(self, part: Put) -> PartResult:
+        table = part.table
+        keys: list[Key | None] = []
+        failures: dict[int, HomeportError] = {}
+        for i, row in enumerate(part.rows):
+            extras = part.extras[i] if part.extras is not None else None
+            error = self._objection(table, row, extras, part)
+            if error is not None:
+                failures[i] = error
+                keys.append(None)
+                continue
+            token = part.tokens[i] if part.tokens is not None else None
+            self._store(table, row, extras, token)
+            keys.append(decode(row[0]))
+        return PartResult(keys, failures)
+
+    def _objection(
+        self, table: Table[Any], row: Row, extras: Extras | None, part: Put
+    ) -> HomeportError | None:
+        rows = self._of(table)
+        if part.mode == "add" and self._alive(rows.get(row[0])) is not None:
+            return KeyExists(
+                f"{table.name} has a document {row[0]!r} already.",
+                collection=table.name,
+                key=row[0],
+            )
+        if part.tokens is not None:
+            return None  # what the server sends is stored (rule G)
+        for index in table.codec.indexes:
+            if not index.unique:
+                continue
+            mine = _values(table, index, row, extras)
+            for key, other in rows.items():
+                if key == row[0] or not mine or self._alive(other) is None:
+                    continue
+                if mine & _values(table, index, other.row, other.extras):
+                    return UniqueViolation(
+                        f"{table.name}: another document ({decode(key)!r}) has the same "
+                        f"{', '.join(index.fields)}.",
+                        collection=table.name,
+                        index=index.name,
+                        key=row[0],
+                        other=key,
+                    )
+        return None
+
+    def _store(
+        self,
+        table: Table[Any],
+        row: Row,
+        extras: Extras | None,
+        token: tuple[str | None, str | None] | None,
+    ) -> None:
+        assert self._tx is not None
+        rows, key, stamp = self._of(table), row[0], self._tx.stamp_ms
+        old = rows.get(key)
+        ttl_s = table.collection.ttl_s
+        was = None if old is None else old.info
+        info = RowInfo(
+            1 if was is None else was.revision + 1,
+            stamp if was is None else was.created_ms,
+            stamp,
+            None if ttl_s is None else stamp + int(ttl_s * 1000),
+            token[0] if token is not None else (was.token if was else None),
+            token[1] if token is not None else (was.bucket if was else None),
+            row[1],
+        )
+        rows[key] = StoredRow(row, extras, info)
+        self._undo.append(_restoring(rows, key, old))
+        self._touch(table, decode(key))
+
+    def _delete(self, table: Table[Any], keys: Sequence[Key]) -> list[Key | None]:
+        rows = self._of(table)
+        went: list[Key | None] = []
+        for key in keys:
+            encoded = encode(key)
+            old = None if encoded is None else rows.pop(encoded, None)
+            if old is not None:
+                assert encoded is not None
+                self._undo.append(_restoring(rows, encoded, old))
+                self._touch(table, key)
+                went.append(key)
+        return went
+
+    def _delete_where(self, request: DeleteWhere) -> list[Key | None]:
+        if self._tx is None:
+            return self._own_transaction(lambda: self._delete_where(request))  # type: ignore[no-any-return]
+        keys = [key for key, _ in self._entries(request.table, request.query)]
+        return self._delete(request.table, keys)
+
+    def _set_meta(self, part: SetMeta) -> None:
+        meta, old = self.store.meta, self.store.meta.get(part.name)
+        if part.value is None:
+            meta.pop(part.name, None)
+        else:
+            meta[part.name] = part.value
+        self._undo.append(_restoring(meta, part.name, old))
+
+    def _touch(self, table: Table[Any], key: Key) -> None:
+        if table.collection.track_changes:
+            self._touched.append((table.name, key))
+
+    # -- transactions
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._open
+
+    def begin(self, mode: Mode, unit: str | None = None, timeout_s: float | None = None) -> None:  # noqa: ARG002 (nobody else can hold it)
+        self._open = True
+        if mode == "write":
+            self.store.refresh_flags()
+            self.store.stamp_ms = max(self.store.stamp_ms, self.store.clock_ms())
+            self._tx = TxInfo(self.store.stamp_ms, unit)
+
+    def commit(self) -> None:
+        if self._touched:
+            body: dict[str, list[Key] | None] = {}
+            for name, key in self._touched:
+                keys = body.setdefault(name, [])
+                if keys is not None:
+                    keys.append(key)
+                    if len(keys) > CHANGE_KEYS_MAX:
+                        body[name] = None
+            self.store.head += 1
+            self.store.log.append((self.store.head, body))
+            del self.store.log[:-CHANGES_KEPT]
+        self._forget()
+
+    def rollback(self) -> None:
+        self._back_to(0, 0)
+        self._forget()
+
+    def _back_to(self, undo: int, touched: int) -> None:
+        while len(self._undo) > undo:
+            self._undo.pop()()
+        del self._touched[touched:]
+
+    def _forget(self) -> None:
+        self._open, self._tx = False, None
+        self._undo, self._touched, self._marks = [], [], []
+
+    def savepoint(self) -> int:
+        self._marks.append((len(self._undo), len(self._touched)))
+        return len(self._marks)
+
+    def release(self, depth: int) -> None:
+        del self._marks[depth - 1 :]
+
+    def rollback_to(self, depth: int) -> None:
+        self._back_to(*self._marks[depth - 1])
+        del self._marks[depth - 1 :]
+
+    def interrupt(self) -> None:
+        """No statement runs long enough to be interrupted."""
+
+    def close(self) -> None:
+        self.rollback()
+
+
+def _restoring(rows: dict[Any, Any], key: Any, old: Any) -> Undo:
+    def undo() -> None:
+        if old is None:
+            rows.pop(key, None)
+        else:
+            rows[key] = old
+
+    return undo
+
+
+def _values(table: Table[Any], index: Index, row: Row, extras: Extras | None) -> set[Any]:
+    """What a row holds in an index, with the type beside it: 1 and True are two keys."""
+    if index.multi:
+        entries = () if extras is None else extras[0][table.codec.multi.index(index)]
+        return {order(entry) for entry in entries}
+    values = tuple(row[2 + table.codec.columns.index(path)] for path in index.fields)
+    return set() if any(v is None for v in values) else {tuple(order(v) for v in values)}

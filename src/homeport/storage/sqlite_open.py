@@ -1,0 +1,182 @@
+"""Opening connections: is the place usable, the file ours, each pragma what was asked for?"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import quote as url_quote
+
+import apsw
+
+from homeport.errors import CannotOpen, Corrupted, FileTooNew, ReadOnly, StorageError
+from homeport.storage import sql
+
+WAL_STOP_PAGES = 8_000
+"""The write-ahead log is moved into the file at this size at the latest (32 MB), else when idle."""
+
+WAL_KEPT_BYTES = 64 * 1024 * 1024
+STATEMENT_CACHE = 256
+FULL = 2
+
+
+def check_place(path: str, *, readonly: bool) -> None:
+    """The reasons that SQLite sums up as "unable to open", one by one."""
+    file = Path(path)
+    folder = file.absolute().parent
+    if file.is_dir():
+        raise CannotOpen(f"{path} is a folder.", action="Name a file in it.", path=path)
+    if not folder.is_dir():
+        raise CannotOpen(
+            f"The folder {folder} does not exist.", action="Create it first.", path=path
+        )
+    if not file.exists():
+        if readonly:
+            raise CannotOpen(
+                f"{path} does not exist, and readonly=True creates nothing.",
+                action="Check the name.",
+                path=path,
+            )
+        if not os.access(folder, os.W_OK):
+            raise ReadOnly(
+                f"{path} cannot be created: its folder cannot be written by this user.", path=path
+            )
+        return
+    if not os.access(file, os.R_OK):
+        raise CannotOpen(
+            f"{path} cannot be read by this user.",
+            action="Give this user permission to read it.",
+            path=path,
+        )
+    if readonly:
+        return
+    if not os.access(file, os.W_OK):
+        raise ReadOnly(f"{path} cannot be written by this user.", path=path)
+    if not os.access(folder, os.W_OK):
+        raise ReadOnly(
+            f"The folder of {path}, where the write-ahead log lives, cannot be written by this user.",
+            path=path,
+        )
+
+
+class Opener:
+    """Makes connections to one file, all alike."""
+
+    def __init__(
+        self, path: str, *, synchronous: int, readonly: bool, busy_ms: int, cache_kib: int
+    ) -> None:
+        self.path = path
+        self.readonly = readonly
+        self._synchronous = synchronous
+        self._busy_ms = busy_ms
+        self._cache_kib = cache_kib
+        self._immutable = False
+
+    def connect(self, *, query_only: bool) -> apsw.Connection:
+        """A connection that is ready to use; raises typed errors and ``apsw.Error``."""
+        if not self.readonly:
+            flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+            return self._prepared(self.path, flags, query_only=query_only)
+        if not self._immutable:
+            try:
+                return self._prepared(self.path, apsw.SQLITE_OPEN_READONLY, query_only=True)
+            except (apsw.CantOpenError, apsw.ReadOnlyError):
+                # The log needs a shared-memory file beside it; on a medium that takes none, nobody
+                # can be writing either, unless a log was left there.
+                if _size(self.path + "-wal"):
+                    raise
+                self._immutable = True
+        name = f"file:{url_quote(os.path.abspath(self.path))}?immutable=1"  # noqa: PTH100 (a text)
+        flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+        return self._prepared(name, flags, query_only=True)
+
+    def _prepared(self, name: str, flags: int, *, query_only: bool) -> apsw.Connection:
+        connection = apsw.Connection(name, flags=flags, statementcachesize=STATEMENT_CACHE)
+        try:
+            connection.set_busy_timeout(self._busy_ms)
+            cursor = connection.cursor()
+            self._identify(cursor)
+            self._set_pragmas(cursor, query_only=query_only)
+            if not self.readonly:
+                self._initialise(connection, cursor)
+            cursor.close()
+        except BaseException:
+            connection.close(True)
+            raise
+        return connection
+
+    def _identify(self, cursor: apsw.Cursor) -> None:
+        """Before anything is written to it: is this file ours, and of a format that we know?"""
+        version: int = cursor.execute("PRAGMA user_version").get
+        application: int = cursor.execute("PRAGMA application_id").get
+        if application == sql.APPLICATION_ID:
+            if version > sql.FORMAT:
+                raise FileTooNew(
+                    f"{self.path} has format {version}; this version of Homeport knows up to "
+                    f"{sql.FORMAT}.",
+                    path=self.path,
+                )
+            return
+        tables: int = cursor.execute("SELECT count(*) FROM sqlite_schema").get
+        if application or version or tables:
+            raise Corrupted(
+                f"{self.path} is the SQLite database of another program.",
+                action="Choose another file name; this file was not touched.",
+                path=self.path,
+            )
+        if self.readonly:
+            raise Corrupted(
+                f"{self.path} is empty: no database was ever made in it.",
+                action="Open it once without readonly=True, or choose another file.",
+                path=self.path,
+            )
+
+    def _set_pragmas(self, cursor: apsw.Cursor, *, query_only: bool) -> None:
+        wanted: dict[str, int | str] = {
+            "synchronous": self._synchronous,
+            # Only macOS knows these two: there an fsync alone does not reach the disk.
+            "fullfsync": int(self._synchronous == FULL),
+            "checkpoint_fullfsync": int(self._synchronous == FULL),
+            "cache_size": -self._cache_kib,
+            "temp_store": 2,
+            "mmap_size": 0,
+            "trusted_schema": 0,
+        }
+        if not self.readonly:
+            wanted = {"journal_mode": "wal", **wanted}
+            wanted["journal_size_limit"] = WAL_KEPT_BYTES
+            wanted["wal_autocheckpoint"] = WAL_STOP_PAGES
+        if query_only:
+            wanted["query_only"] = 1
+        for name, value in wanted.items():
+            # One pragma a call, read back: APSW runs a text of several only up to its first row.
+            cursor.execute(f"PRAGMA {name}={value}").fetchall()
+            found = cursor.execute(f"PRAGMA {name}").get
+            if found is not None and found != value:
+                raise StorageError(
+                    f"SQLite keeps {name} at {found!r} on {self.path}; {value!r} was asked for.",
+                    action="Move the file to a local disk; network folders refuse what it needs.",
+                    path=self.path,
+                )
+
+    def _initialise(self, connection: apsw.Connection, cursor: apsw.Cursor) -> None:
+        if cursor.execute("PRAGMA user_version").get:
+            return
+        cursor.execute("BEGIN IMMEDIATE").fetchall()
+        try:
+            if not cursor.execute("PRAGMA user_version").get:  # another process may have been first
+                for statement in sql.BASE_DDL:
+                    cursor.execute(statement).fetchall()
+                cursor.execute(f"PRAGMA application_id={sql.APPLICATION_ID}").fetchall()
+                cursor.execute(f"PRAGMA user_version={sql.FORMAT}").fetchall()
+            cursor.execute("COMMIT").fetchall()
+        except BaseException:
+            if connection.in_transaction:
+                cursor.execute("ROLLBACK").fetchall()
+            raise
+
+
+def _size(path: str) -> int:
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return 0

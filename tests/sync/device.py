@@ -116,14 +116,14 @@ class Device:
         self.engine.run(writes.delete(self.tables[collection], key))
 
     def unit(self, *steps: Callable[[], None]) -> None:
-        self.engine.enter()
+        level = self.engine.enter()
         ok = False
         try:
             for step in steps:
                 step()
             ok = True
         finally:
-            self.engine.leave(commit=ok)
+            self.engine.leave(level, commit=ok)
 
     def get(self, key: str, collection: str = "wells") -> Any:
         return self.all(collection).get(key)

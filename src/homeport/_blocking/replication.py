@@ -7,9 +7,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
-
-import msgspec
 
 from homeport.core import conflicts
 from homeport.core.adopt import enable
@@ -17,6 +16,7 @@ from homeport.core.conflicts import Conflict, DeadLetter, Resolution
 from homeport.core.context import Event
 from homeport.core.requests import Operation, Plan
 from homeport.core.schema import Collection
+from homeport.core.status import SyncStatus
 from homeport.core.wire import RESOLUTIONS
 from homeport.core.worker import QueueView, queue_view
 from homeport.errors import UsageError
@@ -31,52 +31,6 @@ R = TypeVar("R")
 __all__ = ["Events", "Sync", "Conflict", "DeadLetter", "Event", "Resolution", "SyncStatus"]
 EVENTS_KEPT = 10000
 "Events that an iterator keeps for a slow reader; older ones are dropped first."
-
-
-class SyncStatus(msgspec.Struct, frozen=True):
-    """What replication is doing. Times ``_ms`` are ms since 1970 by this device's clock.
-
-    Attributes:
-        state: ``off`` (not started), ``idle`` (connected and done), ``syncing``, ``offline`` (waits
-            for the next attempt), ``needs-auth``, ``wrong-user``, ``forbidden``, ``incompatible``,
-            ``refused``, ``standby`` (another process syncs this file), ``paused``.
-        queued: changes that wait for the server, conflicts of a person included.
-        oldest_s: age of the oldest of them.
-        in_flight: a batch was sent and is not answered.
-        last_error: of the last attempt; None when it succeeded.
-        next_attempt_s: pause until the next attempt; None when none is planned.
-        lag_s: time since the last complete exchange.
-        clock_offset_ms: the server's clock minus this one; shown only, nothing depends on it.
-        conflicts, dead: what waits for a person.
-        rows, total: of a large cut that is being fetched, else None.
-        pushed, pulled, requests: changes and rows since the program started, and the requests they
-            took; ``pushed + pulled - requests`` calls were saved by batching.
-        unknown: collections that the server does not have; their changes stay queued.
-    """
-
-    state: str
-    queued: int
-    oldest_s: float | None
-    in_flight: bool
-    last_attempt_ms: int | None
-    last_success_ms: int | None
-    last_error: str | None
-    next_attempt_s: float | None
-    lag_s: float | None
-    clock_offset_ms: int | None
-    conflicts: int
-    dead: int
-    rows: int | None
-    total: int | None
-    pushed: int
-    pulled: int
-    requests: int
-    unknown: list[str] = []
-
-    @property
-    def calls_saved(self) -> int:
-        """Calls that batching saved, compared with one call per change."""
-        return max(0, self.pushed + self.pulled - self.requests)
 
 
 class Sync:
@@ -147,11 +101,7 @@ class Sync:
             TransactionError: inside a transaction.
         """
         self._engine.forbid_inside("sync.now()")
-
-        def work() -> SyncStatus:
-            self._pump.now(timeout_s)
-            return self._status()
-
+        work = partial(self._pump.now, timeout_s, self._status)
         return self._waiter.wait(self._pump.submit(work))
 
     def pause(self) -> None:

@@ -333,8 +333,8 @@ class Pump:
             self._given = str(given)
         return self._given
 
-    async def now(self, timeout_s: float) -> None:
-        """Push and pull until nothing is left to do, or raise why not."""
+    async def now(self, timeout_s: float, then: Callable[[], R]) -> R:
+        """Push and pull until nothing is left to do, or raise why not → what ``then`` returns."""
         deadline = time.monotonic() + timeout_s
         failures = 0
         renewed = False
@@ -363,7 +363,7 @@ class Pump:
             failures = 0
             if quiet:
                 self._succeeded()
-                return
+                return then()
 
     def _note(self, error: HomeportError) -> None:
         """Let the status say what the explicit attempt met, when nobody works in the background."""

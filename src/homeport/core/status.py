@@ -1,0 +1,51 @@
+"""What replication says of itself."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class SyncStatus(msgspec.Struct, frozen=True):
+    """What replication is doing. Times ``_ms`` are ms since 1970 by this device's clock.
+
+    Attributes:
+        state: ``off`` (not started), ``idle`` (connected and done), ``syncing``, ``offline`` (waits
+            for the next attempt), ``needs-auth``, ``wrong-user``, ``forbidden``, ``incompatible``,
+            ``refused``, ``standby`` (another process syncs this file), ``paused``.
+        queued: changes that wait for the server, conflicts of a person included.
+        oldest_s: age of the oldest of them.
+        in_flight: a batch was sent and is not answered.
+        last_error: of the last attempt; None when it succeeded.
+        next_attempt_s: pause until the next attempt; None when none is planned.
+        lag_s: time since the last complete exchange.
+        clock_offset_ms: the server's clock minus this one; shown only, nothing depends on it.
+        conflicts, dead: what waits for a person.
+        rows, total: of a large cut that is being fetched, else None.
+        pushed, pulled, requests: changes and rows since the program started, and the requests they
+            took; ``pushed + pulled - requests`` calls were saved by batching.
+        unknown: collections that the server does not have; their changes stay queued.
+    """
+
+    state: str
+    queued: int
+    oldest_s: float | None
+    in_flight: bool
+    last_attempt_ms: int | None
+    last_success_ms: int | None
+    last_error: str | None
+    next_attempt_s: float | None
+    lag_s: float | None
+    clock_offset_ms: int | None
+    conflicts: int
+    dead: int
+    rows: int | None
+    total: int | None
+    pushed: int
+    pulled: int
+    requests: int
+    unknown: list[str] = []
+
+    @property
+    def calls_saved(self) -> int:
+        """Calls that batching saved, compared with one call per change."""
+        return max(0, self.pushed + self.pulled - self.requests)

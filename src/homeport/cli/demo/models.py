@@ -69,7 +69,7 @@ class Interpretation(msgspec.Struct, kw_only=True):
     top_m: float | None = None
 
 
-def merge_unless_reviewed(
+def careful_merge(
     base: dict[str, Any] | None,
     local: dict[str, Any],
     remote: dict[str, Any],
@@ -87,7 +87,7 @@ WELLS = hp.Collection(
     "wells",
     Well,
     indexes=["field", "base_m", ("field", "base_m"), hp.Multi("mnemonics"), hp.FullText("name")],
-    sync=hp.Synced(policy=merge_unless_reviewed),
+    sync=hp.Synced(policy=careful_merge),
 )
 CURVES = hp.Collection("curves", Curve, indexes=["well_id", ("mnemonic", "top")])
 INTERPRETATIONS = hp.Collection(

@@ -60,13 +60,17 @@ def _holdings(facts: Facts) -> Table:
 def _conflicts(facts: Facts) -> Table:
     table = _table("Conflicts, and how each was settled", "document", "policy", "outcome")
     for record in facts.settled:
-        table.add_row(record["document"], record["policy"], record["outcome"])
+        table.add_row(_short(record["document"]), record["policy"], record["outcome"])
     for conflict in facts.held:
-        name = f"{conflict['collection']}/{conflict['key']}"
-        table.add_row(
-            name, conflict["reason"], f"decided by a person on device {conflict['device']}"
-        )
+        name = _short(f"{conflict['collection']}/{conflict['key']}")
+        table.add_row(name, "left to a person", f"decided on device {conflict['device']}")
     return table
+
+
+def _short(name: str) -> str:
+    """Keys made by ``new_id`` are long; their tails differ."""
+    collection, _, key = name.partition("/")
+    return f"{collection}/…{key[-8:]}" if len(key) > 20 else name
 
 
 def _figures(facts: Facts) -> Table:

@@ -34,6 +34,10 @@ class Screen:
         """Something that was done, and holds."""
         self._print(f"  [green]✓[/] {text}")
 
+    def aside(self, text: str) -> None:
+        """Something worth knowing."""
+        self._print(f"    [dim]{text}[/]")
+
     def failed(self, text: str) -> None:
         """Something that does not hold."""
         self._print(f"  [bold red]✗ {text}[/]")
@@ -53,6 +57,9 @@ class Screen:
     @contextmanager
     def progress(self, title: str) -> Iterator[Advance]:
         """A bar that goes away when it is done; the step's own line stays."""
+        if not self.console.is_terminal:
+            yield lambda _done, _total: None
+            return
         columns = (
             TextColumn("  [cyan]{task.description}"),
             BarColumn(bar_width=36),

@@ -20,8 +20,8 @@ TASK_TIMEOUT_S = 60.0
 START_TIMEOUT_S = 30.0
 
 
-class TaskFailed(Exception):
-    """A device answered a task with an error."""
+class TaskFailed(LaunchFailed):
+    """A device answered a task with an error, or not at all."""
 
 
 class RemoteDevice:
@@ -63,27 +63,27 @@ class RemoteDevice:
         self._process.stdin.write(json.dumps({"task": task, **arguments}) + "\n")
         self._process.stdin.flush()
 
-    def finish(self, timeout_s: float = TASK_TIMEOUT_S) -> Any:
+    def finish(self) -> Any:
         """The result of the task that was begun.
 
         Raises:
             TaskFailed: the device said so, ended, or did not answer in time.
         """
         try:
-            answer = self._answers.get(timeout=timeout_s)
+            answer = self._answers.get(timeout=TASK_TIMEOUT_S)
         except queue.Empty:
             raise TaskFailed(
-                f"Device {self.name} did not answer within {timeout_s:.0f} s; see {self.log}"
+                f"Device {self.name} did not answer within {TASK_TIMEOUT_S:.0f} s; see {self.log}."
             ) from None
         if answer["event"] == "done":
             return answer["result"]
-        reason = answer.get("message", f"the process ended; see {self.log}")
+        reason = answer.get("message", f"the process ended; see {self.log}.")
         raise TaskFailed(f"Device {self.name}: {reason}")
 
-    def run(self, task: str, *, timeout_s: float = TASK_TIMEOUT_S, **arguments: object) -> Any:
+    def run(self, task: str, **arguments: object) -> Any:
         """Start a task and wait for its result."""
         self.begin(task, **arguments)
-        return self.finish(timeout_s)
+        return self.finish()
 
     def kill(self) -> None:
         """SIGKILL: no goodbye, no clean-up."""

@@ -24,6 +24,10 @@ TOTEM = "logging_levels"  # both change the same field; A moves its depth refere
 REVIEWED = "1.2/sample_big"  # reviewed: nothing may merge silently
 DELETED = "autodepthindex_F"  # A deletes it while B writes a remark
 
+NOTES = {"A": "Base confirmed at 131 m", "B": "Base confirmed at 133 m"}
+DECISION = "Cased to 1,490 m (agreed by phone)"
+SHIFT_M = 3.2
+
 ACKNOWLEDGED = 40
 """B is killed only after it acknowledged at least this many writes."""
 
@@ -96,7 +100,10 @@ class Story:
         screen.done(
             f"{counts['wells']} wells, {counts['curves']} curve documents, "
             f"{counts['samples']:,} samples in {counts['seconds']:.1f} s"
-            f"  [dim]({len(counts['unreadable'])} of {counts['files']} files are not readable)[/]"
+        )
+        screen.aside(
+            f"{len(counts['unreadable'])} of the {counts['files']} files are not readable: "
+            + ", ".join(name.partition(":")[0] for name in counts["unreadable"])
         )
         a.run("patch", collection="wells", key=REVIEWED, fields={"reviewed": True})
         self._shared = a.run("note", well_id=SCORPIO, zone="Base", text="To be confirmed")
@@ -136,10 +143,9 @@ class Story:
         a.run("patch", collection="wells", key=TOTEM, fields={"status": "shut in"})
         b.run("patch", collection="wells", key=TOTEM, fields={"status": "abandoned"})
         screen.done("The same field of another well: A says shut in, B says abandoned")
-        for device, words in ((a, "Base confirmed at 131 m"), (b, "Base confirmed at 133 m")):
-            device.run(
-                "patch", collection="interpretations", key=self._shared, fields={"note": words}
-            )
+        for device in (a, b):
+            words = {"note": NOTES[device.name]}
+            device.run("patch", collection="interpretations", key=self._shared, fields=words)
         screen.done("Both rewrite the same note")
         a.run("delete", collection="wells", key=DELETED)
         b.run("patch", collection="wells", key=DELETED, fields={"remark": "Depth in feet?"})
@@ -154,13 +160,11 @@ class Story:
         found = {d.name: len(d.run("search", words="seam*")) for d in (a, b)}
         self._check(
             found == {"A": 1, "B": 1},
-            "New notes on both sides, found by full text at once (“seam*”: 1 and 1)",
+            "New notes on both sides, found by full text at once",
             f"Full-text search found {found}",
         )
-        size = a.run("shift_datum", well_id=TOTEM, shift_m=3.2)
-        screen.done(
-            f"A moves the depth reference of a well and its curves: one unit of {size} documents"
-        )
+        size = a.run("shift_datum", well_id=TOTEM, shift_m=SHIFT_M)
+        screen.done(f"A moves the depth reference of a well: one unit of {size} documents")
         facts.offline = {d.name: d.run("time_local", rounds=200) for d in (a, b)}
 
     def _kill_in_the_middle(self) -> None:
@@ -191,6 +195,12 @@ class Story:
             state = device.run("status")
             facts.queued[device.name] = state["queued"]
         screen.done(f"Waiting on disk: {facts.queued['A']} changes on A, {facts.queued['B']} on B")
+        state = self._devices["A"].run("notice_offline", timeout_s=10)
+        self._check(
+            state["state"] == "offline",
+            f"A knows that it is offline; next attempt in {state['next_attempt_s'] or 0:.1f} s",
+            f"A believes to be {state['state']} without a network",
+        )
 
     # --- 4: back again --------------------------------------------------------------------------
 
@@ -218,10 +228,10 @@ class Story:
         for device in (self._devices["A"], self._devices["B"]):
             for conflict in device.run("conflicts"):
                 facts.held.append({"device": device.name, **conflict})
-                decided = {**conflict["remote"], "remark": "Cased to 1,490 m (agreed by phone)"}
+                decided = {**conflict["remote"], "remark": DECISION}
                 device.run("resolve", conflict=conflict["id"], document=decided)
                 screen.done(
-                    f"Held for a person on {device.name}: {conflict['key']}; decided: "
+                    f"Held for a person on {device.name}: {conflict['key']}"
                     f"{decided['remark']}"
                 )
         self._check(
@@ -244,6 +254,7 @@ class Story:
         for device in self._devices.values():
             facts.holdings[device.name] = self._holding(device)
             facts.traffic[device.name] = device.run("status")
+        self._check_outcomes(c)
         names = [collection.name for collection in COLLECTIONS]
         facts.holdings["PostgreSQL"] = asyncio.run(held_by_postgres(self._dsn, names))
         facts.settled = self._devices["A"].run("settled")
@@ -252,7 +263,25 @@ class Story:
             screen.failed(sentence)
         if not facts.wrong:
             total = sum(digest.count for digest in facts.holdings["A"].values())
-            screen.done(f"A, B, C and PostgreSQL hold the same {total:,} documents, byte for byte")
+            screen.done(f"A, B, C and PostgreSQL hold the same {total:,} documents")
+
+    def _check_outcomes(self, device: RemoteDevice) -> None:
+        """The same everywhere is not enough: it must also be what the policies promise."""
+        scorpio = device.run("read", collection="wells", key=SCORPIO)
+        note = device.run("read", collection="interpretations", key=self._shared)
+        outcomes = {
+            "edits of different fields": (scorpio["status"], scorpio["remark"])
+            == ("producing", "Casing checked in May"),
+            "a delete against an edit": device.run("read", collection="wells", key=DELETED) is None,
+            "the same field twice": note["note"] in NOTES.values(),
+            "a person's decision": device.run("read", collection="wells", key=REVIEWED)["remark"]
+            == DECISION,
+            "a unit of many documents": device.run("shifted", well_id=TOTEM) == [SHIFT_M],
+        }
+        bad = [name for name, holds in outcomes.items() if not holds]
+        self._check(
+            not bad, "Every policy and the unit did what they promise", f"Wrong: {', '.join(bad)}"
+        )
 
     # --- helpers --------------------------------------------------------------------------------
 

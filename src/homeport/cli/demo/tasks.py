@@ -91,17 +91,31 @@ def status(device: Device) -> dict[str, Any]:
     return result
 
 
+def notice_offline(device: Device, timeout_s: float) -> dict[str, Any]:
+    """The status once it says offline; while an attempt runs it says syncing."""
+    deadline = time.monotonic() + timeout_s
+    while device.sync.status().state != "offline" and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return status(device)
+
+
 class Progress:
-    """Reports the status every 50 ms while something else blocks."""
+    """Tells how far a transfer is, every 50 ms, while something else waits for it."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
+        self._most = 0
 
     def _run(self) -> None:
         while not self._done.wait(0.05):
-            self._device.emit("sync", **status(self._device))
+            now = self._device.sync.status()
+            self._most = max(self._most, now.queued)
+            if now.total:
+                self._device.emit("progress", done=now.rows or 0, total=now.total)
+            elif self._most:
+                self._device.emit("progress", done=self._most - now.queued, total=self._most)
 
     def __enter__(self) -> None:
         self._thread.start()
@@ -129,6 +143,18 @@ def note(device: Device, well_id: str, zone: str, text: str) -> str:
     written = Interpretation(well_id=well_id, author=device.name, zone=zone, note=text)
     device.db[INTERPRETATIONS].put(written)
     return written.id
+
+
+def read(device: Device, collection: str, key: str) -> dict[str, Any] | None:
+    """One document as plain JSON."""
+    document: dict[str, Any] | None = msgspec.to_builtins(device.db[collection].get(key))
+    return document
+
+
+def shifted(device: Device, well_id: str) -> list[float]:
+    """The different depth shifts of the curves of a well; a unit that was torn would show two."""
+    curves = device.db[CURVES].where(hp.F.well_id == well_id)
+    return sorted({curve.shift_m for curve in curves})
 
 
 def search(device: Device, words: str) -> list[str]:
@@ -264,7 +290,8 @@ def settled(device: Device) -> list[dict[str, Any]]:
             "policy": record.policy,
             "outcome": _outcome(record),
         }
-        for record in device.sync.resolutions()
+        for record in reversed(device.sync.resolutions())
+        if record.policy != "manual"  # those were asked about, and are in the list of the held
     ]
 
 
@@ -290,8 +317,19 @@ def digests(device: Device) -> dict[str, Any]:
 TASKS: dict[str, Callable[..., Any]] = {
     task.__name__: task
     for task in (
-        *(import_logs, connect, settle, status),
-        *(patch, delete, note, search, shift_datum, write_until_killed, present, time_local),
+        *(import_logs, connect, settle, status, notice_offline),
+        *(
+            patch,
+            delete,
+            note,
+            read,
+            shifted,
+            search,
+            shift_datum,
+            write_until_killed,
+            present,
+            time_local,
+        ),
         *(watch, drained, conflicts, resolve, settled, digests),
     )
 }

@@ -153,7 +153,8 @@ def _row_infos(
     adopting = table.name in state.adopting
     infos: dict[str, RowInfo] = {}
     for edit, ref in zip(edits, refs, strict=True):
-        if ref not in bases and edit.old is not None and (edit.row is None or adopting):
+        asks = edit.row is None if ref in bases else edit.row is None or adopting
+        if edit.old is not None and asks and not (ref in bases and bases[ref].known):
             info: RowInfo | None = yield Meta("row", table, edit.key)
             if info is not None:
                 infos[ref] = info
@@ -284,6 +285,12 @@ class _Queue:
         self.texts[ref] = new
         if old is None and new is None:
             return
+        known = self.bases.get(ref)
+        row = self.rows.get(ref)
+        if known is not None and row is not None and not known.known:
+            # The row goes, and with it the token that the base has been reading from it.
+            known.known, known.token, known.bucket = True, row.token, row.bucket
+            self.new_bases[ref] = known
         entry = self.open.get(ref)
         if entry is not None:
             if coalesce(entry, None if old is None else diff.parse(old), new):
@@ -291,7 +298,7 @@ class _Queue:
             else:
                 self._remove(entry)
             return
-        info = self.rows.get(ref)
+        info = row
         unadopted = (
             self.table.name in self.state.adopting
             and ref not in self.bases

@@ -96,6 +96,9 @@ def rebase(
     for group in groups:
         members = [(entry, docs[entry.ref]) for entry in group.entries]
         verdict = group.verdict.result if group.verdict is not None else None
+        for entry, doc in members:
+            ok, state = forced(entry, doc.seen)
+            doc.seen = state if ok else doc.seen
         if verdict == "applied":
             for entry, doc in members:
                 ok, state = forced(entry, doc.orig)
@@ -155,7 +158,7 @@ def _bury(
     out.dead.append(Dead(group, code, message, at))
     out.removed.extend(group.entries)
     for _, doc in members:
-        doc.removed_by = group.id
+        doc.removed_by, doc.lost = group.id, False
 
 
 def _settle(
@@ -181,7 +184,7 @@ def _settle(
     elif "hold" in kinds or tired:
         _hold(out, group, steps, tired="hold" not in kinds)
     elif "lose" in kinds:
-        _lose(out, steps, rule_of)
+        _lose(out, group, steps, rule_of)
     else:
         _keep(out, group, steps)
 
@@ -206,7 +209,9 @@ def _keep(out: Outcome, group: Group, steps: Sequence[Step]) -> None:
         out.logged = [(None if g is group else g, clash) for g, clash in out.logged]
 
 
-def _lose(out: Outcome, steps: Sequence[Step], rule_of: Callable[[str], Rule]) -> None:
+def _lose(
+    out: Outcome, group: Group, steps: Sequence[Step], rule_of: Callable[[str], Rule]
+) -> None:
     for step in steps:
         doc = step.doc
         out.removed.append(step.entry)
@@ -214,7 +219,8 @@ def _lose(out: Outcome, steps: Sequence[Step], rule_of: Callable[[str], Rule]) -
             continue  # it told of a settlement that does not happen
         policy = rule_of(doc.collection).policy
         fields = step.clash.fields if step.clash is not None else []
-        clash = Clash(doc.ref, "remote", policy, doc.orig, step.mine, doc.cur, doc.cur, fields)
+        clash = Clash(doc.ref, "remote", policy, doc.orig, doc.seen, doc.cur, doc.cur, fields)
+        doc.removed_by, doc.lost = group.id, True
         out.logged.append((None, clash))
 
 

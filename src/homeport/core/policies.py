@@ -34,7 +34,9 @@ class Rule(NamedTuple):
 
 
 class Doc:
-    """A document whose ground moves. before, after: old and new base."""
+    """A document whose ground moves. before, after: old and new base. orig, cur: where the next
+    change was made and where it lands. seen: the document as the user had it before the change.
+    removed_by: the unit that was taken away from under it; lost: that unit lost a conflict."""
 
     __slots__ = (
         "after",
@@ -43,9 +45,11 @@ class Doc:
         "collection",
         "cur",
         "key",
+        "lost",
         "orig",
         "ref",
         "removed_by",
+        "seen",
         "token",
     )
 
@@ -61,11 +65,12 @@ class Doc:
         self.collection = collection
         self.key = key
         self.ref = f"{collection}/{key}"
-        self.before = self.orig = before
+        self.before = self.orig = self.seen = before
         self.after = self.cur = after
         self.token = token
         self.bucket = bucket
         self.removed_by = ""
+        self.lost = False
 
 
 class Clash(NamedTuple):
@@ -108,7 +113,8 @@ def step_of(entry: Entry, doc: Doc, rule: Rule) -> Step:
     orig, cur = doc.orig, doc.cur
     ok, mine = forced(entry, orig)
     if not ok:
-        return Step(entry, doc, "dead", None, None)
+        # What it was made on is gone: refused by the server, or lost to the other side.
+        return Step(entry, doc, "lose" if doc.lost else "dead", None, doc.cur)
     if same(orig, cur) or same(mine, cur):
         return Step(entry, doc, "keep", mine, mine)
     if mine is None or cur is None:

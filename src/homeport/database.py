@@ -47,7 +47,7 @@ class AsyncDatabase:
     @overload
     def __getitem__(self, collection: str) -> AsyncDocuments[Any]: ...
     def __getitem__(self, collection: Any) -> Any:
-        """The documents of a collection, by its declaration or name; raises ``UnknownCollection``."""
+        """The documents of a collection, by declaration or name; raises ``UnknownCollection``."""
         documents = self._documents.get(collection)
         if documents is None:
             documents = AsyncDocuments(self._driver, table_of(self._tables, collection))

@@ -10,7 +10,6 @@ from homeport.core.arrow import to_table
 from homeport.core.codec import Table
 from homeport.core.conditions import Condition
 from homeport.core.keys import Key
-
 from homeport.core.query import (
     QueryValue,
     WhereClause,
@@ -81,7 +80,7 @@ class AsyncQuery(Generic[T]):
         return self._with(self._value.with_limit(rows))
 
     def offset(self, rows: int) -> AsyncQuery[T]:
-        """Leave out the first so many. Documents written meanwhile shift pages: prefer ``after``."""
+        """Leave out the first so many. Writes in between shift pages: prefer ``after``."""
         return self._with(self._value.with_offset(rows))
 
     def after(self, *position: Any) -> AsyncQuery[T]:
@@ -142,9 +141,7 @@ class AsyncQuery(Generic[T]):
         """Delete what matches, in one transaction → how many."""
         return self._runner.run(writes.delete_where(self._table, self._value))
 
-    def patch(
-        self, changes: Mapping[str, Any] | None = None, /, **fields: Any
-    ) -> Awaitable[int]:
+    def patch(self, changes: Mapping[str, Any] | None = None, /, **fields: Any) -> Awaitable[int]:
         """Change the named fields of what matches, in one transaction → how many. If one document
         cannot be changed, none is."""
         wanted = {**(changes or {}), **fields}

@@ -1,5 +1,5 @@
-"""What the facade asks of a driver, in its two forms. Written by hand: the generator of the blocking
-facade replaces the names of the first form by those of the second."""
+"""What the facade asks of a driver, in its two forms. Written by hand: the generator of the
+blocking facade replaces the names of the first form by those of the second."""
 
 from __future__ import annotations
 

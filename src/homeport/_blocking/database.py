@@ -40,7 +40,7 @@ class Database:
     @property
     def collections(self) -> tuple[Collection[Any], ...]:
         """The declarations that the database was opened with."""
-        return tuple((table.collection for table in self._tables.values() if not table.system))
+        return tuple(table.collection for table in self._tables.values() if not table.system)
 
     @overload
     def __getitem__(self, collection: Collection[T]) -> Documents[T]: ...
@@ -49,7 +49,7 @@ class Database:
     def __getitem__(self, collection: str) -> Documents[Any]: ...
 
     def __getitem__(self, collection: Any) -> Any:
-        """The documents of a collection, by its declaration or name; raises ``UnknownCollection``."""
+        """The documents of a collection, by declaration or name; raises ``UnknownCollection``."""
         documents = self._documents.get(collection)
         if documents is None:
             documents = Documents(self._driver, table_of(self._tables, collection))

@@ -80,7 +80,7 @@ class Query(Generic[T]):
         return self._with(self._value.with_limit(rows))
 
     def offset(self, rows: int) -> Query[T]:
-        """Leave out the first so many. Documents written meanwhile shift pages: prefer ``after``."""
+        """Leave out the first so many. Writes in between shift pages: prefer ``after``."""
         return self._with(self._value.with_offset(rows))
 
     def after(self, *position: Any) -> Query[T]:
@@ -123,7 +123,7 @@ class Query(Generic[T]):
     def to_arrow(self) -> Any:
         """The documents as a ``pyarrow.Table``; raises ``MissingDependency`` without pyarrow."""
         documents = self.all()
-        return to_table((self._table.codec.plain(document) for document in documents))
+        return to_table(self._table.codec.plain(document) for document in documents)
 
     def __iter__(self) -> Iterator[T]:
         """Document by document, read in chunks. Each chunk is a snapshot of its own: a document

@@ -1,5 +1,5 @@
-"""A live query is a local pull: what changed since change n, and the rows of those keys, in one read
-transaction, evaluated when the consumer asks.
+"""A live query is a local pull: what changed since change n, and the rows of those keys, in one
+read transaction, evaluated when the consumer asks.
 
 The view keeps the texts of its rows in the order of the query. With a limit it keeps a margin of
 rows behind the limit, so that a row that leaves has a successor at hand, and runs the query again
@@ -295,9 +295,7 @@ class View(Generic[T]):
         *,
         reset: bool,
     ) -> LiveChange[T]:
-        change = LiveChange(
-            self.table.codec.decode, visible, added, changed, removed, reset=reset
-        )
+        change = LiveChange(self.table.codec.decode, visible, added, changed, removed, reset=reset)
         # A list that later refreshes change in place belongs to the newest change alone.
         self._last = change if visible is self._entries else None
         return change

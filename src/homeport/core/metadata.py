@@ -11,7 +11,6 @@ import msgspec
 
 from homeport.core.outbox import (
     CONFLICTS,
-    DEAD,
     META_CLIENT,
     META_LAST,
     OUTBOX,

@@ -61,7 +61,8 @@ def get_many(table: Table[T], keys: Iterable[Key]) -> Operation[list[T | None]]:
 
 
 def _get_many(table: Table[T], keys: Sequence[Key]) -> Plan[list[str | None]]:
-    return (yield GetMany(table, keys))
+    texts: list[str | None] = yield GetMany(table, keys)
+    return texts
 
 
 # -- by query
@@ -84,7 +85,11 @@ def all_of(table: Table[T], query: QueryValue, *, bounded: bool = False) -> Oper
 def first(table: Table[T], query: QueryValue, *, bounded: bool = False) -> Operation[T | None]:
     query = _at_most(query, 1)
     if query.predicates:
-        return _filtered(table, query, lambda docs: next(iter(docs), None))
+
+        def first_of(docs: Iterable[T]) -> T | None:
+            return next(iter(docs), None)
+
+        return _filtered(table, query, first_of)
     decode = table.codec.decode
 
     def finish(texts: list[str]) -> T | None:
@@ -240,9 +245,7 @@ def holds(predicate: Callable[[Any], object], doc: object) -> bool:
     return bool(answer)
 
 
-def _filtered(
-    table: Table[T], query: QueryValue, end: Callable[[Iterable[T]], D]
-) -> Operation[D]:
+def _filtered(table: Table[T], query: QueryValue, end: Callable[[Iterable[T]], D]) -> Operation[D]:
     def finish(entries: list[tuple[Key, str]]) -> D:
         return end(doc for _, doc in passing(table, query, entries))
 

@@ -72,7 +72,7 @@ def changed_row(
 
 
 def _check_way(table: Table[Any], doc: dict[str, Any], path: str) -> None:
-    """What stands on the way must be an object (or nothing): a patch never replaces other values."""
+    """What stands on the way must be an object or nothing: a patch never replaces other values."""
     here: Any = doc
     names = path.split(".")
     for depth, name in enumerate(names[:-1], start=1):

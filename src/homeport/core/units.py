@@ -73,12 +73,14 @@ class UnitRunner:
         self._unstarted[id(operation)] = operation
         return Op(self, operation)
 
-    def cheap(self, table: object, query: object) -> bool:
+    def cheap(self, *_: object) -> bool:
         """Of no interest here: the driver of the unit decides where it runs."""
         return False
 
-    def explain(self, table: object, query: object) -> NoReturn:
-        raise TransactionError("explain() has no place in a unit.", action="Call it on the database.")
+    def explain(self, *_: object) -> NoReturn:
+        raise TransactionError(
+            "explain() has no place in a unit.", action="Call it on the database."
+        )
 
     def watch(self) -> NoReturn:
         raise TransactionError(
@@ -110,12 +112,13 @@ class UnitRunner:
 
 
 def name_of(operation: Operation[Any]) -> str:
-    return operation.plan.__name__.strip("_")
+    name: str = getattr(operation.plan, "__name__", "operation")
+    return name.strip("_")
 
 
 def _finished(operation: Operation[R]) -> Generator[Request, Any, R]:
     result = yield Run(operation)
-    return result if operation.finish is None else operation.finish(result)  # type: ignore[no-any-return]
+    return result if operation.finish is None else operation.finish(result)
 
 
 def unit(
@@ -179,7 +182,10 @@ def _step(
 
 
 def _called(
-    fn: Callable[..., Coroutine[Any, Any, R]], tx: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    fn: Callable[..., Coroutine[Any, Any, R]],
+    tx: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
 ) -> Coroutine[Any, Any, R]:
     made = fn(tx, *args, **kwargs)
     if inspect.iscoroutine(made):

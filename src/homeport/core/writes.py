@@ -149,9 +149,7 @@ def _with_unknown(
 # -- update and patch
 
 
-def update(
-    table: Table[T], key: Key, fn: Callable[[T], T], default: T = MISSING
-) -> Operation[T]:
+def update(table: Table[T], key: Key, fn: Callable[[T], T], default: T = MISSING) -> Operation[T]:
     if not callable(fn):
         raise UsageError(
             f"update() takes a function of the document, not {type(fn).__name__}.",
@@ -190,7 +188,9 @@ def _update(table: Table[T], key: Key, fn: Callable[[T], T], default: T) -> Plan
 
 def patch(table: Table[T], key: Key, changes: Mapping[str, Any]) -> Operation[T]:
     changes = checked(table, changes)
-    return Operation(_patch(table, key, changes), "write", False, (table,), False, table.codec.decode)
+    return Operation(
+        _patch(table, key, changes), "write", False, (table,), False, table.codec.decode
+    )
 
 
 def _patch(table: Table[T], key: Key, changes: Mapping[str, Any]) -> Plan[str]:
@@ -227,7 +227,9 @@ def _patch_many(
     wanted: list[tuple[int, Key, Mapping[str, Any]]],
     failures: dict[int, HomeportError],
 ) -> Plan[PartResult]:
-    texts: list[str | None] = (yield GetMany(table, [key for _, key, _ in wanted])) if wanted else []
+    texts: list[str | None] = (
+        (yield GetMany(table, [key for _, key, _ in wanted])) if wanted else []
+    )
     # A key named twice is patched twice; both patches become one row.
     latest: dict[Any, tuple[Key, str, Row, Extras | None]] = {}
     for (position, key, changes), text in zip(wanted, texts, strict=True):
@@ -242,12 +244,11 @@ def _patch_many(
             continue
         latest[name] = (key, text, row, extras)
     result = yield from _replace(table, list(latest.values()))
-    refused = {
-        name: result.failures[n] for n, name in enumerate(latest) if n in result.failures
-    }
+    refused = {name: result.failures[n] for n, name in enumerate(latest) if n in result.failures}
     for position, key, _ in wanted:
-        if (error := refused.get(key_order.encode_key(key))) is not None:
-            failures.setdefault(position, error)
+        refusal = refused.get(key_order.encode_key(key))
+        if refusal is not None:
+            failures.setdefault(position, refusal)
     return PartResult([key for position, key, _ in wanted if position not in failures])
 
 
@@ -256,7 +257,9 @@ def patch_where(table: Table[T], query: QueryValue, changes: Mapping[str, Any]) 
     return Operation(_patch_where(table, query, changes), "write", False, (table,), False, _counted)
 
 
-def _patch_where(table: Table[T], query: QueryValue, changes: Mapping[str, Any]) -> Plan[PartResult]:
+def _patch_where(
+    table: Table[T], query: QueryValue, changes: Mapping[str, Any]
+) -> Plan[PartResult]:
     entries = yield from _matching(table, query)
     edits = [(key, text, *changed_row(table, text, changes)) for key, text in entries]
     result = yield from _replace(table, edits)

@@ -2,12 +2,13 @@
 
 The *lock* owns the session, not a thread. While nobody else is inside, every operation uses the one
 main session, whose page cache stays warm; only a read that finds the lock taken opens a reader,
-which sees the last committed state. An open transaction belongs to a (thread, asyncio task): another
-task of the same thread is refused at once, because waiting for one's own thread would never end.
+which sees the last committed state. An open transaction belongs to a (thread, asyncio task):
+another task of the same thread is refused at once, because waiting for one's own thread would never
+end.
 
 A Ctrl-C may arrive after any call. The pattern around each ``acquire`` below is for that: between
-the call and the next ``try`` nothing can interrupt, and within the call the handler asks whether the
-lock was taken.
+the call and the next ``try`` nothing can interrupt, and within the call the handler asks whether
+the lock was taken.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from homeport.drivers.steps import (
     read,
     refuse_closed,
     running,
+    snapshot,
+    step,
 )
 from homeport.errors import Busy, TransactionError
 
@@ -57,7 +60,7 @@ class Engine:
         self.store = store
         self.busy_timeout_s = busy_timeout_s
         self._new_unit = new_unit
-        self._expiring = expiring
+        self.expiring = expiring
         self._next_purge = 0.0
         self._main: StoreSession = store.session()
         self._readers: list[StoreSession] = []
@@ -66,6 +69,8 @@ class Engine:
         self._holder = 0
         self._owner_task: object = None
         self._depths: list[tuple[int, int, int]] = []
+        # A transaction of the main session may be open (also after a Ctrl-C at the wrong instant).
+        self._open = False
         self._listeners: tuple[Callable[[], None], ...] = ()
         self.closed = False
 
@@ -73,12 +78,9 @@ class Engine:
 
     def run(self, operation: Operation[R]) -> R:
         """Step the operation to its end and return its result."""
-        if operation.mode == "read":
-            result = self._read(operation)
-        else:
-            result = self._write(operation)
+        result = self._read(operation) if operation.mode == "read" else self._write(operation)
         finish = operation.finish
-        return result if finish is None else finish(result)  # type: ignore[no-any-return]
+        return result if finish is None else finish(result)
 
     def _read(self, operation: Operation[Any]) -> Any:
         me = get_ident()
@@ -86,27 +88,36 @@ class Engine:
             return self._inside(operation)
         lock = self._lock
         try:
-            free = lock.acquire(False)  # noqa: FBT003
+            free = lock.acquire(False)
         except BaseException:
             self._let_go()
             raise
         if not free:
-            return self._read_aside(operation)
+            return self.read_aside(operation)
         try:
             self._holder = me
-            return read(self._main, operation)
+            if self._open:
+                self._heal()
+            if operation.single:
+                return step(self._main, operation.plan)
+            self._open = True
+            result = snapshot(self._main, operation)
+            self._open = False
+            return result
         finally:
             self._holder = 0
             lock.release()
 
-    def _read_aside(self, operation: Operation[Any]) -> Any:
+    def read_aside(self, operation: Operation[Any]) -> Any:
+        """Read the last committed state on another session, whoever holds the lock."""
         if not self.store.multiprocess:
             # One session is all there is; wait for it.
             self.acquire()
             try:
                 return read(self._main, operation)
             finally:
-                self.release()
+                self._holder = 0
+                self._lock.release()
         try:
             reader = self._readers.pop()
         except IndexError:
@@ -114,12 +125,16 @@ class Engine:
                 refuse_closed()
             reader = self.store.session(readonly=True)
         try:
-            return read(reader, operation)
-        finally:
-            if self.closed:
-                reader.close()
-            else:
-                self._readers.append(reader)
+            result = read(reader, operation)
+        except BaseException:
+            # It may be anywhere in its transaction; a new one costs a quarter of a millisecond.
+            reader.close()
+            raise
+        if self.closed:
+            reader.close()
+        else:
+            self._readers.append(reader)
+        return result
 
     def _write(self, operation: Operation[Any]) -> Any:
         if self._holder == get_ident():
@@ -128,17 +143,25 @@ class Engine:
         self.acquire()
         try:
             session = self._main
+            self._open = True
             try:
-                session.begin("write", self.unit_of(operation), max(0.0, deadline - time.monotonic()))
+                session.begin(
+                    "write", self.unit_of(operation), max(0.0, deadline - time.monotonic())
+                )
                 result = perform(session, operation)
                 session.commit()
             except BaseException:
                 session.rollback()
+                self._open = False
                 raise
-            self.purge()
+            if self.expiring:
+                self.purge()
+            self._open = False
         finally:
-            self.release()
-        self.announce()
+            self._holder = 0
+            self._lock.release()
+        if self._listeners:
+            self.announce()
         return result
 
     def _inside(self, operation: Operation[Any]) -> Any:
@@ -154,13 +177,15 @@ class Engine:
         lock = self._lock
         try:
             if not lock.acquire(timeout=self.busy_timeout_s):
-                raise Busy(
+                raise Busy(  # noqa: TRY301 - _let_go finds that the lock is not ours
                     f"Another thread of this process kept the database for "
                     f"{self.busy_timeout_s:g} s."
                 )
             self._holder = get_ident()
             if self.closed:
                 refuse_closed()
+            if self._open:
+                self._heal()
         except BaseException:
             self._let_go()
             raise
@@ -172,13 +197,20 @@ class Engine:
     def try_acquire(self) -> bool:
         lock = self._lock
         try:
-            if not lock.acquire(False):  # noqa: FBT003
+            if not lock.acquire(False):
                 return False
             self._holder = get_ident()
+            if self._open:
+                self._heal()
         except BaseException:
             self._let_go()
             raise
         return True
+
+    def _heal(self) -> None:
+        """A Ctrl-C met the very call that was to end a transaction: end it now."""
+        self._main.rollback()
+        self._open = False
 
     def _let_go(self) -> None:
         """After an exception at ``acquire``: release the lock if this thread got it."""
@@ -226,32 +258,39 @@ class Engine:
 
     # -- transactions of the blocking facade
 
-    def enter(self) -> None:
-        """Begin a transaction, or a savepoint when this thread and task have one open."""
+    def enter(self) -> int:
+        """Begin a transaction, or a savepoint when this thread and task have one open → its level,
+        1 for the outermost."""
         session = self._main
-        if self.held_here:
+        if self._holder == get_ident():
             self.check_owner()
             info = running(session)
-            self._depths.append((session.savepoint(), info.changes, info.bytes))
-            return
+            level = len(self._depths) + 1
+            self._depths = [*self._depths, (session.savepoint(), info.changes, info.bytes)]
+            return level
         deadline = time.monotonic() + self.busy_timeout_s
         self.acquire()
         try:
+            self._open = True
             session.begin("write", self._new_unit(), max(0.0, deadline - time.monotonic()))
             self._owner_task = current_task()
-            self._depths.append((0, 0, 0))
+            self._depths = [(0, 0, 0)]
         except BaseException:
             self._end(commit=False)
             raise
+        return 1
 
-    def leave(self, *, commit: bool) -> None:
-        """End the innermost transaction of this thread and task."""
-        if not self.held_here or not self._depths:
-            raise TransactionError("The transaction was begun by another thread, or is over.")
+    def leave(self, level: int, *, commit: bool) -> None:
+        """End the transaction of this level, which is the innermost of this thread and task."""
+        if self._holder != get_ident() or len(self._depths) != level:
+            raise TransactionError(
+                "This transaction is not the innermost one of its thread, or is over."
+            )
         self.check_owner()
         session = self._main
-        if len(self._depths) > 1:
-            depth, changes, size = self._depths.pop()
+        if level > 1:
+            depth, changes, size = self._depths[-1]
+            self._depths = self._depths[:-1]
             if commit:
                 session.release(depth)
             elif session.in_transaction:
@@ -270,7 +309,21 @@ class Engine:
         if commit:
             self.announce()
 
+    def abandon(self, level: int) -> None:
+        """Roll back what nobody will end any more: a Ctrl-C met the end of a ``with`` block."""
+        if self._holder != get_ident() or len(self._depths) < level:
+            return
+        if level == 1:
+            self._end(commit=False)
+            return
+        depth = self._depths[level - 1][0]
+        self._depths = self._depths[: level - 1]
+        if self._main.in_transaction:
+            self._main.rollback_to(depth)
+
     def _end(self, *, commit: bool) -> None:
+        # No call may stand between the end of the transaction and that of the lock's holding:
+        # a Ctrl-C could come between.
         session = self._main
         try:
             if commit:
@@ -281,10 +334,12 @@ class Engine:
                     raise
             else:
                 session.rollback()
+            self._open = False
         finally:
-            self._depths.clear()
+            self._depths = []
             self._owner_task = None
-            self.release()
+            self._holder = 0
+            self._lock.release()
 
     def unit_of(self, operation: Operation[Any]) -> str | None:
         """The id of the unit that an operation is, None for a single operation."""
@@ -299,13 +354,15 @@ class Engine:
         try:
             return fn()
         finally:
-            self.release()
+            self._holder = 0
+            self._lock.release()
 
     def explain(self, table: Table[Any], query: QueryValue) -> Explanation:
         """How the store answers a query."""
         if self.held_here:
             self.check_owner()
-            return self.store.explain(table, query)  # type: ignore[no-any-return]
+            explanation: Explanation = self.store.explain(table, query)
+            return explanation
         return self.call(lambda: self.store.explain(table, query), "explain()")
 
     def on_commit(self, callback: Callable[[], None]) -> Callable[[], None]:
@@ -343,8 +400,6 @@ class Engine:
 
     def purge(self) -> None:
         """Remove some expired documents, at most once a second; the lock is held."""
-        if not self._expiring:
-            return
         now = time.monotonic()
         if now < self._next_purge:
             return

@@ -16,20 +16,33 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-class Transaction:
+
+class _Block:
+    __slots__ = ("_engine", "_level")
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._level = 0
+
+
+class _Ended(_Block):
+    """A transaction that was ended as it should: it has no ``__del__``, because a Ctrl-C that meets
+    one is lost."""
+
+    __slots__ = ()
+
+
+class Transaction(_Block):
     """``with db.transaction():`` commits at the end, rolls back when an error leaves it.
 
     Inside another transaction of the same thread and task it is a savepoint: rolling it back keeps
     what the outer one did before.
     """
 
-    __slots__ = ("_engine",)
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    __slots__ = ()
 
     def __enter__(self) -> None:
-        self._engine.enter()
+        self._level = self._engine.enter()
 
     def __exit__(
         self,
@@ -37,7 +50,20 @@ class Transaction:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._engine.leave(commit=kind is None)
+        try:
+            self._engine.leave(self._level, commit=kind is None)
+        except BaseException:
+            # Whatever went wrong, the block is over: nothing of it may stay open.
+            self._engine.abandon(self._level)
+            raise
+        finally:
+            self.__class__ = _Ended  # type: ignore[assignment]
+
+    def __del__(self) -> None:
+        # A Ctrl-C can meet __exit__ before its first line; then this is what ends the transaction.
+        level = getattr(self, "_level", 0)  # one can meet __init__, too
+        if level:
+            self._engine.abandon(level)
 
 
 class InlineDriver:
@@ -54,7 +80,7 @@ class InlineDriver:
     def explain(self, table: Table[Any], query: QueryValue) -> Explanation:
         return self.engine.explain(table, query)
 
-    def cheap(self, table: Table[Any], query: QueryValue) -> bool:
+    def cheap(self, *_: object) -> bool:
         """Of no interest here: everything is stepped in place."""
         return False
 

@@ -36,7 +36,7 @@ class ReplaySession:
             raise answer
         return answer(request) if callable(answer) else answer
 
-    def begin(self, mode: str, unit: str | None = None, timeout_s: float | None = None) -> None:
+    def begin(self, mode: str, *_: object) -> None:
         self.log.append(f"begin {mode}")
 
     def commit(self) -> None:
@@ -49,10 +49,10 @@ class ReplaySession:
         self.log.append("savepoint")
         return 1
 
-    def release(self, depth: int) -> None:
+    def release(self, *_: object) -> None:
         self.log.append("release")
 
-    def rollback_to(self, depth: int) -> None:
+    def rollback_to(self, *_: object) -> None:
         self.log.append("rollback to")
 
     def interrupt(self) -> None:

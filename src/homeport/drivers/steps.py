@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
-from homeport.core.requests import Changes, Operation, Plan, Request, StoreSession, TxInfo
+from homeport.core.requests import Changes, Operation, Plan, StoreSession, TxInfo
 from homeport.core.requests import Meta as MetaRequest
 from homeport.core.units import Run, UnitOperation
 from homeport.errors import Closed
@@ -33,7 +33,8 @@ def step(session: StoreSession, plan: Plan[R]) -> R:
 def perform(session: StoreSession, operation: Operation[R]) -> R:
     """Step an operation inside the transaction that the caller has begun."""
     if not isinstance(operation, UnitOperation):
-        return step(session, operation.plan)
+        plain: R = step(session, operation.plan)
+        return plain
     plan = operation.plan
     try:
         request = next(plan)
@@ -74,12 +75,18 @@ def nested(session: StoreSession, operation: Operation[R]) -> R:
 def read(session: StoreSession, operation: Operation[R]) -> R:
     """Step a read; several requests see one snapshot."""
     if operation.single:
-        return step(session, operation.plan)
+        result: R = step(session, operation.plan)
+        return result
+    return snapshot(session, operation)
+
+
+def snapshot(session: StoreSession, operation: Operation[R]) -> R:
     session.begin("read")
     try:
-        return step(session, operation.plan)
+        result: R = step(session, operation.plan)
     finally:
         session.rollback()
+    return result
 
 
 def head() -> Operation[int]:
@@ -117,23 +124,22 @@ class ClosedSession:
 
     in_transaction = False
 
-    def answer(self, request: Request) -> NoReturn:
+    def answer(self, *_: object) -> NoReturn:
         refuse_closed()
 
-    def begin(self, mode: str, unit: str | None = None, timeout_s: float | None = None) -> None:
+    def begin(self, *_: object) -> NoReturn:
         refuse_closed()
 
-    def commit(self) -> None:
+    def savepoint(self) -> NoReturn:
         refuse_closed()
+
+    def commit(self) -> None: ...
 
     def rollback(self) -> None: ...
 
-    def savepoint(self) -> int:
-        refuse_closed()
+    def release(self, *_: object) -> None: ...
 
-    def release(self, depth: int) -> None: ...
-
-    def rollback_to(self, depth: int) -> None: ...
+    def rollback_to(self, *_: object) -> None: ...
 
     def interrupt(self) -> None: ...
 

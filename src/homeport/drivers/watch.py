@@ -62,7 +62,7 @@ class Watch:
 
 
 class _Bell:
-    """What a commit rings. Apart from its watch, so that a forgotten live query can be collected."""
+    """What a commit rings; apart from its watch, so that a forgotten live query is collected."""
 
     __slots__ = ("future", "loop")
 

@@ -8,7 +8,7 @@ durable commit is shared, and a call returns only after it.
 Cancelling: the job is marked, its statement interrupted if it alone holds the session, and the
 worker's word awaited; only then is the cancellation raised, so nothing is written after it. A job
 whose commit is under way cannot be cancelled any more: its effect stands, although the caller gets
-the cancellation. ``asyncio`` is imported by whoever runs an event loop, never by this package first.
+the cancellation. ``asyncio`` is imported by whoever runs an event loop, never by us first.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ GROUP_S = 0.02
 
 
 class _Cancelled(BaseException):
-    """Thrown into the plan of a job whose caller was cancelled; no ``except Exception`` stops it."""
+    """Thrown into the plan of a job whose caller was cancelled; ``except Exception`` is no stop."""
 
 
 class _Watched:
@@ -133,12 +133,8 @@ class WorkerDriver:
     async def _run(self, operation: Operation[R]) -> R:
         engine = self.engine
         self._forbid_worker()
-        if (
-            operation.bounded
-            and self._queue.empty()
-            and not engine.taken
-            and operation.mode == "read"
-        ):
+        if operation.bounded and (engine.store.multiprocess or not engine.taken):
+            # With the lock taken it reads beside, on a session of its own: it waits for nobody.
             return engine.run(operation)
         return await self._submit(Job(_loop(), operation))
 
@@ -192,7 +188,7 @@ class WorkerDriver:
         """There is none here: an open transaction would stay open over every await."""
         raise TransactionError(
             "AsyncDatabase has no transaction() block: other tasks would run inside it.",
-            action="Write the steps as `async def move(tx, ...)` and call `await db.run(move, ...)`.",
+            action="Write `async def move(tx, ...)` and call `await db.run(move, ...)`.",
         )
 
     def watch(self) -> AsyncWatch:
@@ -264,7 +260,7 @@ class WorkerDriver:
         _finish(job)
 
     def _group(self, jobs: list[Job[Any]]) -> None:
-        """Commit the write in ``jobs`` together with those queued behind it, which join the list."""
+        """Commit the write in ``jobs`` with those queued behind it, which join the list."""
         engine = self.engine
         engine.acquire()
         try:
@@ -281,7 +277,8 @@ class WorkerDriver:
             except BaseException:
                 engine.session.rollback()
                 raise
-            engine.purge()
+            if engine.expiring:
+                engine.purge()
         finally:
             engine.release()
         engine.announce()
@@ -299,8 +296,27 @@ class WorkerDriver:
             except Busy:
                 if job.cancelled or remaining <= BUSY_SLICE_S:
                     raise
+                self._read_meanwhile()
             else:
                 return
+
+    def _read_meanwhile(self) -> None:
+        """Reads that queued up behind a write that waits need not wait with it."""
+        if not self.engine.store.multiprocess:
+            return
+        for _ in range(self._queue.qsize()):
+            job = self._queue.get_nowait()
+            operation = None if job is None else job.operation
+            if job is None or operation is None or operation.mode != "read":
+                self._next.append(job)
+                continue
+            if not job.cancelled:
+                try:
+                    job.result = self.engine.read_aside(operation)
+                except BaseException as error:
+                    job.error = error
+                _finish(job)
+            _settle([job])
 
     def _fill(self, jobs: list[Job[Any]]) -> None:
         """Step the first job and the writes queued behind it in the open transaction."""
@@ -309,11 +325,11 @@ class WorkerDriver:
         self._step(jobs[0], alone=queue.empty())
         while session.in_transaction and len(jobs) < GROUP_JOBS and time.monotonic() < until:
             try:
-                job = queue.get_nowait()
+                job = self._next.popleft() if self._next else queue.get_nowait()
             except Empty:
                 return
             if job is None or job.operation is None or job.operation.mode == "read":
-                self._next.append(job)
+                self._next.appendleft(job)
                 return
             jobs.append(job)
             self._step(job, alone=False)

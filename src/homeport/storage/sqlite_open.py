@@ -53,7 +53,7 @@ def check_place(path: str, *, readonly: bool) -> None:
         raise ReadOnly(f"{path} cannot be written by this user.", path=path)
     if not os.access(folder, os.W_OK):
         raise ReadOnly(
-            f"The folder of {path}, where the write-ahead log lives, cannot be written by this user.",
+            f"The folder of {path}, where its log lives, cannot be written by this user.",
             path=path,
         )
 

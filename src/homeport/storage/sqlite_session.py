@@ -203,7 +203,7 @@ class SQLiteSession:
                 "SQLite has rolled this transaction back when a statement in it failed.",
                 action="Let the error leave the transaction, then repeat the whole of it.",
             )
-        # No savepoint: SQLite would copy every page that the write touches, a third of a bulk write.
+        # No savepoint: SQLite would copy every page the write touches, a third of a bulk write.
         # Drivers have one open around each operation of a larger transaction; a caller without
         # one loses the whole transaction, never keeps half of a write.
         before = self.connection.total_changes()

@@ -1,0 +1,35 @@
+"""Both stores on the public conformance suite."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from homeport.storage.memory import MemoryStore
+from homeport.storage.sqlite import SQLiteStore
+from homeport.testing import conformance
+
+TABLE = json.loads(
+    (Path(__file__).parent.parent / "cases" / "semantics.json").read_text(encoding="utf-8")
+)
+CASES = conformance.cases(TABLE)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("kind", ["sqlite", "memory"])
+def test_conformance(kind: str, case: conformance.Case, tmp_path: Path) -> None:
+    def make_store(clock_ms: Any) -> Any:
+        if kind == "memory":
+            return MemoryStore(clock_ms=clock_ms)
+        path = str(tmp_path / "a.db")
+        return SQLiteStore.open(path, durability="relaxed", clock_ms=clock_ms)
+
+    case.run(make_store)
+
+
+def test_the_table_is_large_enough_to_mean_something() -> None:
+    assert sum(len(group["cases"]) for group in TABLE["groups"]) >= 120
+    assert len(CASES) > 40

@@ -230,10 +230,8 @@ class Story:
                 facts.held.append({"device": device.name, **conflict})
                 decided = {**conflict["remote"], "remark": DECISION}
                 device.run("resolve", conflict=conflict["id"], document=decided)
-                screen.done(
-                    f"Held for a person on {device.name}: {conflict['key']}"
-                    f"{decided['remark']}"
-                )
+                screen.done(f"Held for a person on {device.name}: {conflict['key']}")
+                screen.aside(f"decided: {DECISION}")
         self._check(
             [conflict["key"] for conflict in facts.held] == [REVIEWED],
             "",

@@ -10,6 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from homeport.storage.sqlite import WAL_STOP_PAGES
+
 from bench.cities import Cities, Document
 from bench.measure import Case
 from bench.ours import Ours
@@ -29,7 +31,7 @@ AGAIN = "again"
 
 # What Homeport's store sets; the hand-written side gets the same, so that code is compared with
 # code and not one page cache or checkpoint interval with another.
-PRAGMAS = {"cache_size": -32 * 1024, "wal_autocheckpoint": 4000}
+PRAGMAS = {"cache_size": -32 * 1024, "wal_autocheckpoint": WAL_STOP_PAGES, "temp_store": 2}
 
 LOAD = 2000
 

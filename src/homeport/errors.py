@@ -222,7 +222,7 @@ class ReadOnly(StorageError):
     """The file or its folder cannot be written."""
 
     code = "read-only"
-    action = "Give this user write permission to the file and its folder, or open with readonly=True."
+    action = "Give this user write access to the file and its folder, or open with readonly=True."
 
 
 class CannotOpen(StorageError):
@@ -236,14 +236,14 @@ class Corrupted(StorageError):
     """The file is not a database, or is damaged."""
 
     code = "corrupted"
-    action = "Keep a copy of the file, then restore a backup; `homeport inspect` shows what is readable."
+    action = "Keep a copy of the file and restore a backup; `homeport inspect` shows what is readable."
 
 
 class SchemaMismatch(StorageError):
     """The file was made by a declaration that this one cannot follow."""
 
     code = "schema-mismatch"
-    action = "Open it with the declaration it was made with, or copy the documents into a new collection."
+    action = "Open it with the declaration it was made with, or copy the documents into another one."
 
 
 class FileTooNew(StorageError):
@@ -303,7 +303,7 @@ class UnknownRemoteCollection(SyncError):
 
 
 class HistoryBroken(SyncError):
-    """The server lost history that this device had seen (crash, failover, restore), or pruned it."""
+    """The server lost (crash, failover, restore) or pruned history that this device had seen."""
 
     code = "history-broken"
     action = "Nothing to do: the device fetches everything again and keeps its queued writes."

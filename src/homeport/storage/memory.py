@@ -36,6 +36,7 @@ class MemoryStore:
         self.log: list[tuple[int, dict[str, list[Key] | None]]] = []
         self.head = 0
         self.stamp_ms = 0
+        self.given: dict[str, int] = {}  # the highest automatic key of each table
         self._main: MemorySession | None = None
 
     def session(self, *, readonly: bool = False) -> MemorySession:  # noqa: ARG002 (one kind only)
@@ -48,7 +49,11 @@ class MemoryStore:
         for table in tables:
             known = self.tables.get(table.name)
             if known is not None and known.codec.key != table.codec.key:
-                raise SchemaMismatch(f"{table.name!r} has its key in {known.codec.key!r}.")
+                raise SchemaMismatch(
+                    f"The documents of {table.name} have their key in {known.codec.key!r}, the "
+                    f"declaration says {table.codec.key!r}.",
+                    collection=table.name,
+                )
         for table in tables:
             self.tables[table.name] = table
             self.rows.setdefault(table.name, {})

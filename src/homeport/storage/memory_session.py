@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from homeport.core import evaluate
-from homeport.core.keys import Encoded, Key, decode, encode, order
+from homeport.core.keys import Encoded, Key, decode, encode, encode_key, order
 from homeport.core.requests import (
     Changes,
     ChangeSet,
@@ -97,8 +97,7 @@ class MemorySession:
         return row if row.info.expires_ms > self.store.clock_ms() else None
 
     def _row(self, table: Table[Any], key: object) -> StoredRow | None:
-        encoded = encode(key)
-        return None if encoded is None else self._alive(self._of(table).get(encoded))
+        return self._alive(self._of(table).get(encode_key(key)))
 
     def _get(self, request: Get) -> str | None:
         row = self._row(request.table, request.key)
@@ -197,8 +196,11 @@ class MemorySession:
         table = part.table
         keys: list[Key | None] = []
         failures: dict[int, HomeportError] = {}
-        for i, row in enumerate(part.rows):
-            extras = part.extras[i] if part.extras is not None else None
+        for i, given in enumerate(part.rows):
+            row = given if given[0] is not None else (self._next_key(table), *given[1:])
+            extras = None if part.extras is None else part.extras[i]
+            if extras is None and table.codec.has_extras:
+                extras = table.codec.extras_of_text(row[1])
             error = self._objection(table, row, extras, part)
             if error is not None:
                 failures[i] = error
@@ -225,10 +227,14 @@ class MemorySession:
             if not index.unique:
                 continue
             mine = _values(table, index, row, extras)
+            own = self._alive(rows.get(row[0]))
+            held = set() if own is None else _values(table, index, own.row, own.extras)
             for key, other in rows.items():
                 if key == row[0] or not mine or self._alive(other) is None:
                     continue
-                if mine & _values(table, index, other.row, other.extras):
+                clash = mine & _values(table, index, other.row, other.extras)
+                # What it holds already it may keep, even if the server has sent a twin.
+                if clash and not clash <= held:
                     return UniqueViolation(
                         f"{table.name}: another document ({decode(key)!r}) has the same "
                         f"{', '.join(index.fields)}.",
@@ -249,8 +255,9 @@ class MemorySession:
         assert self._tx is not None
         rows, key, stamp = self._of(table), row[0], self._tx.stamp_ms
         old = rows.get(key)
+        alive = self._alive(old)
         ttl_s = table.collection.ttl_s
-        was = None if old is None else old.info
+        was = None if alive is None else alive.info
         info = RowInfo(
             1 if was is None else was.revision + 1,
             stamp if was is None else was.created_ms,
@@ -268,14 +275,22 @@ class MemorySession:
         rows = self._of(table)
         went: list[Key | None] = []
         for key in keys:
-            encoded = encode(key)
-            old = None if encoded is None else rows.pop(encoded, None)
-            if old is not None:
-                assert encoded is not None
-                self._undo.append(_restoring(rows, encoded, old))
-                self._touch(table, key)
+            encoded = encode_key(key)
+            old = rows.pop(encoded, None)
+            if old is None:
+                continue
+            self._undo.append(_restoring(rows, encoded, old))
+            self._touch(table, key)
+            if self._alive(old) is not None:
                 went.append(key)
         return went
+
+    def _next_key(self, table: Table[Any]) -> int:
+        """The next integer key; never given before."""
+        highest = max((key for key in self._of(table) if isinstance(key, int)), default=0)
+        following = max(highest, self.store.given.get(table.name, 0)) + 1
+        self.store.given[table.name] = following
+        return following
 
     def _delete_where(self, request: DeleteWhere) -> list[Key | None]:
         if self._tx is None:
@@ -321,6 +336,7 @@ class MemorySession:
             self.store.log.append((self.store.head, body))
             del self.store.log[:-CHANGES_KEPT]
         self._forget()
+        self.store.refresh_flags()
 
     def rollback(self) -> None:
         self._back_to(0, 0)

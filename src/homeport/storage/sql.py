@@ -206,6 +206,7 @@ class Statements:
         self.has_extras = table.codec.has_extras
         self.unique = tuple(index for index in table.collection.indexes if index.unique)
         self.plain = not (self.has_extras or self.unique or self.ttl_ms is not None)
+        self.system = table.system
         self.tracked = table.collection.track_changes
         t = self.table = quote(table_ident(table.name))
         self.alive = "(expires IS NULL OR expires>?)" if self.ttl_ms is not None else ""

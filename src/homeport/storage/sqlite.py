@@ -20,6 +20,7 @@ from homeport.errors import (
     ReadOnly,
     SchemaError,
     SchemaMismatch,
+    UnknownCollection,
 )
 from homeport.storage import sql, sqlite_schema
 from homeport.storage.sql import Statements
@@ -63,7 +64,7 @@ class SQLiteStore:
         self.readonly = readonly
         self.busy_ms = round(busy_timeout_s * 1000)
         self.clock_ms = clock_ms
-        self.statements: dict[str, Statements] = {}
+        self.statements: dict[str, Statements] = _Known()
         self.tables: dict[str, Table[Any]] = {}
         self._opener = Opener(
             path,
@@ -287,6 +288,13 @@ class SQLiteStore:
         for session in reversed(self._sessions):
             session.close()
         self._spare = None
+
+
+class _Known(dict[str, Statements]):
+    """Name → statements of the collections that the database was opened with."""
+
+    def __missing__(self, name: str) -> NoReturn:
+        raise UnknownCollection(f"This database was opened without {name!r}.", collection=name)
 
 
 def _check_names(tables: Sequence[Table[Any]], execute: Callable[..., Any]) -> None:

@@ -26,7 +26,7 @@ from homeport.core.requests import (
     TxInfo,
     Write,
 )
-from homeport.errors import Closed, StorageError, TransactionError, UnknownCollection
+from homeport.errors import Closed, StorageError, TransactionError
 from homeport.storage import sql
 from homeport.storage.sql import Statements
 from homeport.storage.sqlite_errors import translate
@@ -86,13 +86,6 @@ class SQLiteSession:
             return self._answers[type(request)](request)
         except apsw.Error as error:
             raise self._translated(error) from error
-        except KeyError:
-            table = getattr(request, "table", None)
-            if table is not None and table.name not in self.store.statements:
-                raise UnknownCollection(
-                    f"This database was opened without {table.name!r}."
-                ) from None
-            raise
 
     def _translated(self, error: apsw.Error) -> Exception:
         return translate(error, self.store.path)

@@ -210,8 +210,8 @@ class Writes:
     def _delete(self, part: Delete) -> PartResult:
         statements = self.statements[part.table.name]
         keys = [encode_key(key) for key in part.keys]
-        if part.table.system:
-            self._keep_floor(statements, part.table.name, keys)
+        if statements.system:
+            self._keep_floor(statements, keys)
         if len(keys) == 1 and not statements.has_extras and statements.ttl_ms is None:
             self.execute(statements.delete, (keys[0],)).fetchall()
             gone = keys if self.session.connection.changes() else []
@@ -222,17 +222,20 @@ class Writes:
         removed = self._remove(statements, self._old_rows(statements, keys))
         return PartResult([*removed])
 
-    def _keep_floor(self, statements: Statements, name: str, keys: list[Encoded]) -> None:
+    def _keep_floor(self, statements: Statements, keys: list[Encoded]) -> None:
         """Remember the highest automatic key before it goes, so that it is never given again."""
         numbers = [key for key in keys if type(key) is int]
         if numbers:
             highest = self.execute(statements.max_auto).get
             if highest is not None and max(numbers) >= highest:
-                self.execute(sql.SET_META, (sql.AUTO_FLOOR + name, str(highest))).fetchall()
+                name = sql.AUTO_FLOOR + statements.name
+                self.execute(sql.SET_META, (name, str(highest))).fetchall()
 
     def _delete_where(self, request: DeleteWhere) -> list[Key]:
         statements = self.statements[request.table.name]
         rows = self.session.reads.matching(statements, request.query)
+        if statements.system:
+            self._keep_floor(statements, [key for key, _, _ in rows])
         return self._remove(statements, rows)
 
     def _remove(self, statements: Statements, rows: list[Old]) -> list[Key]:

@@ -70,7 +70,7 @@ def _conflicts(facts: Facts) -> Table:
 def _short(name: str) -> str:
     """Keys made by ``new_id`` are long; their tails differ."""
     collection, _, key = name.partition("/")
-    return f"{collection}/…{key[-8:]}" if len(key) > 20 else name
+    return f"{collection}/…{key[-6:]}" if len(key) > 20 else name
 
 
 def _figures(facts: Facts) -> Table:
@@ -78,14 +78,14 @@ def _figures(facts: Facts) -> Table:
     table.add_column(style="bold")
     table.add_column()
     for device, online in facts.online.items():
-        table.add_row(f"Local work on {device}", _speeds(online, facts.offline[device]))
+        table.add_row(f"{device}, online → offline", _speeds(online, facts.offline[device]))
     queued = ", ".join(f"{count} on {name}" for name, count in facts.queued.items())
-    table.add_row("Queue while offline", f"{queued}; drained in {facts.drain_s:.1f} s")
+    table.add_row("Queued while offline", f"{queued}; drained in {facts.drain_s:.1f} s")
     killed = facts.killed
     table.add_row(
-        "Killed in a transaction",
+        "B killed",
         f"{killed['kept']} of {killed['acknowledged']} acknowledged writes kept, "
-        f"{killed['half']} of 3 unfinished ones",
+        f"{killed['half']} of 3 open ones",
     )
     table.add_row("First sync of B", f"{facts.first_sync_s:.1f} s")
     table.add_row("Seen live on A", f"{facts.arrived} documents, without asking")
@@ -95,23 +95,22 @@ def _figures(facts: Facts) -> Table:
 
 
 def _speeds(online: dict[str, float], offline: dict[str, float]) -> str:
-    """online → offline, the same work."""
-    names = (("get", "read"), ("query", "indexed query"), ("put", "durable write"))
+    names = (("get", "read"), ("query", "query"), ("put", "durable write"))
     return (
-        " · ".join(
-            f"{label} {online[f'{key}_us']:.0f} → {offline[f'{key}_us']:.0f} µs"
+        ", ".join(
+            f"{label} {online[f'{key}_us']:.0f} → {offline[f'{key}_us']:.0f}"
             for key, label in names
         )
-        + "  [dim](online → offline)[/]"
+        + " µs"
     )
 
 
 def _traffic(status: dict[str, Any]) -> str:
     changes = status["pushed"] + status["pulled"]
-    saved = 1 - status["requests"] / changes if changes else 0.0
+    saved = int(100 * (1 - status["requests"] / changes)) if changes else 0
     return (
-        f"{status['pushed']:,} changes up, {status['pulled']:,} rows down in "
-        f"{status['requests']:,} requests [dim]({saved:.0%} fewer than one by one)[/]"
+        f"{status['pushed']:,} up, {status['pulled']:,} down in {status['requests']:,} calls "
+        f"[dim](batching saved {saved} %)[/]"
     )
 
 
@@ -119,7 +118,7 @@ def _next(folder: Path) -> str:
     return (
         f"\n  The files are in [bold]{folder}[/]: a.db, b.db, c.db and the logs.\n\n"
         f"  Try next\n"
-        f"    homeport inspect {folder}/a.db    what is in a file, what waits, is it healthy\n"
-        "    homeport serve --dev              a node of your own, with a PostgreSQL\n"
-        "    docs/guides/getting-started.md    ten minutes to a document that travels\n"
+        f"    homeport inspect {folder}/a.db\n"
+        "    homeport serve --dev\n"
+        "    docs/guides/getting-started.md\n"
     )

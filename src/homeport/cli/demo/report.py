@@ -85,7 +85,7 @@ def _figures(facts: Facts) -> Table:
     table.add_row(
         "B killed",
         f"{killed['kept']} of {killed['acknowledged']} acknowledged writes kept, "
-        f"{killed['half']} of 3 open ones",
+        f"{killed['half']} of 3 open",
     )
     table.add_row("First sync of B", f"{facts.first_sync_s:.1f} s")
     table.add_row("Seen live on A", f"{facts.arrived} documents, without asking")
@@ -95,7 +95,7 @@ def _figures(facts: Facts) -> Table:
 
 
 def _speeds(online: dict[str, float], offline: dict[str, float]) -> str:
-    names = (("get", "read"), ("query", "query"), ("put", "durable write"))
+    names = (("get", "read"), ("query", "query"), ("put", "write"))
     return (
         ", ".join(
             f"{label} {online[f'{key}_us']:.0f} → {offline[f'{key}_us']:.0f}"
@@ -110,7 +110,7 @@ def _traffic(status: dict[str, Any]) -> str:
     saved = int(100 * (1 - status["requests"] / changes)) if changes else 0
     return (
         f"{status['pushed']:,} up, {status['pulled']:,} down in {status['requests']:,} calls "
-        f"[dim](batching saved {saved} %)[/]"
+        f"[dim](batching: −{saved} %)[/]"
     )
 
 

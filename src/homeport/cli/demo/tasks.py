@@ -297,8 +297,8 @@ def settled(device: Device) -> list[dict[str, Any]]:
 
 def _outcome(record: Any) -> str:
     if record.result is None:
-        return "the delete won; the edit is kept in the record"
-    fields = f" of {', '.join(record.fields)}" if record.fields else ""
+        return "the delete won, the edit is logged"
+    fields = f" in {', '.join(record.fields)}" if record.fields else ""
     if record.winner == "function":
         return "combined by the function"
     return f"the {'later' if record.winner == 'local' else 'earlier'} value{fields} won"

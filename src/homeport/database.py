@@ -16,6 +16,7 @@ from homeport.transactions import Tx, Unit, table_of
 
 if TYPE_CHECKING:
     from homeport.replication import AsyncSync
+    from homeport.transport.pump import Token
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -30,7 +31,7 @@ class AsyncDatabase:
         self._tables = tables
         self._path = path
         self._documents: dict[Any, AsyncDocuments[Any]] = {}
-        self._sync: AsyncSync | None = None
+        self._syncs: list[AsyncSync] = []
 
     @property
     def path(self) -> str:
@@ -80,7 +81,7 @@ class AsyncDatabase:
         self,
         url: str,
         *,
-        token: str | Callable[[], Any] | None = None,
+        token: Token,
         collections: Iterable[Collection[Any] | str] | None = None,
         max_queue: int = 100_000,
         live: bool = True,
@@ -98,7 +99,7 @@ class AsyncDatabase:
         """
         from homeport.replication import AsyncSync  # noqa: PLC0415 - loads the network client
 
-        self._sync = AsyncSync(
+        handle = AsyncSync(
             self,
             url,
             token=token,
@@ -107,7 +108,8 @@ class AsyncDatabase:
             live=live,
             poll_s=poll_s,
         )
-        return self._sync
+        self._syncs.append(handle)
+        return handle
 
     # -- care
 
@@ -130,9 +132,9 @@ class AsyncDatabase:
         Raises ``TransactionError`` inside a transaction.
         """
         self._driver.engine.forbid_inside("close()")
-        sync, self._sync = self._sync, None
-        if sync is not None:
-            await sync.stop()
+        handles, self._syncs = self._syncs, []
+        for handle in handles:
+            await handle.stop()
         await self._driver.close()
 
     async def __aenter__(self) -> AsyncDatabase:

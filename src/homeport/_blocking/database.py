@@ -17,6 +17,7 @@ from homeport.transactions import Tx, Unit, table_of
 
 if TYPE_CHECKING:
     from homeport._blocking.replication import Sync
+    from homeport.transport.pump import Token
 T = TypeVar("T")
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,7 +31,7 @@ class Database:
         self._tables = tables
         self._path = path
         self._documents: dict[Any, Documents[Any]] = {}
-        self._sync: Sync | None = None
+        self._syncs: list[Sync] = []
 
     @property
     def path(self) -> str:
@@ -78,7 +79,7 @@ class Database:
         self,
         url: str,
         *,
-        token: str | Callable[[], Any] | None = None,
+        token: Token,
         collections: Iterable[Collection[Any] | str] | None = None,
         max_queue: int = 100000,
         live: bool = True,
@@ -96,7 +97,7 @@ class Database:
         """
         from homeport._blocking.replication import Sync
 
-        self._sync = Sync(
+        handle = Sync(
             self,
             url,
             token=token,
@@ -105,7 +106,8 @@ class Database:
             live=live,
             poll_s=poll_s,
         )
-        return self._sync
+        self._syncs.append(handle)
+        return handle
 
     def size(self) -> dict[str, int]:
         """Bytes: ``total``, and one entry per table and index."""
@@ -126,9 +128,9 @@ class Database:
         Raises ``TransactionError`` inside a transaction.
         """
         self._driver.engine.forbid_inside("close()")
-        sync, self._sync = (self._sync, None)
-        if sync is not None:
-            sync.stop()
+        handles, self._syncs = (self._syncs, [])
+        for handle in handles:
+            handle.stop()
         self._driver.close()
 
     def __enter__(self) -> Database:

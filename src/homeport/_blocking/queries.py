@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from homeport._blocking.livequery import LiveQuery
 from homeport.core import operations, writes
 from homeport.core.arrow import to_table
-from homeport.core.codec import Table
+from homeport.core.codec import Codec, Table
 from homeport.core.conditions import Condition
+from homeport.core.keyrange import WhereClause, many
 from homeport.core.keys import Key
 from homeport.core.query import (
     QueryValue,
-    WhereClause,
     as_condition,
     bind,
     bind_order,
@@ -54,7 +54,7 @@ class Query(Generic[T]):
         """Only documents that satisfy these conditions too. Raises ``InvalidQuery`` and
         ``UnknownField`` at once, before anything is read."""
         if len(conditions) == 1 and isinstance(conditions[0], str):
-            return Where(self, WhereClause(conditions[0]))
+            return Where(self, conditions[0], self._table.codec)
         value = self._value
         for given in conditions:
             condition = parse_filter(given) if isinstance(given, Mapping) else given
@@ -163,36 +163,42 @@ class Where(Generic[T]):
     """Dexie's words behind ``where("field")``. They follow the order of keys through all types:
     numbers < texts < booleans < binary < lists; ``hp.F`` compares within one type."""
 
-    __slots__ = ("_clause", "_query")
+    __slots__ = ("_clause", "_codec", "_query")
 
-    def __init__(self, query: Query[T], clause: WhereClause) -> None:
+    def __init__(self, query: Query[T], field: str, codec: Codec[T]) -> None:
         self._query = query
-        self._clause = clause
+        self._clause = WhereClause(field)
+        self._codec = codec
+
+    def _stored(self, value: Any) -> Any:
+        """Dates, UUIDs, enums … in the form that documents store: ranges follow its order."""
+        return self._codec.convert(self._clause.path, value)
 
     def equals(self, value: Any) -> Query[T]:
-        return self._query.where(self._clause.equals(value))
+        return self._query.where(self._clause.equals(self._stored(value)))
 
     def not_equal(self, value: Any) -> Query[T]:
         """Documents that have the field, with another value."""
-        return self._query.where(self._clause.not_equal(value))
+        return self._query.where(self._clause.not_equal(self._stored(value)))
 
     def above(self, value: Any) -> Query[T]:
-        return self._query.where(self._clause.above(value))
+        return self._query.where(self._clause.above(self._stored(value)))
 
     def above_or_equal(self, value: Any) -> Query[T]:
-        return self._query.where(self._clause.above_or_equal(value))
+        return self._query.where(self._clause.above_or_equal(self._stored(value)))
 
     def below(self, value: Any) -> Query[T]:
-        return self._query.where(self._clause.below(value))
+        return self._query.where(self._clause.below(self._stored(value)))
 
     def below_or_equal(self, value: Any) -> Query[T]:
-        return self._query.where(self._clause.below_or_equal(value))
+        return self._query.where(self._clause.below_or_equal(self._stored(value)))
 
     def between(
         self, lower: Any, upper: Any, include_lower: bool = True, include_upper: bool = False
     ) -> Query[T]:
         """As in Dexie: the lower bound is included, the upper one is not."""
-        return self._query.where(self._clause.between(lower, upper, include_lower, include_upper))
+        low, high = (self._stored(lower), self._stored(upper))
+        return self._query.where(self._clause.between(low, high, include_lower, include_upper))
 
     def in_any_range(
         self,
@@ -200,15 +206,20 @@ class Where(Generic[T]):
         include_lowers: bool = True,
         include_uppers: bool = False,
     ) -> Query[T]:
-        condition = self._clause.in_any_range(ranges, include_lowers, include_uppers)
+        stored = [(self._stored(lower), self._stored(upper)) for lower, upper in ranges]
+        condition = self._clause.in_any_range(stored, include_lowers, include_uppers)
         return self._query.where(condition)
 
     def any_of(self, *values: Any) -> Query[T]:
-        return self._query.where(self._clause.any_of(*values))
+        return self._query.where(
+            self._clause.any_of([self._stored(value) for value in many(values)])
+        )
 
     def none_of(self, *values: Any) -> Query[T]:
         """Documents that have the field, with none of these values."""
-        return self._query.where(self._clause.none_of(*values))
+        return self._query.where(
+            self._clause.none_of([self._stored(value) for value in many(values)])
+        )
 
     def starts_with(self, prefix: str) -> Query[T]:
         return self._query.where(self._clause.starts_with(prefix))

@@ -21,6 +21,9 @@ Operator: TypeAlias = Literal["==", "!=", "<", "<=", ">", ">="]
 OPERATORS: Final = ("==", "!=", "<", "<=", ">", ">=")
 
 
+_PLAIN: Final = (str, int, float, dict, list, tuple, set, frozenset, bytes, bytearray)
+
+
 def bracket(encoded: Encoded) -> int:
     """The type of an encoded key as a number: 0 number, 1 text, 2 boolean, 3 binary, 4 array."""
     if isinstance(encoded, str):
@@ -29,8 +32,14 @@ def bracket(encoded: Encoded) -> int:
 
 
 def comparable(value: object, path: str) -> Encoded:
-    """The encoded form of an operand that needs an order."""
+    """The encoded form of an operand that needs an order.
+
+    A date, a UUID, an enum … has its form from the model: it passes here as text, and is examined
+    when the condition is bound and made again from the stored form.
+    """
     encoded = encode(value)
+    if encoded is None and not (value is None or isinstance(value, _PLAIN)):
+        return ""
     if encoded is None:
         raise InvalidQuery(
             f"{path} cannot be compared with {value!r:.60}: it has no place in the order of keys.",

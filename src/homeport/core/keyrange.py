@@ -82,14 +82,14 @@ class WhereClause:
         return Or(self.between(lo, hi, include_lowers, include_uppers) for lo, hi in ranges)
 
     def any_of(self, *values: object) -> Condition:
-        values = _many(values)
+        values = many(values)
         for value in values:
             comparable(value, self.path)
         return AnyOf(self.path, values)
 
     def none_of(self, *values: object) -> Condition:
         """Every key of the index but these; documents without the field are not in it."""
-        values = _many(values)
+        values = many(values)
         for value in values:
             comparable(value, self.path)
         ordered = sorted(values, key=cmp_to_key(compare))
@@ -132,14 +132,14 @@ def by_values(values: dict[str, object]) -> Condition:
     return And(WhereClause(path).equals(value) for path, value in values.items())
 
 
-def _many(values: tuple[object, ...]) -> tuple[object, ...]:
+def many(values: tuple[object, ...]) -> tuple[object, ...]:
     if len(values) == 1 and isinstance(values[0], (list, tuple, set, frozenset)):
         return tuple(values[0])
     return values
 
 
 def _texts(values: tuple[object, ...]) -> tuple[str, ...]:
-    found = _many(values)
+    found = many(values)
     for value in found:
         if not isinstance(value, str):
             raise InvalidQuery(f"A text is wanted here, not {value!r:.60}.")

@@ -350,6 +350,11 @@ class Store(Protocol):
         """→ bytes: ``total`` and one entry per table and index."""
         ...
 
+    def purge_expired(self, limit: int) -> int:
+        """Remove up to so many expired documents of each collection that is not synced → how many.
+        Called under the driver's lock, outside a transaction, on the first session that was made."""
+        ...
+
     def checkpoint(self) -> None:
         """Move the write-ahead log into the file, where there is one."""
         ...

@@ -1,14 +1,9 @@
-"""The engine that all drivers of a store share: one lock, one session, readers beside it.
+"""The engine that all drivers of a store share: it steps operations, one at a time on the main
+session, and reads beside it on others.
 
-The *lock* owns the session, not a thread. While nobody else is inside, every operation uses the one
-main session, whose page cache stays warm; only a read that finds the lock taken opens a reader,
-which sees the last committed state. An open transaction belongs to a (thread, asyncio task):
-another task of the same thread is refused at once, because waiting for one's own thread would never
-end.
-
-A Ctrl-C may arrive after any call. The pattern around each ``acquire`` below is for that: between
-the call and the next ``try`` nothing can interrupt, and within the call the handler asks whether
-the lock was taken.
+Only a read that finds the lock taken opens a reader, which sees the last committed state; a second
+connection beside the first loses its page cache at each commit. Who may be inside is said in
+``gate``.
 """
 
 from __future__ import annotations
@@ -21,19 +16,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from homeport.core.requests import Operation, Store, StoreSession
 from homeport.core.units import UnitOperation
+from homeport.drivers.gate import Gate
 from homeport.drivers.steps import (
     ClosedSession,
-    current_task,
     head,
     nested,
     perform,
     read,
     refuse_closed,
-    running,
     snapshot,
     step,
 )
-from homeport.errors import Busy, TransactionError
 
 if TYPE_CHECKING:
     from homeport.core.codec import Table
@@ -46,7 +39,7 @@ PURGE_EVERY_S = 1.0
 PURGE_ROWS = 500
 
 
-class Engine:
+class Engine(Gate):
     """Steps operations on one store. Every method may be called from any thread."""
 
     def __init__(
@@ -57,22 +50,12 @@ class Engine:
         busy_timeout_s: float = 5.0,
         expiring: bool = False,
     ) -> None:
+        super().__init__(store.session(), busy_timeout_s, new_unit)
         self.store = store
-        self.busy_timeout_s = busy_timeout_s
-        self._new_unit = new_unit
         self.expiring = expiring
         self._next_purge = 0.0
-        self._main: StoreSession = store.session()
         self._readers: list[StoreSession] = []
-        # An RLock that is never entered twice: only its memory of the owning thread is wanted.
-        self._lock = threading.RLock()
-        self._holder = 0
-        self._owner_task: object = None
-        self._depths: list[tuple[int, int, int]] = []
-        # A transaction of the main session may be open (also after a Ctrl-C at the wrong instant).
-        self._open = False
-        self._listeners: tuple[Callable[[], None], ...] = ()
-        self.closed = False
+        self._listeners: dict[object, Callable[[], None]] = {}
 
     # -- operations
 
@@ -169,178 +152,6 @@ class Engine:
         self.check_owner()
         return nested(self._main, operation)
 
-    # -- the lock
-
-    def acquire(self) -> None:
-        """Take the lock for this thread, within the time limit. The caller releases it in a
-        ``finally`` that begins right behind this call."""
-        lock = self._lock
-        try:
-            if not lock.acquire(timeout=self.busy_timeout_s):
-                raise Busy(  # noqa: TRY301 - _let_go finds that the lock is not ours
-                    f"Another thread of this process kept the database for "
-                    f"{self.busy_timeout_s:g} s."
-                )
-            self._holder = get_ident()
-            if self.closed:
-                refuse_closed()
-            if self._open:
-                self._heal()
-        except BaseException:
-            self._let_go()
-            raise
-
-    def release(self) -> None:
-        self._holder = 0
-        self._lock.release()
-
-    def try_acquire(self) -> bool:
-        lock = self._lock
-        try:
-            if not lock.acquire(False):
-                return False
-            self._holder = get_ident()
-            if self._open:
-                self._heal()
-        except BaseException:
-            self._let_go()
-            raise
-        return True
-
-    def _heal(self) -> None:
-        """A Ctrl-C met the very call that was to end a transaction: end it now."""
-        self._main.rollback()
-        self._open = False
-
-    def _let_go(self) -> None:
-        """After an exception at ``acquire``: release the lock if this thread got it."""
-        try:
-            self._lock.release()
-        except RuntimeError:
-            return  # it was not ours
-        self._holder = 0
-
-    @property
-    def held_here(self) -> bool:
-        """Is this thread inside a transaction or an operation?"""
-        return self._holder == get_ident()
-
-    @property
-    def taken(self) -> bool:
-        return self._holder != 0
-
-    @property
-    def session(self) -> StoreSession:
-        """The main session, for the holder of the lock."""
-        return self._main
-
-    def check_owner(self) -> None:
-        if not self._depths:
-            raise TransactionError(
-                "The database was called from a function that one of its own operations is running "
-                "(a unit, the function of update(), a predicate, or a model).",
-                action="Inside a unit use its tx; elsewhere return from the function first.",
-            )
-        if self._owner_task is not current_task():
-            raise TransactionError(
-                "Another asyncio task of this thread has a transaction open.",
-                action="Finish the transaction before the first await, or use an AsyncDatabase "
-                "and `await db.run(fn)`.",
-            )
-
-    def forbid_inside(self, what: str) -> None:
-        """Raise if this thread is inside a transaction: ``what`` would wait for it for ever."""
-        if self.held_here:
-            raise TransactionError(
-                f"{what} inside a transaction would wait for that transaction to end.",
-                action="Leave the transaction first.",
-            )
-
-    # -- transactions of the blocking facade
-
-    def enter(self) -> int:
-        """Begin a transaction, or a savepoint when this thread and task have one open → its level,
-        1 for the outermost."""
-        session = self._main
-        if self._holder == get_ident():
-            self.check_owner()
-            info = running(session)
-            level = len(self._depths) + 1
-            self._depths = [*self._depths, (session.savepoint(), info.changes, info.bytes)]
-            return level
-        deadline = time.monotonic() + self.busy_timeout_s
-        self.acquire()
-        try:
-            self._open = True
-            session.begin("write", self._new_unit(), max(0.0, deadline - time.monotonic()))
-            self._owner_task = current_task()
-            self._depths = [(0, 0, 0)]
-        except BaseException:
-            self._end(commit=False)
-            raise
-        return 1
-
-    def leave(self, level: int, *, commit: bool) -> None:
-        """End the transaction of this level, which is the innermost of this thread and task."""
-        if self._holder != get_ident() or len(self._depths) != level:
-            raise TransactionError(
-                "This transaction is not the innermost one of its thread, or is over."
-            )
-        self.check_owner()
-        session = self._main
-        if level > 1:
-            depth, changes, size = self._depths[-1]
-            self._depths = self._depths[:-1]
-            if commit:
-                session.release(depth)
-            elif session.in_transaction:
-                session.rollback_to(depth)
-                info = running(session)
-                info.changes, info.bytes = changes, size
-            return
-        lost = commit and not session.in_transaction
-        self._end(commit=commit and not lost)
-        if lost:
-            raise TransactionError(
-                "The engine rolled the whole transaction back when a statement in it failed "
-                "(a full disk does that); nothing was written.",
-                action="Let the error of that statement leave the transaction, then repeat it.",
-            )
-        if commit:
-            self.announce()
-
-    def abandon(self, level: int) -> None:
-        """Roll back what nobody will end any more: a Ctrl-C met the end of a ``with`` block."""
-        if self._holder != get_ident() or len(self._depths) < level:
-            return
-        if level == 1:
-            self._end(commit=False)
-            return
-        depth = self._depths[level - 1][0]
-        self._depths = self._depths[: level - 1]
-        if self._main.in_transaction:
-            self._main.rollback_to(depth)
-
-    def _end(self, *, commit: bool) -> None:
-        # No call may stand between the end of the transaction and that of the lock's holding:
-        # a Ctrl-C could come between.
-        session = self._main
-        try:
-            if commit:
-                try:
-                    session.commit()
-                except BaseException:
-                    session.rollback()
-                    raise
-            else:
-                session.rollback()
-            self._open = False
-        finally:
-            self._depths = []
-            self._owner_task = None
-            self._holder = 0
-            self._lock.release()
-
     def unit_of(self, operation: Operation[Any]) -> str | None:
         """The id of the unit that an operation is, None for a single operation."""
         return self._new_unit() if isinstance(operation, UnitOperation) else None
@@ -370,15 +181,18 @@ class Engine:
 
         It runs in the committing thread: it may set an event and nothing else.
         """
-        self._listeners = (*self._listeners, callback)
+        # A dict, because one operation adds and one removes: garbage collection may call forget()
+        # in the middle of anything.
+        name = object()
+        self._listeners[name] = callback
 
         def forget() -> None:
-            self._listeners = tuple(one for one in self._listeners if one is not callback)
+            self._listeners.pop(name, None)
 
         return forget
 
     def announce(self) -> None:
-        for listener in self._listeners:
+        for listener in list(self._listeners.values()):
             listener()
 
     def wait_for_change(self, after: int, timeout_s: float, poll_s: float = 0.03) -> bool:
@@ -404,9 +218,7 @@ class Engine:
         if now < self._next_purge:
             return
         self._next_purge = now + PURGE_EVERY_S
-        purge = getattr(self.store, "purge_expired", None)
-        if purge is not None:
-            purge(PURGE_ROWS)
+        self.store.purge_expired(PURGE_ROWS)
 
     def close(self) -> None:
         """Close all sessions and the store; silent when it is closed already."""
@@ -422,5 +234,6 @@ class Engine:
                 session.close()
             self.store.close()
         finally:
-            self.release()
+            self._holder = 0
+            self._lock.release()
         self.announce()

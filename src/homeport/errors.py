@@ -236,14 +236,14 @@ class Corrupted(StorageError):
     """The file is not a database, or is damaged."""
 
     code = "corrupted"
-    action = "Keep a copy of the file and restore a backup; `homeport inspect` shows what is readable."
+    action = "Keep a copy of the file, restore a backup; `homeport inspect` shows what is readable."
 
 
 class SchemaMismatch(StorageError):
     """The file was made by a declaration that this one cannot follow."""
 
     code = "schema-mismatch"
-    action = "Open it with the declaration it was made with, or copy the documents into another one."
+    action = "Open it with the declaration it was made with, or copy the documents to a new one."
 
 
 class FileTooNew(StorageError):

@@ -85,8 +85,8 @@ class Count(Request):
 class Put:
     """Part of a write: documents of one table.
 
-    rows: from ``Codec``, with their keys. extras: multi-entry and full-text values beside each row, or None when the table
-    has neither. mode ``add`` refuses existing keys, ``put`` replaces. olds: the stored texts before
+    rows: from ``Codec``, with their keys. extras: multi-entry and full-text values beside each row,
+    or None when the table has neither. mode ``add`` refuses existing keys, ``put`` replaces. olds: the stored texts before
     the write when the plan has read them already (saves the store's own read), else None.
     tokens: (version token, bucket) of each row, for rows that came from the server; None leaves
     what is stored.
@@ -264,9 +264,9 @@ class Operation(Generic[R_co]):
     mode: ``write`` makes the driver take the write lock before the first request. single: the plan
     yields exactly one request, so a read needs no transaction of its own. scope: the tables it may
     touch (IndexedDB must name them to begin); empty means all. bounded: its cost does not grow with
-    the collection, so an event loop may step it in place. finish: applied to the plan's result after
-    the commit and outside the lock; it decodes, filters by user code, or raises for rows that failed
-    alone (raising there undoes nothing).
+    the collection, so an event loop may step it in place. finish: applied to the plan's result
+    after the commit and outside the lock; it decodes, filters by user code, or raises for rows that
+    failed alone (raising there undoes nothing).
     """
 
     __slots__ = ("bounded", "finish", "mode", "plan", "scope", "single")

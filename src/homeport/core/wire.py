@@ -35,15 +35,16 @@ RESOLUTIONS = "_resolutions"
 """The collection of conflict records; it syncs like any other."""
 
 Policy: TypeAlias = str
-"""``merge``, ``last-write-wins``, ``local-wins``, ``remote-wins``, ``manual`` or the name of a callable."""
+"""``merge``, ``last-write-wins``, ``local-wins``, ``remote-wins``, ``manual``, or the name of a
+callable."""
 
 
 class Change(msgspec.Struct, omit_defaults=True):
     """One document of a unit.
 
-    op put: ``doc`` is the whole document. op patch: ``set`` and ``unset`` name dotted paths, ``old``
-    holds the value that each path had (a path that was missing is not in it). ``base`` is the
-    version token that the change was made on, None when the document did not exist.
+    op put: ``doc`` is the whole document. op patch: ``set`` and ``unset`` name dotted paths,
+    ``old`` holds the value that each path had (a path that was missing is not in it). ``base`` is
+    the version token that the change was made on, None when the document did not exist.
     """
 
     collection: str

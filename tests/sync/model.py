@@ -134,7 +134,8 @@ class ModelServer:
         at: list[int] = []
         writes: list[tuple[str, str, dict[str, Any] | None]] = []
         for n, change in enumerate(unit.changes):
-            assert change.collection in self.policies, change.collection
+            if change.collection not in self.policies:
+                return Verdict(unit.id, "retry", "unknown-collection")
             code = self.reject(change)
             if code:
                 return Verdict(unit.id, "rejected", code, f"refused: {code}", [n])

@@ -22,13 +22,14 @@ from homeport.core.worker import QueueView, queue_view
 from homeport.errors import UsageError
 from homeport.ids import new_id
 from homeport.transactions import table_of
-from homeport.transport.pump import Pump, Token, now_ms
+from homeport.transport.pump import Pump
+from homeport.transport.rounds import Token, now_ms
 from homeport.waiting import Waiter
 
 if TYPE_CHECKING:
     from homeport._blocking.database import Database
 R = TypeVar("R")
-__all__ = ["Events", "Sync", "Conflict", "DeadLetter", "Event", "Resolution", "SyncStatus"]
+__all__ = ["Conflict", "DeadLetter", "Event", "Events", "Resolution", "Sync", "SyncStatus"]
 EVENTS_KEPT = 10000
 "Events that an iterator keeps for a slow reader; older ones are dropped first."
 
@@ -184,7 +185,7 @@ class Sync:
 
     def _status(self) -> SyncStatus:
         view: QueueView = self._engine.run(Operation(queue_view(), "read"))
-        pump, now = (self._pump, now_ms())
+        pump, rounds, now = (self._pump, self._pump.rounds, now_ms())
         session = pump.session
         success = session.last_success_ms
         if success is None and view.last is not None:
@@ -205,19 +206,19 @@ class Sync:
             last_error=error,
             next_attempt_s=max(0, (session.retry_at_ms or 0) - now) / 1000 if waits else None,
             lag_s=None if success is None else max(0, now - success) / 1000,
-            clock_offset_ms=pump.server_offset_ms,
+            clock_offset_ms=rounds.server_offset_ms,
             conflicts=view.conflicts,
             dead=view.dead,
             rows=view.rows,
             total=view.total,
-            pushed=pump.pushed,
-            pulled=pump.pulled,
-            requests=pump.requests,
+            pushed=rounds.pushed,
+            pulled=rounds.pulled,
+            requests=rounds.requests,
             unknown=view.unknown,
         )
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._pump.url!r} {self._pump.session.state}>"
+        return f"<{type(self).__name__} {self._pump.rounds.url!r} {self._pump.session.state}>"
 
 
 class Events:

@@ -89,7 +89,10 @@ class Received(NamedTuple):
     rejected: int = 0
     retried: int = 0
     conflicts: int = 0
+    committed: int = 0
     answered: bool = False
+    news: bool = False
+    """The server knows other collections than before."""
     events: Sequence[Event] = ()
 
 
@@ -157,6 +160,7 @@ class _Cut:
         context, last = self.context, self.last
         pages = 0 if self.staged is None else self.staged.pages
         unknown = set(last.unknown)
+        before = set(msgspec.json.decode((yield Meta(META_UNKNOWN)) or "[]", type=list[str]))
         for number in range(1, pages + 1):
             text = yield Get(STAGED, number)
             page = _page.decode(text).page
@@ -197,7 +201,7 @@ class _Cut:
         yield Write(parts)
         return Received(
             "applied", self.rows, outcome.applied, len(outcome.dead), outcome.retried,
-            len(outcome.held), answered, context.events,
+            len(outcome.held), outcome.committed, answered, before != unknown, context.events,
         )  # fmt: skip
 
     def _take(self, page: Reply) -> Plan[None]:

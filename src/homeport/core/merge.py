@@ -82,6 +82,8 @@ class Outcome:
         self.logged: list[tuple[Group | None, Clash]] = []
         """With the unit that the record travels in; None = a unit of its own."""
         self.applied = 0
+        self.committed = 0
+        """Units that are in the database, and their changes."""
         self.retried = 0
 
 
@@ -105,6 +107,7 @@ def rebase(
                 doc.orig = state if ok else doc.cur
             out.removed.extend(group.entries)
             out.applied += 1
+            out.committed += len(group.entries)
         elif verdict == "rejected" and group.verdict is not None:
             _bury(out, group, members, group.verdict.code, group.verdict.message, group.verdict.at)
         elif group.in_flight and verdict is None:
@@ -206,6 +209,7 @@ def _keep(out: Outcome, group: Group, steps: Sequence[Step]) -> None:
             out.logged.append((group, clash))
     if not left:
         out.applied += 1
+        out.committed += len(group.entries)
         out.logged = [(None if g is group else g, clash) for g, clash in out.logged]
 
 

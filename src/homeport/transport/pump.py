@@ -9,57 +9,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
-import os
-import platform
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from homeport.core import session as s
-from homeport.core.adopt import adopt_chunk
 from homeport.core.codec import Table
 from homeport.core.context import Event
-from homeport.core.cuts import Received, receive
-from homeport.core.exchange import Question, ask
-from homeport.core.outbox import META_CLIENT, META_OUTBOX, QueueState, read_state
-from homeport.core.requests import Meta, Operation, Plan
-from homeport.core.reset import reset
-from homeport.core.wire import PROTOCOL, Hello
-from homeport.core.worker import (
-    Retry,
-    bind,
-    check_binding,
-    claim,
-    load_retry,
-    queue_mark,
-    release,
-    save_retry,
-)
+from homeport.core.worker import Retry, claim, load_retry, queue_mark, release, save_retry
 from homeport.drivers.engine import Engine
-from homeport.errors import (
-    Closed,
-    HistoryBroken,
-    HomeportError,
-    IdentityBroken,
-    NeedsAuth,
-    Unreachable,
-)
-from homeport.ids import new_id
-from homeport.transport.http import HttpTransport, identity_of
+from homeport.errors import Closed, HomeportError, NeedsAuth, Unreachable
+from homeport.transport.lease import is_dead, owner_name
+from homeport.transport.rounds import Rounds, Token, now_ms
+
+__all__ = ["Pump", "Token"]
 
 R = TypeVar("R")
-Token = str | Callable[[], str | Awaitable[str]] | None
 
 DEBOUNCE_S = 0.015
 """Commits that follow each other closely travel in one batch."""
 TICK_S = 1.0
 LEASE_MS = 15_000
-ADOPT_BELOW = 500
-"""Older documents are queued while fewer entries than this wait."""
 LIVE_PAUSE_S = 30.0
 
 
@@ -81,28 +54,16 @@ class Pump:
         tell: Callable[[Event], None],
     ) -> None:
         self.engine = engine
-        self.tables = tables
-        self.url = url
-        self.token = token
+        self.rounds = Rounds(engine, tables, url, token, tell)
         self.live = live
         self.tell = tell
         self.session = s.Session(poll_ms=int(poll_s * 1000))
-        self.declared = {
-            name: table.collection.sync.policy
-            for name, table in tables.items()
-            if table.collection.sync
-        }
-        self.owner = f"{platform.node()}/{os.getpid()}/{new_id()}"
-        self.pushed = self.pulled = self.requests = 0
-        self.server_offset_ms: int | None = None
-        self._given: str | None = None
+        self.owner = owner_name()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._thread_id = 0
         self._lock = threading.Lock()
         self._signalled = False
-        self._blocked = 0
-        """Entries that could not be sent when last looked: held, behind a held one, or unknown."""
         self._renew_at = 0.0
         self.attempted: s.State | None = None
         """How the last explicit attempt ended, None when it succeeded."""
@@ -137,12 +98,11 @@ class Pump:
     def _main(self, loop: asyncio.AbstractEventLoop, ready: threading.Event) -> None:
         self._thread_id = threading.get_ident()
         asyncio.set_event_loop(loop)
-        self._transport: HttpTransport | None = None
         self._exchange: asyncio.Task[None] | None = None
         self._background: list[asyncio.Task[None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._signalled = False
-        self._busy = asyncio.Lock()
+        self.rounds.reopen()
         loop.call_soon(ready.set)
         try:
             loop.run_forever()
@@ -152,19 +112,13 @@ class Pump:
             loop.run_until_complete(loop.shutdown_default_executor())
             loop.close()
 
-    def run(self, plan: Plan[R]) -> R:
-        return self.engine.run(Operation(plan, "write"))
-
-    def read(self, plan: Plan[R]) -> R:
-        return self.engine.run(Operation(plan, "read"))
-
     async def start(self) -> None:
         """Begin to replicate in the background."""
         if self.session.state != "off":
             return
         loop = asyncio.get_running_loop()
         forget = self.engine.on_commit(lambda: self._committed(loop))
-        retry = self.read(load_retry())
+        retry = self.rounds.read(load_retry())
         if self._lead():
             self._handle(s.Started(now_ms(), retry.failures, retry.retry_at_ms))
         else:
@@ -179,10 +133,9 @@ class Pump:
         if self.session.state != "off":
             self._handle(s.Stopped(now_ms()))
             with contextlib.suppress(HomeportError):
-                self.run(release(self.owner))
+                self.rounds.run(release(self.owner))
         await _cancel_all()
-        if self._transport is not None:
-            await self._transport.close()
+        await self.rounds.close()
         loop = asyncio.get_running_loop()
         with self._lock:
             self._loop = None
@@ -194,7 +147,7 @@ class Pump:
             self._exchange.cancel()
 
     async def resume(self) -> None:
-        self._given = None
+        self.rounds.forget_token()
         self._handle(s.Resumed(now_ms()))
 
     def _committed(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -208,7 +161,7 @@ class Pump:
     def _wake(self) -> None:
         self._signalled = False
         with contextlib.suppress(HomeportError):
-            if self._state().queued:
+            if self.rounds.state().queued:
                 self._handle(s.Woken(now_ms(), "commit"))
 
     def _handle(self, event: s.Event) -> None:
@@ -218,12 +171,12 @@ class Pump:
                 case s.Exchange(pull):
                     self._exchange = loop.create_task(self._background_round(pull=pull))
                 case s.Refresh():
-                    self._given = None
+                    self.rounds.forget_token()
                 case s.Sleep(until_ms):
                     self._set_timer(until_ms)
                 case s.Save(failures, retry_at_ms):
                     with contextlib.suppress(HomeportError):
-                        self.run(save_retry(Retry(failures, retry_at_ms)))
+                        self.rounds.run(save_retry(Retry(failures, retry_at_ms)))
                 case s.Restart():
                     if self._exchange is not None:
                         self._exchange.cancel()
@@ -241,9 +194,9 @@ class Pump:
             )
 
     async def _background_round(self, *, pull: bool) -> None:
-        asked = self.requests
+        asked = self.rounds.requests
         try:
-            quiet = await self._round(pull=pull)
+            quiet = await self.rounds.exchange(pull=pull)
         except asyncio.CancelledError:
             raise
         except Closed:
@@ -253,7 +206,7 @@ class Pump:
         except Exception as error:  # a bug must not end the replication for good
             self._handle(self._failure(Unreachable(f"{type(error).__name__}: {error}")))
         else:
-            self._handle(s.Answered(now_ms(), quiet, contact=self.requests > asked))
+            self._handle(s.Answered(now_ms(), quiet, contact=self.rounds.requests > asked))
 
     def _failure(self, error: HomeportError) -> s.Failed:
         pause = error.context.get("retry_after_s")
@@ -263,75 +216,10 @@ class Pump:
             str(error),
             random.random(),  # noqa: S311 - spreads retries, guards nothing
             pause if isinstance(pause, (int, float)) else None,
-            renewable=callable(self.token),
+            renewable=self.rounds.renewable,
         )
 
-    # -- one exchange
-
-    def _state(self) -> QueueState:
-        def plan() -> Plan[QueueState]:
-            return read_state((yield Meta(META_OUTBOX)))
-
-        return self.read(plan())
-
-    async def _round(self, *, pull: bool) -> bool:
-        """Send and fetch once → is everything done? One at a time."""
-        async with self._busy:
-            state = self._state()
-            if state.adopting and state.queued < ADOPT_BELOW:
-                self.run(adopt_chunk(self.tables))
-            question = self.run(ask(self.tables, self.declared))
-            self._blocked = self._state().queued if question.number is None else 0
-            if question.number is None and question.asked.position is None and not pull:
-                return True
-            token = await self._fresh_token()
-            identity = identity_of(token)
-            bound = self.read(check_binding(*(identity or (None, None))))
-            self.requests += 1
-            sent_ms = now_ms()
-            try:
-                reply = await self._net().exchange(question.body, token)
-            except (HistoryBroken, IdentityBroken) as error:
-                self._reset(question, error)
-                return False
-            if identity is not None and not bound:
-                self.run(bind(*identity, self.url))
-            self.server_offset_ms = reply.now_ms - (sent_ms + now_ms()) // 2
-            received = self.run(receive(reply, question.asked, self.tables))
-            for event in received.events:
-                self.tell(event)
-            if received.kind == "identity":
-                self._reset(question, IdentityBroken("Another copy of this file has synced."))
-                return False
-            self._count(received)
-            return self._done(received, question)
-
-    def _done(self, received: Received, question: Question) -> bool:
-        if received.kind == "applied" and received.retried and not received.applied:
-            raise Unreachable("The server puts these changes off; they are sent again.")
-        sent = question.number is not None
-        return received.kind == "applied" and not sent and not self._state().adopting
-
-    def _count(self, received: Received) -> None:
-        self.pushed += received.applied
-        self.pulled += received.rows
-
-    def _reset(self, question: Question, error: HomeportError) -> None:
-        if self.run(reset(new_id(), seen=question.asked.client)):
-            self.tell(Event("reset", now_ms(), detail=str(error)))
-
-    async def _fresh_token(self) -> str:
-        if not callable(self.token):
-            return self.token or ""
-        if self._given is None:
-            try:
-                given: Any = await asyncio.to_thread(self.token)
-                if inspect.isawaitable(given):
-                    given = await given
-            except Exception as error:  # the user's function: no network, a locked keychain …
-                raise NeedsAuth(f"token() raised {type(error).__name__}: {error}.") from error
-            self._given = str(given)
-        return self._given
+    # -- asked for by the user
 
     async def now(self, timeout_s: float, then: Callable[[], R]) -> R:
         """Push and pull until nothing is left to do, or raise why not → what ``then`` returns."""
@@ -342,12 +230,15 @@ class Pump:
             left_s = deadline - time.monotonic()
             try:
                 async with asyncio.timeout(left_s):
-                    quiet = await self._round(pull=True)
+                    quiet = await self.rounds.exchange(pull=True)
             except TimeoutError as error:
-                raise Unreachable(f"Not done after {timeout_s:g} s.") from error
+                late = Unreachable(f"Not done after {timeout_s:g} s.")
+                self._note(late)
+                raise late from error
             except NeedsAuth as error:
-                if callable(self.token) and not renewed:
-                    self._given, renewed = None, True
+                if self.rounds.renewable and not renewed:
+                    renewed = True
+                    self.rounds.forget_token()
                     continue
                 self._note(error)
                 raise
@@ -363,6 +254,7 @@ class Pump:
             failures = 0
             if quiet:
                 self._succeeded()
+                self.rounds.check_unknown()
                 return then()
 
     def _note(self, error: HomeportError) -> None:
@@ -389,17 +281,17 @@ class Pump:
                 await asyncio.sleep(TICK_S)
                 try:
                     mine = self._lead()
-                    mark = self.read(queue_mark())
+                    mark = self.rounds.read(queue_mark())
                 except Closed:
                     return
                 except HomeportError:
                     continue
                 self._handle(s.Standby(now_ms(), other=not mine))
-                if seen is not None and mark[0] != seen and mark[1]:
+                if mark[0] != seen and mark[1]:
                     self._handle(s.Woken(now_ms(), "commit"))
                 seen = mark[0]
-                waits = mark[1] > self._blocked
-                self._handle(s.Watched(now_ms(), (*mark, self.requests) if waits else None))
+                waits = mark[1] > self.rounds.blocked
+                self._handle(s.Watched(now_ms(), (*mark, self.rounds.requests) if waits else None))
         finally:
             forget()
 
@@ -407,7 +299,7 @@ class Pump:
         """Have, or get, the lease; asked of the file only when it has to be renewed."""
         if not self.engine.store.multiprocess or time.monotonic() < self._renew_at:
             return True
-        mine = self.run(claim(self.owner, LEASE_MS, _is_dead))
+        mine = self.rounds.run(claim(self.owner, LEASE_MS, is_dead))
         self._renew_at = time.monotonic() + LEASE_MS / 3000 if mine else 0.0
         return mine
 
@@ -419,7 +311,7 @@ class Pump:
                 await asyncio.sleep(random.uniform(0.1, 0.3))  # noqa: S311
                 continue
             with contextlib.suppress(HomeportError):
-                async for hint in self._net().hints(await self._hello()):
+                async for hint in self.rounds.net.hints(await self.rounds.hello()):
                     pause_s = 1.0
                     if hint.t == "bye":
                         break
@@ -427,41 +319,9 @@ class Pump:
             await asyncio.sleep(random.uniform(0.1, pause_s))  # noqa: S311
             pause_s = min(pause_s * 2, LIVE_PAUSE_S)
 
-    async def _hello(self) -> Hello:
-        client = self.read(_client())
-        return Hello(PROTOCOL, await self._fresh_token(), client, sorted(self.tables))
-
-    def _net(self) -> HttpTransport:
-        if self._transport is None:
-            self._transport = HttpTransport(self.url)
-        return self._transport
-
-
-def _client() -> Plan[str]:
-    return (yield Meta(META_CLIENT)) or ""
-
-
-def _is_dead(owner: str) -> bool:
-    """Is the process that took the lease known to be gone? (Another machine's is not known.)"""
-    host, _, rest = owner.partition("/")
-    process, _, _ = rest.partition("/")
-    if os.name != "posix" or host != platform.node() or not process.isdecimal():
-        return False
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False
-
 
 async def _cancel_all() -> None:
     tasks = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -1,0 +1,199 @@
+"""One exchange with the node after the other: ask, send, receive, and what the answers mean."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeAlias, TypeVar
+
+import msgspec
+
+from homeport.core.adopt import adopt_chunk
+from homeport.core.codec import Table
+from homeport.core.context import Event
+from homeport.core.cuts import Received, receive
+from homeport.core.exchange import Question, ask
+from homeport.core.outbox import (
+    META_CLIENT,
+    META_OUTBOX,
+    META_UNKNOWN,
+    OUTBOX,
+    QueueState,
+    read_state,
+)
+from homeport.core.query import EMPTY, Compare
+from homeport.core.requests import Count, Meta, Operation, Plan
+from homeport.core.reset import reset
+from homeport.core.wire import PROTOCOL, Hello
+from homeport.core.worker import bind, check_binding
+from homeport.drivers.engine import Engine
+from homeport.errors import (
+    HistoryBroken,
+    HomeportError,
+    IdentityBroken,
+    NeedsAuth,
+    UnknownRemoteCollection,
+    Unreachable,
+)
+from homeport.ids import new_id
+from homeport.transport.http import HttpTransport, identity_of
+
+R = TypeVar("R")
+Token: TypeAlias = "str | Callable[[], str | Awaitable[str]] | None"  # noqa: S105 - a type
+
+ADOPT_BELOW = 500
+"""Older documents are queued while fewer entries than this wait."""
+
+
+class Rounds:
+    """Exchanges for the synced tables of one engine. Used from one event loop at a time.
+
+    pushed, pulled, requests: changes settled, rows received, requests made. blocked: entries that
+    could not be sent when last looked (held, behind a held one, or unknown to the server).
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        tables: Mapping[str, Table[Any]],
+        url: str,
+        token: Token,
+        tell: Callable[[Event], None],
+    ) -> None:
+        self.engine = engine
+        self.tables = tables
+        self.url = url
+        self.token = token
+        self.tell = tell
+        self.declared = {
+            name: table.collection.sync.policy
+            for name, table in tables.items()
+            if table.collection.sync
+        }
+        self.pushed = self.pulled = self.requests = 0
+        self.blocked = 0
+        self.server_offset_ms: int | None = None
+        self._given: str | None = None
+        self._net: HttpTransport | None = None
+        self._busy = asyncio.Lock()
+
+    @property
+    def renewable(self) -> bool:
+        """Can another token be had?"""
+        return callable(self.token)
+
+    def forget_token(self) -> None:
+        """Ask for a new one before the next exchange."""
+        self._given = None
+
+    @property
+    def net(self) -> HttpTransport:
+        if self._net is None:
+            self._net = HttpTransport(self.url)
+        return self._net
+
+    def reopen(self) -> None:
+        """Called by a new event loop: nothing of the last one is used again."""
+        self._net = None
+        self._busy = asyncio.Lock()
+
+    async def close(self) -> None:
+        net, self._net = self._net, None
+        if net is not None:
+            await net.close()
+
+    def run(self, plan: Plan[R]) -> R:
+        return self.engine.run(Operation(plan, "write"))
+
+    def read(self, plan: Plan[R]) -> R:
+        return self.engine.run(Operation(plan, "read"))
+
+    async def hello(self) -> Hello:
+        client = self.read(_meta(META_CLIENT))
+        return Hello(PROTOCOL, await self._fresh_token(), client or "", sorted(self.tables))
+
+    def check_unknown(self) -> None:
+        """Raise ``UnknownRemoteCollection`` when changes wait for what the server has not."""
+        names = msgspec.json.decode(self.read(_meta(META_UNKNOWN)) or "[]", type=list[str])
+        waiting = [name for name in names if self.read(_count(name))]
+        if waiting:
+            raise UnknownRemoteCollection(
+                f"The server does not know {', '.join(waiting)}; all else is done.",
+                collections=waiting,
+            )
+
+    def state(self) -> QueueState:
+        return read_state(self.read(_meta(META_OUTBOX)))
+
+    async def exchange(self, *, pull: bool) -> bool:
+        """Send and fetch once → is everything done? One at a time."""
+        async with self._busy:
+            state = self.state()
+            if state.adopting and state.queued < ADOPT_BELOW:
+                self.run(adopt_chunk(self.tables))
+            question = self.run(ask(self.tables, self.declared))
+            self.blocked = self.state().queued if question.number is None else 0
+            if question.number is None and question.asked.position is None and not pull:
+                return True
+            token = await self._fresh_token()
+            identity = identity_of(token)
+            bound = self.read(check_binding(*(identity or (None, None))))
+            self.requests += 1
+            sent_ms = now_ms()
+            try:
+                reply = await self.net.exchange(question.body, token)
+            except (HistoryBroken, IdentityBroken) as error:
+                self._reset(question, error)
+                return False
+            if identity is not None and not bound:
+                self.run(bind(*identity, self.url))
+            self.server_offset_ms = reply.now_ms - (sent_ms + now_ms()) // 2
+            received = self.run(receive(reply, question.asked, self.tables))
+            for event in received.events:
+                self.tell(event)
+            if received.kind == "identity":
+                self._reset(question, IdentityBroken("Another copy of this file has synced."))
+                return False
+            self.pushed += received.committed
+            self.pulled += received.rows
+            return self._done(received, question)
+
+    def _done(self, received: Received, question: Question) -> bool:
+        if received.news:
+            return False
+        if received.kind == "applied" and received.retried and not received.applied:
+            raise Unreachable("The server puts these changes off; they are sent again.")
+        sent = question.number is not None
+        return received.kind == "applied" and not sent and not self.state().adopting
+
+    def _reset(self, question: Question, error: HomeportError) -> None:
+        if self.run(reset(new_id(), seen=question.asked.client)):
+            self.tell(Event("reset", now_ms(), detail=str(error)))
+
+    async def _fresh_token(self) -> str:
+        if not callable(self.token):
+            return self.token or ""
+        if self._given is None:
+            try:
+                given: Any = await asyncio.to_thread(self.token)
+                if inspect.isawaitable(given):
+                    given = await given
+            except Exception as error:  # the user's function: no network, a locked keychain …
+                raise NeedsAuth(f"token() raised {type(error).__name__}: {error}.") from error
+            self._given = str(given)
+        return self._given
+
+
+def _meta(name: str) -> Plan[str | None]:
+    return (yield Meta(name))  # type: ignore[no-any-return]
+
+
+def _count(collection: str) -> Plan[int]:
+    where = Compare("collection", "==", collection)
+    return (yield Count(OUTBOX, EMPTY.and_where(where)))  # type: ignore[no-any-return]
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000

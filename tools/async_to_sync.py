@@ -4,9 +4,9 @@
     python tools/async_to_sync.py --check    # fail if a generated file differs
 
 The syntax tree is transformed, so that names in code, annotations and docstrings follow one table:
-``Awaitable[X]`` becomes ``X``, ``AsyncX`` becomes ``X``, ``await``, ``async for`` and
-``async with`` become plain. Comments are not copied; read the source. A rule of the table that no file uses is an
-error, so the table cannot rot.
+``Awaitable[X]`` becomes ``X``, ``AsyncX`` becomes ``X``, and ``await``, ``async for`` and
+``async with`` become plain. Comments are not copied; read the source. A rule of the table that no
+file uses is an error, so the table cannot rot.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def formatted(code: str, name: str) -> str:
             "--fix",
             "--exit-zero",
             "--select",
-            "I001,F401,UP034",
+            "I001,F401,UP034,RUF022",
             "--stdin-filename",
             file,
             "-",

@@ -16,7 +16,7 @@ from homeport.transactions import Tx, Unit, table_of
 
 if TYPE_CHECKING:
     from homeport.replication import AsyncSync
-    from homeport.transport.pump import Token
+    from homeport.transport.rounds import Token
 
 T = TypeVar("T")
 P = ParamSpec("P")

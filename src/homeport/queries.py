@@ -49,7 +49,7 @@ class AsyncQuery(Generic[T]):
     @overload
     def where(self, field: str, /) -> AsyncWhere[T]: ...
     @overload
-    def where(self, *conditions: Condition | Mapping[str, Any]) -> AsyncQuery[T]: ...
+    def where(self, *conditions: Condition | Mapping[str, Any] | bool) -> AsyncQuery[T]: ...
     def where(self, *conditions: Any) -> Any:
         """Only documents that satisfy these conditions too. Raises ``InvalidQuery`` and
         ``UnknownField`` at once, before anything is read."""
@@ -100,7 +100,8 @@ class AsyncQuery(Generic[T]):
 
     def first(self) -> Awaitable[T | None]:
         """The first document, None when nothing matches."""
-        return self._runner.run(operations.first(self._table, self._value, bounded=self._cheap(1)))
+        operation = operations.first(self._table, self._value, bounded=self._cheap(1))
+        return self._runner.run(operation)
 
     def one(self) -> Awaitable[T]:
         """The only match; raises ``NotFound`` or ``NotUnique``."""

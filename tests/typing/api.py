@@ -70,7 +70,7 @@ def blocking() -> None:
         assert_type(next(w.live()).rows, list[Well])
         assert_type(w.meta("a"), hp.DocumentMeta | None)
         fields = hp.fields(Well)
-        w.where(fields.depth_m > 1)  # type: ignore[call-overload]
+        assert_type(w.where(fields.depth_m > 1).all(), list[Well])
         with db.transaction():
             w.clear()
 

@@ -17,7 +17,7 @@ from homeport.transactions import Tx, Unit, table_of
 
 if TYPE_CHECKING:
     from homeport._blocking.replication import Sync
-    from homeport.transport.pump import Token
+    from homeport.transport.rounds import Token
 T = TypeVar("T")
 P = ParamSpec("P")
 R = TypeVar("R")

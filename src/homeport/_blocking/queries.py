@@ -48,7 +48,7 @@ class Query(Generic[T]):
     def where(self, field: str, /) -> Where[T]: ...
 
     @overload
-    def where(self, *conditions: Condition | Mapping[str, Any]) -> Query[T]: ...
+    def where(self, *conditions: Condition | Mapping[str, Any] | bool) -> Query[T]: ...
 
     def where(self, *conditions: Any) -> Any:
         """Only documents that satisfy these conditions too. Raises ``InvalidQuery`` and
@@ -98,7 +98,8 @@ class Query(Generic[T]):
 
     def first(self) -> T | None:
         """The first document, None when nothing matches."""
-        return self._runner.run(operations.first(self._table, self._value, bounded=self._cheap(1)))
+        operation = operations.first(self._table, self._value, bounded=self._cheap(1))
+        return self._runner.run(operation)
 
     def one(self) -> T:
         """The only match; raises ``NotFound`` or ``NotUnique``."""

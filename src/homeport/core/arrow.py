@@ -11,7 +11,7 @@ from homeport.errors import MissingDependency
 def to_table(documents: Iterable[dict[str, Any]]) -> Any:
     """→ pyarrow.Table, one column per field; types are found by pyarrow."""
     try:
-        import pyarrow  # noqa: PLC0415, ICN001 - optional
+        import pyarrow  # noqa: PLC0415, ICN001 # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise MissingDependency(
             "to_arrow() needs pyarrow, which is not installed.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, NoReturn, TypeVar, cast
+from typing import Final, NoReturn, TypeVar, cast
 
 from homeport.core.conditions import (
     AnyOf,
@@ -122,12 +122,12 @@ class Fields:
 
     __slots__ = ()
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Field:
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)
         return Field(name)
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> Field:
         return Field(_name(name))
 
     def __repr__(self) -> str:

@@ -352,7 +352,7 @@ class Store(Protocol):
 
     def purge_expired(self, limit: int) -> int:
         """Remove up to so many expired documents of each collection that is not synced → how many.
-        Called under the driver's lock, outside a transaction, on the first session that was made."""
+        Called under the driver's lock, outside a transaction."""
         ...
 
     def checkpoint(self) -> None:

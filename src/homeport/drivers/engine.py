@@ -170,11 +170,15 @@ class Engine(Gate):
 
     def explain(self, table: Table[Any], query: QueryValue) -> Explanation:
         """How the store answers a query."""
-        if self.held_here:
-            self.check_owner()
+
+        def ask() -> Explanation:
             explanation: Explanation = self.store.explain(table, query)
             return explanation
-        return self.call(lambda: self.store.explain(table, query), "explain()")
+
+        if self.held_here:
+            self.check_owner()
+            return ask()
+        return self.call(ask, "explain()")
 
     def on_commit(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call ``callback`` after each commit of this engine → a function that ends it.

@@ -36,7 +36,12 @@ class ReplaySession:
             raise answer
         return answer(request) if callable(answer) else answer
 
-    def begin(self, mode: str, *_: object) -> None:
+    def begin(
+        self,
+        mode: str,
+        unit: str | None = None,  # noqa: ARG002
+        timeout_s: float | None = None,  # noqa: ARG002
+    ) -> None:
         self.log.append(f"begin {mode}")
 
     def commit(self) -> None:
@@ -49,10 +54,10 @@ class ReplaySession:
         self.log.append("savepoint")
         return 1
 
-    def release(self, *_: object) -> None:
+    def release(self, depth: int) -> None:  # noqa: ARG002
         self.log.append("release")
 
-    def rollback_to(self, *_: object) -> None:
+    def rollback_to(self, depth: int) -> None:  # noqa: ARG002
         self.log.append("rollback to")
 
     def interrupt(self) -> None:

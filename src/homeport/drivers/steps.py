@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import NoReturn, TypeVar
 
-from homeport.core.requests import Changes, Operation, Plan, StoreSession, TxInfo
+from homeport.core.requests import Changes, Operation, Plan, Request, StoreSession, TxInfo
 from homeport.core.requests import Meta as MetaRequest
 from homeport.core.units import Run, UnitOperation
 from homeport.errors import Closed
@@ -124,10 +124,15 @@ class ClosedSession:
 
     in_transaction = False
 
-    def answer(self, *_: object) -> NoReturn:
+    def answer(self, request: Request) -> NoReturn:  # noqa: ARG002
         refuse_closed()
 
-    def begin(self, *_: object) -> NoReturn:
+    def begin(
+        self,
+        mode: str,  # noqa: ARG002
+        unit: str | None = None,  # noqa: ARG002
+        timeout_s: float | None = None,  # noqa: ARG002
+    ) -> NoReturn:
         refuse_closed()
 
     def savepoint(self) -> NoReturn:
@@ -137,9 +142,9 @@ class ClosedSession:
 
     def rollback(self) -> None: ...
 
-    def release(self, *_: object) -> None: ...
+    def release(self, depth: int) -> None: ...
 
-    def rollback_to(self, *_: object) -> None: ...
+    def rollback_to(self, depth: int) -> None: ...
 
     def interrupt(self) -> None: ...
 

@@ -50,12 +50,12 @@ class Where:
         self.residual = residual
 
 
-def where(condition: Condition | None, statements: Statements, *, json: bool = True) -> Where:
-    """Split a condition. json False: do not use SQLite's JSON functions (see the session)."""
+def where(condition: Condition | None, statements: Statements) -> Where:
+    """Split a condition into SQL and the rest."""
     if condition is None:
         return Where("", [], None)
     items = condition.items if isinstance(condition, And) else (condition,)
-    writer = _Writer(statements, json=json)
+    writer = _Writer(statements)
     pieces: list[str] = []
     params: list[Any] = []
     rest: list[Condition] = []
@@ -74,9 +74,8 @@ def where(condition: Condition | None, statements: Statements, *, json: bool = T
 class _Writer:
     """Writes one condition; collects its parameters in order. None = SQLite cannot answer it."""
 
-    def __init__(self, statements: Statements, *, json: bool) -> None:
+    def __init__(self, statements: Statements) -> None:
         self.statements = statements
-        self.json = json
         self.params: list[Any] = []
 
     def write(self, condition: Condition) -> str | None:
@@ -96,7 +95,7 @@ class _Writer:
         column = self.statements.column_of.get(path)
         if column is not None:
             return self._indexed(condition, path, column)
-        return self._unindexed(condition, path) if self.json else None
+        return self._unindexed(condition, path)
 
     def _group(self, condition: And | Or) -> str | None:
         joiner, empty = (" AND ", "1") if isinstance(condition, And) else (" OR ", "0")
@@ -251,7 +250,7 @@ class _Writer:
 
     def _json_type(self, path: str, test: str, before: str) -> str | None:
         json_path = _json_path(path)
-        if json_path is None or not self.json:
+        if json_path is None:
             return None
         return f"({before}json_type(doc,{json_path}){test if test[0] == '=' else ' ' + test})"
 

@@ -6,7 +6,7 @@ Every statement runs on the one kept cursor of the session and is read to its en
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from heapq import nsmallest
 from typing import Any
 
@@ -51,6 +51,16 @@ def public(key: Encoded) -> Key:
         return key
     found: Key = decode(key)
     return found
+
+
+def publics(keys: Sequence[Encoded]) -> list[Key]:
+    """``public`` of many; the usual keys, texts without rewriting, are recognised as a whole."""
+    try:
+        if "".join(keys).isascii():  # type: ignore[arg-type]
+            return [*keys]  # type: ignore[list-item]
+    except TypeError:
+        pass  # not all are texts
+    return [public(key) for key in keys]
 
 
 class Reads:
@@ -109,22 +119,11 @@ class Reads:
         if form == "texts":
             return [text for (text,) in rows]
         if form == "keys":
-            return [public(key) for (key,) in rows]
+            return publics([key for (key,) in rows])
         return [(public(key), text) for key, text in rows]
 
     def _rows(self, statements: Statements, query: QueryValue, form: str) -> list[Any]:
-        try:
-            return self._select(statements, query, form, json=True)
-        except apsw.SQLError as error:
-            if "malformed JSON" not in str(error):
-                raise
-            # A document nested deeper than SQLite's JSON functions go: Python looks at it.
-            return self._select(statements, query, form, json=False)
-
-    def _select(
-        self, statements: Statements, query: QueryValue, form: str, *, json: bool
-    ) -> list[Any]:
-        where = self.where(statements, query, json=json)
+        where = self.where(statements, query)
         partial = query.limit is not None or query.offset or query.after is not None
         columns = sql_query.order_columns(query, statements) if query.order or partial else []
         if where.residual is None and columns is not None:
@@ -136,11 +135,9 @@ class Reads:
             return [(key,) for key, _ in rows]
         return chunks([text for _, text in rows]) if form == "text" else rows
 
-    def where(
-        self, statements: Statements, query: QueryValue, *, json: bool = True
-    ) -> sql_query.Where:
+    def where(self, statements: Statements, query: QueryValue) -> sql_query.Where:
         """The condition of a query, with what hides expired rows."""
-        where = sql_query.where(query.where, statements, json=json)
+        where = sql_query.where(query.where, statements)
         if statements.ttl_ms is not None:
             where.sql = f"{where.sql} AND {statements.alive}" if where.sql else statements.alive
             where.params.append(self.now())
@@ -293,15 +290,7 @@ class Reads:
 
     def matching(self, statements: Statements, query: QueryValue) -> list[Any]:
         """(key, seq, text) of the rows of a query, for their deletion."""
-        try:
-            return self._owned(statements, query, json=True)
-        except apsw.SQLError as error:
-            if "malformed JSON" not in str(error):
-                raise
-            return self._owned(statements, query, json=False)
-
-    def _owned(self, statements: Statements, query: QueryValue, *, json: bool) -> list[Any]:
-        where = self.where(statements, query, json=json)
+        where = self.where(statements, query)
         partial = query.limit is not None or query.offset or query.after is not None
         columns = sql_query.order_columns(query, statements) if partial else []
         rows = self.by_python(statements, query, where, columns, "seq, id, doc")
@@ -309,17 +298,10 @@ class Reads:
 
     def count(self, request: Count) -> int:
         statements = self.statements[request.table.name]
-        try:
-            return self._count(statements, request.query, json=True)
-        except apsw.SQLError as error:
-            if "malformed JSON" not in str(error):
-                raise
-            return self._count(statements, request.query, json=False)
-
-    def _count(self, statements: Statements, query: QueryValue, *, json: bool) -> int:
+        query = request.query
         if query.after is not None:
-            return len(self._select(statements, query, "keys", json=json))
-        where = self.where(statements, query, json=json)
+            return len(self._rows(statements, query, "keys"))
+        where = self.where(statements, query)
         table = statements.table
         if where.residual is not None:
             unordered = QueryValue(None, (), query.limit, query.offset)

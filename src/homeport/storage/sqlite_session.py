@@ -30,7 +30,7 @@ from homeport.errors import Closed, StorageError, TransactionError
 from homeport.storage import sql
 from homeport.storage.sql import Statements
 from homeport.storage.sqlite_errors import translate
-from homeport.storage.sqlite_read import Reads, public
+from homeport.storage.sqlite_read import Reads, publics
 from homeport.storage.sqlite_write import Writes
 
 if TYPE_CHECKING:
@@ -93,6 +93,8 @@ class SQLiteSession:
     # -- transactions
 
     def begin(self, mode: Mode, unit: str | None = None, timeout_s: float | None = None) -> None:
+        if self._closed:
+            _refuse_closed()
         if self._mode is not None:
             raise TransactionError("A transaction is open in this session already.")
         try:
@@ -152,7 +154,12 @@ class SQLiteSession:
         except BaseException:
             self.rollback()
             raise
-        self.changed = tuple({statements.name: None for statements, _ in self._notes})
+        notes = self._notes
+        self.changed = (
+            (notes[0][0].name,)
+            if len(notes) == 1
+            else tuple({statements.name: None for statements, _ in notes})
+        )
         declared = self.declarations_changed
         self._forget()
         if declared:
@@ -176,6 +183,11 @@ class SQLiteSession:
         self._marks.clear()
         self.declarations_changed = False
         self.reads.tx = None
+
+    @property
+    def writing(self) -> bool:
+        """Is a write transaction open, in SQLite too?"""
+        return self._mode == "write" and self.connection.in_transaction
 
     def within(self, work: Callable[[], R]) -> R:
         """Run a write: in its own transaction when none is open, else so that it leaves nothing
@@ -263,7 +275,7 @@ class SQLiteSession:
     def _logged(self, keys: Sequence[Encoded]) -> list[Any] | None:
         if len(keys) > sql.CHANGE_KEYS_MAX:
             return None
-        return [public(key) for key in keys]
+        return publics(keys)
 
     # -- the rest
 
@@ -279,7 +291,7 @@ class SQLiteSession:
         if self._closed:
             return
         self._closed = True
-        self._answers = dict.fromkeys(self._answers, _closed)
+        self._answers = dict.fromkeys(self._answers, _refuse_closed)
         try:
             self.rollback()
             if not self.readonly:
@@ -293,8 +305,8 @@ class SQLiteSession:
         self.connection.close()
 
 
-def _closed(_: Request) -> NoReturn:
-    raise Closed("The session is closed.")
+def _refuse_closed(_: Request | None = None) -> NoReturn:
+    raise Closed("The database is closed.")
 
 
 def _draining(cursor: apsw.Cursor) -> Callable[[str, Any], None]:

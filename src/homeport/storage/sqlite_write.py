@@ -15,7 +15,7 @@ from homeport.core.requests import Delete, DeleteWhere, Part, PartResult, Put, S
 from homeport.errors import HomeportError, KeyExists
 from homeport.storage import sql
 from homeport.storage.sql import Statements, fold_text
-from homeport.storage.sqlite_read import json_list, public
+from homeport.storage.sqlite_read import json_list, public, publics
 from homeport.storage.sqlite_unique import refuse_duplicates
 
 if TYPE_CHECKING:
@@ -38,6 +38,11 @@ class Writes:
 
     def write(self, request: Write) -> list[PartResult]:
         parts = request.parts
+        if len(parts) == 1 and self.session.writing:
+            part = parts[0]
+            # One statement needs no care that half of it might stay.
+            if type(part) is Put and len(part.rows) == 1 and self._is_plain(part):
+                return [self._put_plain(part)]
         return self.session.within(lambda: [self._part(part) for part in parts])
 
     def delete_where(self, request: DeleteWhere) -> list[Key]:
@@ -60,17 +65,29 @@ class Writes:
     # -- put
 
     def _put(self, part: Put) -> PartResult:
+        return self._put_plain(part) if self._is_plain(part) else self._put_rows(part)
+
+    def _is_plain(self, part: Put) -> bool:
+        """Nothing but rows: no side tables, nothing to refuse, no tokens."""
+        statements = self.statements[part.table.name]
+        return statements.plain and part.mode == "put" and part.tokens is None
+
+    def _put_plain(self, part: Put) -> PartResult:
         statements = self.statements[part.table.name]
         rows = part.rows
-        if len(rows) == 1 and statements.plain and part.mode == "put" and part.tokens is None:
-            row = rows[0]
-            if row[0] is not None:
-                self.execute(statements.put, (*row, self.session.stamp_ms, None)).fetchall()
-                self.session.note(statements, (row[0],))
-                return PartResult([public(row[0])])
-        return self._put_rows(statements, part)
+        keys = [row[0] for row in rows]
+        if None in keys:
+            return self._put_rows(part)
+        tail = (self.session.stamp_ms, None)
+        if len(rows) == 1:
+            self.execute(statements.put, rows[0] + tail).fetchall()
+        else:
+            self.executemany(statements.put, [row + tail for row in rows])
+        self.session.note(statements, keys)
+        return PartResult([*publics(keys)])
 
-    def _put_rows(self, statements: Statements, part: Put) -> PartResult:
+    def _put_rows(self, part: Put) -> PartResult:
+        statements = self.statements[part.table.name]
         rows: Sequence[Row] = part.rows
         if any(row[0] is None for row in rows):
             rows = self._with_auto_keys(statements, part.table.name, rows)
@@ -100,7 +117,7 @@ class Writes:
                 self.executemany(text, bound)
         self.session.note(statements, [rows[n][0] for n in chosen])
         if not failures:
-            return PartResult([public(row[0]) for row in rows])
+            return PartResult([*publics([row[0] for row in rows])])
         keys = [None if n in failures else public(row[0]) for n, row in enumerate(rows)]
         return PartResult(keys, failures)
 
@@ -216,7 +233,7 @@ class Writes:
             self.execute(statements.delete, (keys[0],)).fetchall()
             gone = keys if self.session.connection.changes() else []
             self.session.note(statements, gone)
-            return PartResult([public(key) for key in gone])
+            return PartResult([*publics(gone)])
         if statements.ttl_ms is not None:
             self._remove_expired(statements, keys)
         removed = self._remove(statements, self._old_rows(statements, keys))
@@ -249,7 +266,7 @@ class Writes:
             of_text = statements.codec.extras_of_text
             self._index(statements, [(seq, of_text(text), None) for _, seq, text in rows])
         self.session.note(statements, [key for key, _, _ in rows])
-        return [public(key) for key, _, _ in rows]
+        return publics([key for key, _, _ in rows])
 
     def _remove_expired(self, statements: Statements, keys: list[Encoded]) -> None:
         """Expired rows under these keys go before a write, which must not see them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Optional
@@ -51,6 +52,8 @@ def demo(
     """Two devices, one node, PostgreSQL: cut the network, edit on both, and compare."""
     from homeport.cli.demo.run import run_demo  # noqa: PLC0415 - imports much
 
+    # Asked to end, it still takes its processes along.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     console = Console(stderr=as_json)
     facts = run_demo(folder, data, postgres, console)
     if as_json:

@@ -86,7 +86,7 @@ async def _execute(dsn: str, statement: str) -> None:
             await connection.execute(statement)
         finally:
             await connection.close()
-    except (OSError, asyncpg.PostgresError, TimeoutError) as error:
+    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise DatabaseUnavailable(
             f"PostgreSQL did not do what the demo needs: {error}",
             action="Check the connection string; the user needs the right to create a database.",

@@ -98,7 +98,7 @@ def captured_write(
     refs = [_check(table, edit) for edit in edits]
     bases = yield from _bases(refs)
     rows = yield from _row_infos(table, edits, refs, bases, state)
-    result = yield from _write_data(table, edits)
+    result = yield from _write_data(table, edits, refs)
 
     queue = _Queue(table, tx, state, unit, bases, rows)
     yield from queue.load(refs, single=len(edits) == 1)
@@ -161,9 +161,9 @@ def _row_infos(
     return infos
 
 
-def _write_data(table: Table[Any], edits: Sequence[Edit]) -> Plan[PartResult]:
+def _write_data(table: Table[Any], edits: Sequence[Edit], refs: Sequence[str]) -> Plan[PartResult]:
     """The data change itself, first: rows that fail must not be queued."""
-    distinct = len({edit.key for edit in edits}) == len(edits)
+    distinct = len(set(refs)) == len(edits)
     extras = table.codec.has_extras
     groups: dict[str, list[int]] = {}
     for index, edit in enumerate(edits):

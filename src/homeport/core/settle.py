@@ -14,6 +14,7 @@ import msgspec
 from homeport.core import diff
 from homeport.core.codec import Row, Table
 from homeport.core.context import Context, Moved
+from homeport.core.keys import encode_key
 from homeport.core.merge import Doc, Group, Outcome, State, rebase
 from homeport.core.notices import conflict_parts, dead_record, tell
 from homeport.core.outbox import (
@@ -56,19 +57,22 @@ __all__ = ["fill_token", "put_rows", "server_row", "settle"]
 def server_row(table: Table[Any], moved_key: str, text: str) -> Row | None:
     """A row for a text that another program wrote; None when it is no document at all."""
     try:
-        return table.codec.row_of_text(text)
+        row = table.codec.row_of_text(text)
+        if row[0] == encode_key(moved_key):
+            return row
     except HomeportError:
-        # The key is missing in the body, or is another: what the server calls it counts.
-        try:
-            doc = diff.parse(text)
-        except msgspec.DecodeError:
-            return None
-        if not isinstance(doc, dict):
-            return None
-        try:
-            return table.codec.row_of_text(diff.dump({**doc, table.collection.key: moved_key}))
-        except HomeportError:
-            return None
+        pass
+    # The key is missing in the body, or is another: what the server calls it counts.
+    try:
+        doc = diff.parse(text)
+    except msgspec.DecodeError:
+        return None
+    if not isinstance(doc, dict):
+        return None
+    try:
+        return table.codec.row_of_text(diff.dump({**doc, table.collection.key: moved_key}))
+    except HomeportError:
+        return None
 
 
 def put_rows(

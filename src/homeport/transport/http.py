@@ -119,11 +119,7 @@ class HttpTransport:
         """Hints until the connection ends; ends quietly, whatever the reason."""
         address = "ws" + self.url.removeprefix("http") + "/v1/live"
         try:
-            async with self._session.ws_connect(
-                address,
-                heartbeat=LIVE_HEARTBEAT_S,
-                timeout=aiohttp.ClientWSTimeout(ws_close=2.0),
-            ) as socket:
+            async with self._session.ws_connect(address, heartbeat=LIVE_HEARTBEAT_S) as socket:
                 await socket.send_str(msgspec.json.encode(hello).decode())
                 async for message in socket:
                     if message.type not in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):

@@ -226,13 +226,15 @@ class Pump:
         deadline = time.monotonic() + timeout_s
         failures = 0
         renewed = False
+        last: HomeportError | None = None
         while True:
             left_s = deadline - time.monotonic()
             try:
                 async with asyncio.timeout(left_s):
                     quiet = await self.rounds.exchange(pull=True)
             except TimeoutError as error:
-                late = Unreachable(f"Not done after {timeout_s:g} s.")
+                why = f" The last attempt: {last.message}" if last is not None else ""
+                late = Unreachable(f"Not done after {timeout_s:g} s.{why}")
                 self._note(late)
                 raise late from error
             except NeedsAuth as error:
@@ -244,6 +246,7 @@ class Pump:
                 raise
             except HomeportError as error:
                 self._note(error)
+                last = error
                 failures += 1
                 pause = s.delay_ms(failures, random.random()) / 1000  # noqa: S311
                 passing = isinstance(error, Unreachable) or error.code == "busy"

@@ -16,6 +16,9 @@ from homeport.cli.demo.logs import PART_SAMPLES, Unreadable, WellLog, read_logs
 
 ROOT = Path(__file__).parents[2]
 
+# One worker: they share the folder of the well logs.
+pytestmark = pytest.mark.xdist_group("demo")
+
 
 @pytest.fixture(scope="module")
 def logs() -> Path:
@@ -58,7 +61,6 @@ def test_differences_are_found() -> None:
     assert len(verify.differences({"A": same, "B": other, "C": fewer, "D": {}})) == 3
 
 
-@pytest.mark.xdist_group("demo")
 def test_the_demo_holds_what_it_promises(tmp_path: Path, logs: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     ran = subprocess.run(

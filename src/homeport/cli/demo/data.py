@@ -5,10 +5,12 @@ pip fetches it from whatever registry this machine is set up for; the checksum i
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import subprocess
 import sys
 import tarfile
+import tempfile
 from pathlib import Path
 
 from homeport.errors import LaunchFailed
@@ -36,26 +38,31 @@ def well_log_files(folder: Path) -> list[Path]:
             action="Delete it and run the same command again.",
         )
     logs = folder / "las"
-    done = logs / f".from-{VERSION}"
-    if not done.exists():
+    if not logs.exists():
         _extract(archive, logs)
-        done.touch()
     return sorted(path for path in logs.rglob("*") if path.suffix.lower() == ".las")
 
 
 def _fetch(folder: Path) -> None:
     """Let pip download it: registries, proxies and certificates are its business."""
     folder.mkdir(parents=True, exist_ok=True)
-    pinned = folder / "requirements.txt"
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        unfinished = Path(name)
+        _download(unfinished, folder)
+        (unfinished / ARCHIVE).replace(folder / ARCHIVE)
+
+
+def _download(target: Path, folder: Path) -> None:
+    pinned = target / "requirements.txt"
     pinned.write_text(f"lasio=={VERSION} --hash=sha256:{SHA256}\n")
     command = [
         *(sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "download"),
         # Only lasio itself as source: pip may need its build tools, and those come as wheels.
         *("--quiet", "--no-deps", "--no-binary", "lasio"),
-        *("--require-hashes", "--requirement", str(pinned), "--dest", str(folder)),
+        *("--require-hashes", "--requirement", str(pinned), "--dest", str(target)),
     ]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
-    if ran.returncode != 0 or not (folder / ARCHIVE).exists():
+    if ran.returncode != 0 or not (target / ARCHIVE).exists():
         lines = [line for line in ran.stderr.splitlines() if not line.startswith("WARNING")]
         raise LaunchFailed(
             f"pip could not fetch the well logs (lasio {VERSION} as source): "
@@ -66,12 +73,16 @@ def _fetch(folder: Path) -> None:
 
 def _extract(archive: Path, logs: Path) -> None:
     """The examples alone, as plain files: no names outside the folder, no links, no modes."""
-    with tarfile.open(archive) as tar:
+    with tempfile.TemporaryDirectory(dir=logs.parent) as unfinished, tarfile.open(archive) as tar:
+        root = Path(unfinished) / "las"
         for member in tar:
             name = member.name.removeprefix(EXAMPLES)
             source = tar.extractfile(member) if member.isfile() else None
             if source is None or name == member.name or ".." in Path(name).parts:
                 continue
-            target = logs / name
+            target = root / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(source.read())
+        # Whole or not at all; another process may have been faster with the same files.
+        with contextlib.suppress(OSError):
+            root.rename(logs)

@@ -60,7 +60,11 @@ def put(table: Table[T], doc: T, new_key: NewKey, mode: WriteMode = "put") -> Op
 
 
 def _put(table: Table[T], row: Row, extras: Extras | None, mode: WriteMode) -> Plan[Key]:
-    result = yield from _store(table, (row,), None if extras is None else (extras,), mode)
+    more = None if extras is None else (extras,)
+    if table.synced or table.keep_unknown:
+        result = yield from _store(table, (row,), more, mode)
+    else:
+        (result,) = yield Write((Put(table, (row,), more, mode=mode),))
     if result.failures:
         raise result.failures[0]
     return result.keys[0]  # type: ignore[return-value]

@@ -32,6 +32,7 @@ from homeport.storage import sql, sql_query
 from homeport.storage.sql import Statements
 
 CHUNK = 1_000  # documents in one JSON text
+LARGE_KNOWN = 256
 
 _SELECT = {"texts": "doc", "text": "doc", "keys": "id", "entries": "id, doc"}
 _encode_json = msgspec.json.Encoder().encode
@@ -78,6 +79,7 @@ class Reads:
         self.statements = statements
         self.clock_ms = clock_ms
         self.tx: TxInfo | None = None
+        self._large: set[str] = set()  # conditions that matched more than one chunk the last time
 
     # -- by key
 
@@ -155,21 +157,65 @@ class Reads:
             rows = self._after(statements, query, _SELECT[form], where, columns)
             return chunks([text for (text,) in rows]) if form == "text" else rows
         limit = query.limit
-        text = f"SELECT {_SELECT[form]} FROM {statements.table}"
+        source = f"FROM {statements.table}"
         if where.sql:
-            text += f" WHERE {where.sql}"
-        if columns:
-            text += f" ORDER BY {sql_query.order_by(columns)}"
+            source += f" WHERE {where.sql}"
+        order = f" ORDER BY {sql_query.order_by(columns)}" if columns else ""
         params = where.params
+        if form == "text" and not query.offset and (limit is None or limit <= CHUNK):
+            one = self._one_text(statements, source, order, params, columns, limit)
+            if one is not None:
+                return one
+        text = f"SELECT {_SELECT[form]} {source}{order}"
         if limit is not None or query.offset:
             text += " LIMIT ? OFFSET ?"
             params = [*params, -1 if limit is None else limit, query.offset]
-        if form != "text":
-            return self.execute(text, params).fetchall()  # type: ignore[no-any-return]
-        if limit is not None and limit <= CHUNK:
-            one = self.execute(f"SELECT '['||group_concat(doc)||']' FROM ({text})", params).get
-            return [] if one is None else [one]
-        return chunks([text for (text,) in self.execute(text, params).fetchall()])
+        rows: list[Any] = self.execute(text, params).fetchall()
+        return chunks([text for (text,) in rows]) if form == "text" else rows
+
+    def _one_text(
+        self,
+        statements: Statements,
+        source: str,
+        order: str,
+        params: list[Any],
+        columns: list[tuple[str, bool]],
+        limit: int | None,
+    ) -> list[str] | None:
+        """The whole result as one JSON text, made by SQLite; None when it does not fit into one.
+
+        Sorting equal values of an index by key costs as much as reading the rows, so an order by
+        one column is read without that first, and again only if two values were equal.
+        """
+        if limit is None:
+            if source in self._large:
+                return None
+            inner = f"SELECT doc {source}{order} LIMIT {CHUNK + 1}"
+            total, body = self.execute(
+                f"SELECT count(*), '['||group_concat(doc)||']' FROM ({inner})", params
+            ).get
+            if total <= CHUNK:
+                return [] if body is None else [body]
+            if len(self._large) >= LARGE_KNOWN:
+                self._large.clear()
+            self._large.add(source)
+            return None
+        if len(columns) == 2 and columns[0][0] not in statements.tied:
+            k = columns[0][0]
+            alone = f" ORDER BY {sql_query.order_by(columns[:1])} LIMIT ?"
+            tie, body = self.execute(
+                f"SELECT (SELECT 1 FROM (SELECT {k} {source}{alone}) GROUP BY {k} HAVING count(*)>1"
+                f" LIMIT 1), '['||group_concat(doc)||']' FROM (SELECT doc {source}{alone})",
+                [*params, limit + 1, *params, limit],
+            ).get
+            if tie is None:
+                return [] if body is None else [body]
+            statements.tied.add(k)
+        inner = f"SELECT doc {source}{order} LIMIT ?"
+        one = self.execute(
+            f"SELECT '['||group_concat(doc)||']' FROM ({inner})", [*params, limit]
+        ).get
+        return [] if one is None else [one]
 
     def _after(
         self,

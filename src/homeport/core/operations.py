@@ -7,16 +7,16 @@ operation's ``finish``, outside the lock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import msgspec
 
 from homeport.core.evaluate import get_path
 from homeport.core.keys import encode_key
 from homeport.core.query import QueryValue
-from homeport.core.requests import Count, Find, Get, GetMany, Operation, Plan
+from homeport.core.requests import Count, Find, Get, GetMany, Lookup, Operation
 from homeport.errors import InvalidQuery, NotFound, NotUnique
 
 if TYPE_CHECKING:
@@ -41,28 +41,20 @@ KEY_ORDER: Final = (("", False),)
 def get(table: Table[T], key: Key, default: D) -> Operation[T | D]:
     if type(key) is not str:
         encode_key(key)
-    return Operation(_get(table, key, default), "read", True, (table,), True)
-
-
-def _get(table: Table[T], key: Key, default: D) -> Plan[T | D]:
-    text = yield Get(table, key)
-    return default if text is None else table.codec.decode(text)
+    return Lookup(Get(table, key), decode=table.codec.decode, default=default)
 
 
 def get_many(table: Table[T], keys: Iterable[Key]) -> Operation[list[T | None]]:
     wanted = keys if isinstance(keys, list) else list(keys)
-    decode = table.codec.decode
+    codec = table.codec
 
     def finish(texts: list[str | None]) -> list[T | None]:
-        return [None if text is None else decode(text) for text in texts]
+        if None in texts:
+            return [None if text is None else codec.decode(text) for text in texts]
+        return [*codec.decode_texts(texts)]  # type: ignore[arg-type]
 
     bounded = len(wanted) <= BOUNDED_KEYS
-    return Operation(_get_many(table, wanted), "read", True, (table,), bounded, finish)
-
-
-def _get_many(table: Table[T], keys: Sequence[Key]) -> Plan[list[str | None]]:
-    texts: list[str | None] = yield GetMany(table, keys)
-    return texts
+    return Operation(GetMany(table, wanted), "read", True, (table,), bounded, finish)
 
 
 # -- by query
@@ -72,6 +64,10 @@ def all_of(table: Table[T], query: QueryValue, *, bounded: bool = False) -> Oper
     """Every matching document, one snapshot."""
     if query.predicates:
         return _filtered(table, query, list)
+    if query.limit is None or query.limit > CHUNK_ROWS:
+        # Of many rows, joining the texts costs more than decoding them as one saves.
+        plan = Find(table, query, "texts")
+        return Operation(plan, "read", True, (table,), bounded, table.codec.decode_texts)
     decode_list = table.codec.decode_list
 
     def finish(chunks: list[str]) -> list[T]:
@@ -79,7 +75,7 @@ def all_of(table: Table[T], query: QueryValue, *, bounded: bool = False) -> Oper
             return decode_list(chunks[0])
         return [doc for chunk in chunks for doc in decode_list(chunk)]
 
-    return Operation(_find(table, query, "text"), "read", True, (table,), bounded, finish)
+    return Operation(Find(table, query, "text"), "read", True, (table,), bounded, finish)
 
 
 def first(table: Table[T], query: QueryValue, *, bounded: bool = False) -> Operation[T | None]:
@@ -95,7 +91,7 @@ def first(table: Table[T], query: QueryValue, *, bounded: bool = False) -> Opera
     def finish(texts: list[str]) -> T | None:
         return decode(texts[0]) if texts else None
 
-    return Operation(_find(table, query, "texts"), "read", True, (table,), bounded, finish)
+    return Operation(Find(table, query, "texts"), "read", True, (table,), bounded, finish)
 
 
 def one(table: Table[T], query: QueryValue, *, bounded: bool = False) -> Operation[T]:
@@ -118,26 +114,26 @@ def one(table: Table[T], query: QueryValue, *, bounded: bool = False) -> Operati
     def finish(texts: list[str]) -> T:
         return only([decode(text) for text in texts])
 
-    return Operation(_find(table, query, "texts"), "read", True, (table,), bounded, finish)
+    return Operation(Find(table, query, "texts"), "read", True, (table,), bounded, finish)
 
 
 def keys_of(table: Table[T], query: QueryValue, *, bounded: bool = False) -> Operation[list[Key]]:
     if query.predicates:
         return _filtered_entries(table, query, lambda entries: [key for key, _ in entries])
-    return Operation(_find(table, query, "keys"), "read", True, (table,), bounded)
+    return Operation(Find(table, query, "keys"), "read", True, (table,), bounded)
 
 
 def count(table: Table[T], query: QueryValue) -> Operation[int]:
     if query.predicates:
         return _filtered(table, query, lambda docs: sum(1 for _ in docs))
-    return Operation(_count(table, query), "read", True, (table,))
+    return Operation(Count(table, query), "read", True, (table,))
 
 
 def exists(table: Table[T], query: QueryValue, *, bounded: bool = False) -> Operation[bool]:
     query = _at_most(query, 1)
     if query.predicates:
         return _filtered(table, query, lambda docs: any(True for _ in docs))
-    return Operation(_find(table, query, "keys"), "read", True, (table,), bounded, bool)
+    return Operation(Find(table, query, "keys"), "read", True, (table,), bounded, bool)
 
 
 class Chunks(Generic[T]):
@@ -168,7 +164,7 @@ class Chunks(Generic[T]):
             self._skip = 0
             rows = rows if self._left is None else min(rows, self._left)
         self._rows = rows
-        plan = _find(self._table, query.with_limit(rows), "entries")
+        plan = Find(self._table, query.with_limit(rows), "entries")
         return Operation(plan, "read", True, (self._table,))
 
     def documents(self, entries: list[tuple[Key, str]]) -> Iterator[T]:
@@ -198,14 +194,6 @@ def position(query: QueryValue, key: Key, text: str) -> tuple[Any, ...]:
     plain = msgspec.json.decode(text)
     values = [key if path == "" else get_path(plain, path) for path, _ in query.order]
     return (*values, key)
-
-
-def _find(table: Table[T], query: QueryValue, form: Any) -> Plan[Any]:
-    return (yield Find(table, query, form))
-
-
-def _count(table: Table[T], query: QueryValue) -> Plan[int]:
-    return cast("int", (yield Count(table, query)))
 
 
 def _at_most(query: QueryValue, rows: int) -> QueryValue:
@@ -249,8 +237,8 @@ def _filtered(table: Table[T], query: QueryValue, end: Callable[[Iterable[T]], D
     def finish(entries: list[tuple[Key, str]]) -> D:
         return end(doc for _, doc in passing(table, query, entries))
 
-    plan = _find(table, unfiltered(query), "entries")
-    return Operation(plan, "read", True, (table,), False, finish)
+    wanted = Find(table, unfiltered(query), "entries")
+    return Operation(wanted, "read", True, (table,), False, finish)
 
 
 def _filtered_entries(
@@ -259,5 +247,5 @@ def _filtered_entries(
     def finish(entries: list[tuple[Key, str]]) -> D:
         return end(entry for entry, _ in passing(table, query, entries))
 
-    plan = _find(table, unfiltered(query), "entries")
-    return Operation(plan, "read", True, (table,), False, finish)
+    wanted = Find(table, unfiltered(query), "entries")
+    return Operation(wanted, "read", True, (table,), False, finish)

@@ -17,6 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
+import msgspec
+
 if TYPE_CHECKING:
     from homeport.core.codec import Extras, Row, Table
     from homeport.core.keys import Key
@@ -258,34 +260,46 @@ class RowInfo:
 Plan: TypeAlias = Generator[Request, Any, R]
 
 
-class Operation(Generic[R_co]):
+class Operation(msgspec.Struct, Generic[R_co], gc=False, eq=False):
     """A plan with its header.
 
-    mode: ``write`` makes the driver take the write lock before the first request. single: the plan
-    yields exactly one request, so a read needs no transaction of its own. scope: the tables it may
-    touch (IndexedDB must name them to begin); empty means all. bounded: its cost does not grow with
-    the collection, so an event loop may step it in place. finish: applied to the plan's result
-    after the commit and outside the lock; it decodes, filters by user code, or raises for rows that
+    plan: a generator, or, when one request is all there is to it, that request. mode: ``write``
+    makes the driver take the write lock before the first request. single: one request, so a read
+    needs no transaction of its own. scope: the tables it may touch (IndexedDB must name them to
+    begin); empty means all, or that of the one request. bounded: its cost does not grow with the
+    collection, so an event loop may step it in place. finish: applied to the plan's result after
+    the commit and outside the lock; it decodes, filters by user code, or raises for rows that
     failed alone (raising there undoes nothing).
+
+    A Struct, because one is made for every call.
     """
 
-    __slots__ = ("bounded", "finish", "mode", "plan", "scope", "single")
+    plan: Plan[Any] | Request
+    mode: Mode
+    single: bool = False
+    scope: tuple[Table[Any], ...] = ()
+    bounded: bool = False
+    finish: Callable[[Any], R_co] | None = None
 
-    def __init__(
-        self,
-        plan: Plan[Any],
-        mode: Mode,
-        single: bool = False,
-        scope: tuple[Table[Any], ...] = (),
-        bounded: bool = False,
-        finish: Callable[[Any], R_co] | None = None,
-    ) -> None:
-        self.plan = plan
-        self.mode = mode
-        self.single = single
-        self.scope = scope
-        self.bounded = bounded
-        self.finish = finish
+    def finished(self, result: Any) -> R_co:
+        """The result of the operation from that of its plan."""
+        return result if self.finish is None else self.finish(result)
+
+
+class Lookup(Operation[R_co], gc=False, eq=False):
+    """One request for one text, decoded or replaced by a default: the operation that is called most
+    often, so drivers know it by its type."""
+
+    plan: Request
+    mode: Mode = "read"
+    single: bool = True
+    bounded: bool = True
+    decode: Callable[[str], Any] = str
+    default: Any = None
+
+    def finished(self, result: Any) -> R_co:
+        found: R_co = self.default if result is None else self.decode(result)
+        return found
 
 
 class StoreSession(Protocol):

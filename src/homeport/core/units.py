@@ -37,10 +37,8 @@ class Run(Request):
         self.operation = operation
 
 
-class UnitOperation(Operation[R]):
+class UnitOperation(Operation[R], gc=False, eq=False):
     """An explicit transaction: what it writes is one unit for the server too."""
-
-    __slots__ = ()
 
 
 class Op(Generic[R]):
@@ -99,7 +97,8 @@ class UnitRunner:
         self._open = False
         names = [name_of(operation) for operation in self._unstarted.values()]
         for operation in self._unstarted.values():
-            operation.plan.close()
+            if not isinstance(operation.plan, Request):
+                operation.plan.close()
         self._unstarted.clear()
         return names
 
@@ -112,13 +111,14 @@ class UnitRunner:
 
 
 def name_of(operation: Operation[Any]) -> str:
-    name: str = getattr(operation.plan, "__name__", "operation")
+    plan = operation.plan
+    name: str = getattr(plan, "__name__", None) or type(plan).__name__.lower()
     return name.strip("_")
 
 
 def _finished(operation: Operation[R]) -> Generator[Request, Any, R]:
     result = yield Run(operation)
-    return result if operation.finish is None else operation.finish(result)
+    return operation.finished(result)
 
 
 def unit(

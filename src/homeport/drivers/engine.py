@@ -14,7 +14,7 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from homeport.core.requests import Operation, Store, StoreSession
+from homeport.core.requests import Lookup, Operation, Store, StoreSession
 from homeport.core.units import UnitOperation
 from homeport.drivers.gate import Gate
 from homeport.drivers.steps import (
@@ -61,9 +61,25 @@ class Engine(Gate):
 
     def run(self, operation: Operation[R]) -> R:
         """Step the operation to its end and return its result."""
+        if type(operation) is Lookup and not self._holder:
+            # What _read does, without further calls: half of the time of a get would be theirs.
+            lock = self._lock
+            try:
+                free = lock.acquire(False)
+            except BaseException:
+                self._let_go()
+                raise
+            if free:
+                try:
+                    if self._open:
+                        self._heal()
+                    text = self._main.answer(operation.plan)
+                finally:
+                    lock.release()
+                found: R = operation.default if text is None else operation.decode(text)
+                return found
         result = self._read(operation) if operation.mode == "read" else self._write(operation)
-        finish = operation.finish
-        return result if finish is None else finish(result)
+        return operation.finished(result)
 
     def _read(self, operation: Operation[Any]) -> Any:
         me = get_ident()

@@ -70,10 +70,7 @@ class ReplaySession:
 def replay(operation: Operation[R], *answers: Any) -> tuple[R, list[Request]]:
     """Run an operation against scripted answers → its result and the requests it made."""
     session = ReplaySession(answers)
-    result: Any = perform(session, operation)
-    if operation.finish is not None:
-        result = operation.finish(result)
-    return result, session.asked
+    return operation.finished(perform(session, operation)), session.asked
 
 
 class FailingSession:

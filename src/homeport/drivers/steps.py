@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from homeport.core.requests import Changes, Operation, Plan, Request, StoreSession, TxInfo
 from homeport.core.requests import Meta as MetaRequest
@@ -13,9 +13,11 @@ from homeport.errors import Closed
 R = TypeVar("R")
 
 
-def step(session: StoreSession, plan: Plan[R]) -> R:
+def step(session: StoreSession, plan: Plan[Any] | Request) -> Any:
     """Answer the requests of a plan until it returns."""
     answer = session.answer
+    if isinstance(plan, Request):
+        return answer(plan)
     try:
         request = next(plan)
         while True:
@@ -26,16 +28,15 @@ def step(session: StoreSession, plan: Plan[R]) -> R:
             else:
                 request = plan.send(value)
     except StopIteration as stop:
-        result: R = stop.value
-        return result
+        return stop.value
 
 
 def perform(session: StoreSession, operation: Operation[R]) -> R:
     """Step an operation inside the transaction that the caller has begun."""
-    if not isinstance(operation, UnitOperation):
-        plain: R = step(session, operation.plan)
-        return plain
     plan = operation.plan
+    if isinstance(plan, Request) or not isinstance(operation, UnitOperation):
+        plain: R = step(session, plan)
+        return plain
     try:
         request = next(plan)
         while True:

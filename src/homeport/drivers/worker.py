@@ -383,11 +383,10 @@ def _settle_here(jobs: list[Job[Any]]) -> None:
 
 
 def _finish(job: Job[Any]) -> None:
-    operation = job.operation
-    if operation is None or operation.finish is None or job.error is not None or job.cancelled:
+    if job.operation is None or job.error is not None or job.cancelled:
         return
     try:
-        job.result = operation.finish(job.result)
+        job.result = job.operation.finished(job.result)
     except BaseException as error:
         job.error = error
 

@@ -72,6 +72,9 @@ class ModelServer:
         self.put_off: Callable[[Unit], bool] = lambda unit: False
         self.requests = 0
         self.history: dict[tuple[str, str], list[str | None]] = {}
+        self.writer: str | None = None
+        self.drops: list[tuple[str | None, str | None, str | None]] = []
+        """(client or None, text before, text after) of every write."""
 
     # -- the world outside
 
@@ -80,7 +83,10 @@ class ModelServer:
         self.seq += 1
         place = (collection, key)
         self.log[place] = self.seq
-        self.history.setdefault(place, []).append(None if doc is None else dump(doc))
+        before = self.docs.get(place)
+        text = None if doc is None else dump(doc)
+        self.drops.append((self.writer, before and before.body, text))
+        self.history.setdefault(place, []).append(text)
         if doc is None:
             self.docs.pop(place, None)
         else:
@@ -125,7 +131,9 @@ class ModelServer:
         places = [(c.collection, c.key) for c in changes]
         assert len(set(places)) == len(places), "a document occurs once in a batch"
         assert len(batch.units) == 1 or (len(changes) <= 500 and len(body) < 1_100_000)
+        self.writer = client
         verdicts = [self._unit(unit, user) for unit in batch.units]
+        self.writer = None
         self.clients[client] = BatchAnswer(batch.number, digest, verdicts)
 
     def _unit(self, unit: Unit, user: str) -> Verdict:

@@ -54,6 +54,9 @@ class World:
         self.values: set[str] = set()
         self.pending: dict[int, tuple[Any, bytes]] = {}
         self.sent: list[bytes] = []
+        self.seen: list[set[str]] = [set(), set(), set()]
+        self.cursors = [(0, 0)] * 3
+        self.names = [c.meta("sync.client") for c in self.clients]
 
     def value(self, client: int) -> str:
         self.stamp += 1
@@ -127,12 +130,33 @@ class World:
             assert client.conflicts() == [] and client.dead() == []
         found = dump([truth, self.server.state("_resolutions")])
         told = {v for v in self.values if f'"{v}"' in found}
+        if lost_history:
+            return
+        # Nobody took a new identity without need.
+        assert [c.meta("sync.client") for c in self.clients] == self.names
         history = dump([h for hs in self.server.history.values() for h in hs])
         for value in self.values - told:
-            # Either it stood on the server and was overwritten by one who saw it, or its own
-            # writer replaced it before it was ever sent.
-            stood = f'\\"{value}\\"' in history
-            assert stood or lost_history or value in self.replaced, value
+            # It was replaced by its own writer before it was ever sent, or …
+            assert f'\\"{value}\\"' in history or value in self.replaced, value
+        for writer, before, after in self.server.drops:
+            # … by somebody whose user had seen it.
+            if writer is not None:
+                seen = self.seen[self.names.index(writer)]
+                for value in self.values - told - seen:
+                    if f'"{value}"' in (before or ""):
+                        assert f'"{value}"' in (after or ""), (writer, value)
+
+    def watch(self, n: int) -> None:
+        """What a client's user sees, and that its cursor only grows."""
+        client = self.clients[n]
+        text = dump(client.all())
+        self.seen[n] |= {v for v in self.values if f'"{v}"' in text}
+        cursor = client.meta("sync.cursor")
+        if cursor is not None:
+            epoch, _, seq = cursor.partition(":")
+            place = (int(epoch), int(seq))
+            assert place >= self.cursors[n]
+            self.cursors[n] = place
 
     replaced: set[str] = set()
 
@@ -145,7 +169,9 @@ def run(policy: str, deletes: str, page: int, plan: list[Any], tmp: Any = None) 
         client = world.clients[n]
         before = client.get(key) if kind in ("set", "put", "delete", "unit") else None
         more = client.get(extra) if kind == "unit" else None
+        world.watch(n)
         world.step(step)
+        world.watch(n)
         # What its holder overwrites or deletes in his own view is no loss.
         for old, name in ((before, key), (more, extra)):
             now = client.get(name) if old else None

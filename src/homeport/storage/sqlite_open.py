@@ -106,8 +106,14 @@ class Opener:
 
     def _identify(self, cursor: apsw.Cursor) -> None:
         """Before anything is written to it: is this file ours, and of a format that we know?"""
-        version: int = cursor.execute("PRAGMA user_version").get
-        application: int = cursor.execute("PRAGMA application_id").get
+        # In one snapshot: another process may be making the database at this very moment.
+        cursor.execute("BEGIN")
+        try:
+            version: int = cursor.execute("PRAGMA user_version").get
+            application: int = cursor.execute("PRAGMA application_id").get
+            tables: int = cursor.execute("SELECT count(*) FROM sqlite_schema").get
+        finally:
+            cursor.execute("ROLLBACK")
         if application == sql.APPLICATION_ID:
             if version > sql.FORMAT:
                 raise FileTooNew(
@@ -116,7 +122,6 @@ class Opener:
                     path=self.path,
                 )
             return
-        tables: int = cursor.execute("SELECT count(*) FROM sqlite_schema").get
         if application or version or tables:
             raise Corrupted(
                 f"{self.path} is the SQLite database of another program.",

@@ -163,30 +163,20 @@ class Reads:
         order = f" ORDER BY {sql_query.order_by(columns)}" if columns else ""
         params = where.params
         if form == "text" and not query.offset and (limit is None or limit <= CHUNK):
-            one = self._one_text(statements, source, order, params, columns, limit)
+            one = self._one_text(source, order, params, limit)
             if one is not None:
                 return one
         text = f"SELECT {_SELECT[form]} {source}{order}"
         if limit is not None or query.offset:
             text += " LIMIT ? OFFSET ?"
             params = [*params, -1 if limit is None else limit, query.offset]
-        rows: list[Any] = self.execute(text, params).fetchall()
-        return chunks([text for (text,) in rows]) if form == "text" else rows
+        found: list[Any] = self.execute(text, params).fetchall()
+        return chunks([text for (text,) in found]) if form == "text" else found
 
     def _one_text(
-        self,
-        statements: Statements,
-        source: str,
-        order: str,
-        params: list[Any],
-        columns: list[tuple[str, bool]],
-        limit: int | None,
+        self, source: str, order: str, params: list[Any], limit: int | None
     ) -> list[str] | None:
-        """The whole result as one JSON text, made by SQLite; None when it does not fit into one.
-
-        Sorting equal values of an index by key costs as much as reading the rows, so an order by
-        one column is read without that first, and again only if two values were equal.
-        """
+        """The whole result as one JSON text, made by SQLite; None when it does not fit into one."""
         if limit is None:
             if source in self._large:
                 return None
@@ -200,17 +190,6 @@ class Reads:
                 self._large.clear()
             self._large.add(source)
             return None
-        if len(columns) == 2 and columns[0][0] not in statements.tied:
-            k = columns[0][0]
-            alone = f" ORDER BY {sql_query.order_by(columns[:1])} LIMIT ?"
-            tie, body = self.execute(
-                f"SELECT (SELECT 1 FROM (SELECT {k} {source}{alone}) GROUP BY {k} HAVING count(*)>1"
-                f" LIMIT 1), '['||group_concat(doc)||']' FROM (SELECT doc {source}{alone})",
-                [*params, limit + 1, *params, limit],
-            ).get
-            if tie is None:
-                return [] if body is None else [body]
-            statements.tied.add(k)
         inner = f"SELECT doc {source}{order} LIMIT ?"
         one = self.execute(
             f"SELECT '['||group_concat(doc)||']' FROM ({inner})", [*params, limit]

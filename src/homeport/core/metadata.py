@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import msgspec
 
@@ -18,6 +18,7 @@ from homeport.core.outbox import (
 )
 from homeport.core.query import EMPTY, Compare
 from homeport.core.requests import Find, Meta, Operation, Plan, RowInfo
+from homeport.core.worker import LastSync
 
 if TYPE_CHECKING:
     from homeport.core.codec import Table
@@ -77,8 +78,8 @@ def _meta(table: Table[T], key: Key) -> Plan[DocumentMeta | None]:
             status = "pending"
         if (yield Find(CONFLICTS, ref, "keys")):
             status = "conflict"
-    last = _value((yield Meta(META_LAST)))
-    device = _value((yield Meta(META_CLIENT)))
+    last: str | None = yield Meta(META_LAST)
+    device: str | None = yield Meta(META_CLIENT)
     expires = row.expires_ms
     text = row.text.encode()
     return DocumentMeta(
@@ -90,15 +91,11 @@ def _meta(table: Table[T], key: Key) -> Plan[DocumentMeta | None]:
         checksum=sha256(text).hexdigest(),
         size_bytes=len(text),
         sync_status=status,
-        last_sync=_time(last) if isinstance(last, int) else None,
-        device=device if isinstance(device, str) else None,
+        last_sync=None if last is None else _time(msgspec.json.decode(last, type=LastSync).at_ms),
+        device=device,
         token=row.token,
         backups=(),
     )
-
-
-def _value(text: str | None) -> Any:
-    return None if text is None else msgspec.json.decode(text)
 
 
 def _time(milliseconds: int) -> datetime:

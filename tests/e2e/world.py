@@ -72,13 +72,15 @@ class Node:
 class Device:
     """A device process; every command is answered by one line."""
 
-    def __init__(self, path: Path, url: str, token: str) -> None:
-        self.path, self.url, self.token = path, url, token
+    def __init__(
+        self, path: Path, url: str, token: str, *, program: str = "tests.e2e.device"
+    ) -> None:
+        self.path, self.url, self.token, self.program = path, url, token, program
         self.start()
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.e2e.device", str(self.path), self.url, self.token],
+            [sys.executable, "-m", self.program, str(self.path), self.url, self.token],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -18,7 +18,7 @@ from homeport.core import diff
 from homeport.core.changes import make_entry
 from homeport.core.diff import same
 from homeport.core.outbox import Entry, parsed, raw
-from homeport.core.policies import Clash, Doc, Rule, State, Step, forced, step_of
+from homeport.core.policies import Clash, Doc, Rule, State, Step, as_a_unit, forced, step_of
 from homeport.core.wire import ABSENT, RESOLUTIONS, Verdict, present
 
 __all__ = ["Clash", "Dead", "Doc", "Group", "Held", "Outcome", "Rule", "State", "rebase"]
@@ -178,6 +178,7 @@ def _settle(
             entry.tries += 1
             tired = tired or entry.tries >= MAX_TRIES
     steps = [step_of(entry, doc, rule_of(doc.collection)) for entry, doc in members]
+    steps = as_a_unit(steps, rule_of)
     kinds = {step.kind for step in steps}
     if "dead" in kinds:
         cause = next(step.doc.removed_by for step in steps if step.kind == "dead")

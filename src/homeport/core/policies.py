@@ -18,6 +18,7 @@ from homeport.core import diff
 from homeport.core.diff import MISSING, Document, same
 from homeport.core.outbox import Entry, parsed
 from homeport.core.schema import MANUAL
+from homeport.core.wire import RESOLUTIONS
 
 State: TypeAlias = "Document | None"
 Resolver: TypeAlias = Callable[[State, State, State, Mapping[str, Any]], Any]
@@ -131,6 +132,47 @@ def step_of(entry: Entry, doc: Doc, rule: Rule) -> Step:
         clash = Clash(doc.ref, "local", policy, orig, mine, cur, mine, [])
         return Step(entry, doc, "keep", mine, mine, clash)
     return _by_function(entry, doc, rule, mine, cur)
+
+
+def as_a_unit(steps: list[Step], rule_of: Callable[[str], Rule]) -> list[Step]:
+    """What only a unit of several documents has to mind, so that its documents go on agreeing.
+
+    What it read in a unit that was taken away is not true any more, and it goes the same way. And
+    a document that the other side brought to the same value is no agreement under a policy of whole
+    documents, unless all of the unit is there already: both sides may have taken from one account.
+    """
+    own = [step for step in steps if step.doc.collection != RESOLUTIONS]
+    if len(own) < 2:
+        return steps
+    there = all(same(step.mine, step.doc.cur) for step in own)
+    return [_in_unit(step, rule_of, there=there) for step in steps]
+
+
+def _in_unit(step: Step, rule_of: Callable[[str], Rule], *, there: bool) -> Step:
+    entry, doc = step.entry, step.doc
+    if step.kind != "keep" or doc.collection == RESOLUTIONS:
+        return step
+    if _read_what_went(entry, doc):
+        return step._replace(kind="lose" if doc.lost else "dead", result=doc.cur, clash=None)
+    if there or same(doc.orig, doc.cur) or not same(step.mine, doc.cur):
+        return step
+    policy = rule_of(doc.collection).policy
+    if policy == "remote-wins":
+        return step._replace(kind="lose")
+    if policy == "manual":
+        return step._replace(kind="hold", reason="both sides changed it, to the same")
+    return step
+
+
+def _read_what_went(entry: Entry, doc: Doc) -> bool:
+    if not doc.removed_by:
+        return False
+    if entry.op != "patch":
+        return not same(parsed(entry.was), doc.orig)
+    orig = doc.orig or {}
+    return any(
+        not same(diff.get(orig, path), entry.old.get(path, MISSING)) for path in entry.patch.paths
+    )
 
 
 def _delete_against_edit(entry: Entry, doc: Doc, rule: Rule, mine: State) -> Step:

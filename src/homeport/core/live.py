@@ -17,7 +17,7 @@ import msgspec
 
 from homeport.core import evaluate
 from homeport.core.keys import encode_key
-from homeport.core.operations import holds
+from homeport.core.operations import KEY_ORDER, holds
 from homeport.core.query import QueryValue
 from homeport.core.requests import Changes, ChangeSet, Find, GetMany, Operation, Plan
 from homeport.errors import UsageError
@@ -131,6 +131,9 @@ class View(Generic[T]):
                 "when it changed.",
                 action="Declare the collection with track_changes=True.",
             )
+        if not query.order and query.after is None:
+            # The store may answer in any order then, but the places of rows have to be known here.
+            query = query.with_bound_order(KEY_ORDER)
         self.table = table
         self.query = query
         self.head = -1

@@ -18,7 +18,9 @@ from homeport.core.conditions import (
     Compare,
     Condition,
     Contains,
+    IgnoreCase,
     Matches,
+    Missing,
     Not,
     Or,
     Range,
@@ -29,6 +31,7 @@ from homeport.core.keys import encode
 if TYPE_CHECKING:
     from homeport.core.codec import Codec
     from homeport.core.query import QueryValue
+    from homeport.core.schema import Index
 
 Kind: TypeAlias = Literal["key", "index", "multi", "text", "order", "scan"]
 
@@ -71,7 +74,8 @@ def plan(query: QueryValue, codec: Codec[Any]) -> Access:
     for path in (codec.key, ""):
         if path in equal or path in ranges:
             used = equal[path] if path in equal else ranges[path]
-            return Access("key", "id", (path,), left=_without(parts, [used]))
+            ordered = path in equal or not query.order or query.order[0][0] in (codec.key, "")
+            return Access("key", "id", (path,), ordered=ordered, left=_without(parts, [used]))
     special = _special(codec, parts)
     if special is not None:
         return special
@@ -79,7 +83,12 @@ def plan(query: QueryValue, codec: Codec[Any]) -> Access:
     for index in codec.indexes:
         if index.multi or index.kind == "fulltext":
             continue
-        access, score = _on_index(query, parts, equal, ranges, index.name, index.fields)
+        if index.kind == "hash":
+            if any(path not in equal for path in index.fields):
+                continue  # equality of the whole, and no order
+            access, score = _on_hash(query, parts, equal, index)
+        else:
+            access, score = _on_index(query, parts, equal, ranges, index.name, index.fields)
         if index.sparse and not score[0] and not score[1]:
             continue  # a sparse index does not hold every document
         if any(score) and (best is None or score > best[0]):
@@ -119,6 +128,14 @@ def _on_index(
     return access, (len(fixed), int(range_ is not None), int(ordered))
 
 
+def _on_hash(
+    query: QueryValue, parts: tuple[Condition, ...], equal: dict[str, Condition], index: Index
+) -> tuple[Access, tuple[int, int, int]]:
+    left = _without(parts, [equal[path] for path in index.fields])
+    access = Access("index", index.name, index.fields, ordered=not query.order, left=left)
+    return access, (len(index.fields), 0, 0)
+
+
 def _special(codec: Codec[Any], parts: tuple[Condition, ...]) -> Access | None:
     for part in parts:
         if isinstance(part, Contains):
@@ -131,16 +148,19 @@ def _special(codec: Codec[Any], parts: tuple[Condition, ...]) -> Access | None:
 
 
 def _equality(condition: Condition) -> str | None:
+    """The path that a condition fixes to one key."""
     if isinstance(condition, Compare) and condition.op == "==":
         return condition.path if encode(condition.value) is not None else None
-    if isinstance(condition, AnyOf) and all(encode(v) is not None for v in condition.values):
-        return condition.path
+    if isinstance(condition, Range) and condition.lower is not None:
+        return condition.path if encode(condition.lower) == encode(condition.upper) else None
     return None
 
 
 def _range(condition: Condition) -> str | None:
     if isinstance(condition, Compare):
         return condition.path if condition.op not in ("==", "!=") else None
+    if isinstance(condition, AnyOf):
+        return condition.path if all(encode(v) is not None for v in condition.values) else None
     if isinstance(condition, (Between, StartsWith, Range)):
         return condition.path
     return None
@@ -158,6 +178,8 @@ def advice(query: QueryValue, codec: Codec[Any]) -> str | None:
     if access.kind not in ("scan", "order") and not sorting:
         return None
     if not parts and not sorting:
+        return None
+    if access.kind == "key" and access.ordered:
         return None
     equal = [p for c in parts if (p := _equality(c)) is not None]
     ranged = [p for c in parts if (p := _range(c)) is not None and p not in equal]
@@ -282,4 +304,21 @@ def condition_words(condition: Condition) -> str:
         return f"{condition.path} matches {condition.text!r:.60}"
     if isinstance(condition, Contains):
         return f"{condition.path} contains {condition.value!r:.60}"
-    return repr(condition)
+    if isinstance(condition, StartsWith):
+        return f"{condition.path} starts with {condition.prefix!r:.60}"
+    if isinstance(condition, Missing):
+        return f"{condition.path} is missing"
+    if isinstance(condition, Range):
+        return f"{condition.path} in the key range{_range_words(condition)}"
+    assert isinstance(condition, IgnoreCase)
+    how = "starts with" if condition.prefix else "is"
+    return f"{condition.path} {how} {' or '.join(map(repr, condition.values))} ignoring case"
+
+
+def _range_words(condition: Range) -> str:
+    low = high = ""
+    if condition.lower is not None:
+        low = f" {'above' if condition.lower_open else 'from'} {condition.lower!r:.40}"
+    if condition.upper is not None:
+        high = f" {'below' if condition.upper_open else 'to'} {condition.upper!r:.40}"
+    return low + high or " of all keys"

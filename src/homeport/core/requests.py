@@ -63,7 +63,8 @@ class Find(Request):
 
     form: ``texts`` → list of JSON texts; ``text`` → list of JSON array texts, each one chunk of at
     most 1,000 documents; ``keys`` → list of document keys; ``entries`` → list of (key, JSON text).
-    Python predicates of the query are not evaluated here.
+    Python predicates of the query are not evaluated here. Without an order the rows come in the
+    store's own order, and a limit takes any of them; an offset and ``after`` follow the key.
     """
 
     __slots__ = ("form", "query", "table")
@@ -88,10 +89,10 @@ class Put:
     """Part of a write: documents of one table.
 
     rows: from ``Codec``, with their keys. extras: multi-entry and full-text values beside each row,
-    or None when the table has neither. mode ``add`` refuses existing keys, ``put`` replaces. olds: the stored texts before
-    the write when the plan has read them already (saves the store's own read), else None.
-    tokens: (version token, bucket) of each row, for rows that came from the server; None leaves
-    what is stored.
+    or None when the table has neither. mode ``add`` refuses existing keys, ``put`` replaces.
+    olds: the stored texts before the write when the plan has read them already (saves the store's
+    own read), else None. tokens: (version token, bucket) of each row, for rows that came from the
+    server; None leaves what is stored.
     """
 
     __slots__ = ("extras", "mode", "olds", "rows", "table", "tokens")
@@ -290,7 +291,8 @@ class Lookup(Operation[R_co], gc=False, eq=False):
     """One request for one text, decoded or replaced by a default: the operation that is called most
     often, so drivers know it by its type."""
 
-    plan: Request
+    # A frozen kind of its own: nothing assigns plans of the other kind to it.
+    plan: Request  # pyright: ignore[reportIncompatibleVariableOverride]
     mode: Mode = "read"
     single: bool = True
     bounded: bool = True

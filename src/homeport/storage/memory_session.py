@@ -106,9 +106,8 @@ class MemorySession:
     def _entries(self, table: Table[Any], query: QueryValue) -> list[tuple[Key, str]]:
         test = None if query.where is None else evaluate.compile_condition(query.where)
         found: list[tuple[tuple[Any, ...], Key, str]] = []
-        # A part of the result needs an order to be a part of; the key gives it.
-        partial = query.limit is not None or query.offset or query.after is not None
-        sorting = bool(query.order) or partial
+        # A place in the result needs an order to be a place in; the key gives it.
+        sorting = bool(query.order or query.offset or query.after is not None)
         for encoded, row in self._of(table).items():
             if self._alive(row) is None:
                 continue
@@ -197,7 +196,7 @@ class MemorySession:
         keys: list[Key | None] = []
         failures: dict[int, HomeportError] = {}
         for i, given in enumerate(part.rows):
-            row = given if given[0] is not None else (self._next_key(table), *given[1:])
+            row: Row = given if given[0] is not None else (self._next_key(table), *given[1:])
             extras = None if part.extras is None else part.extras[i]
             if extras is None and table.codec.has_extras:
                 extras = table.codec.extras_of_text(row[1])

@@ -126,8 +126,8 @@ class Reads:
 
     def _rows(self, statements: Statements, query: QueryValue, form: str) -> list[Any]:
         where = self.where(statements, query)
-        partial = query.limit is not None or query.offset or query.after is not None
-        columns = sql_query.order_columns(query, statements) if query.order or partial else []
+        placed = query.order or query.offset or query.after is not None
+        columns = sql_query.order_columns(query, statements) if placed else []
         if where.residual is None and columns is not None:
             return self._by_sql(statements, query, form, where, columns)
         rows = self.by_python(statements, query, where, columns, "id, doc")
@@ -316,8 +316,8 @@ class Reads:
     def matching(self, statements: Statements, query: QueryValue) -> list[Any]:
         """(key, seq, text) of the rows of a query, for their deletion."""
         where = self.where(statements, query)
-        partial = query.limit is not None or query.offset or query.after is not None
-        columns = sql_query.order_columns(query, statements) if partial else []
+        placed = query.order or query.offset or query.after is not None
+        columns = sql_query.order_columns(query, statements) if placed else []
         rows = self.by_python(statements, query, where, columns, "seq, id, doc")
         return [(key, seq, text) for seq, key, text in rows]
 

@@ -17,6 +17,7 @@ MAX_DEPTH: Final = 200
 """Objects and arrays inside each other; parsers of other languages stop soon after."""
 
 _NUMBERS = frozenset((int, float))
+_TEXTS: Final = frozenset((str,))
 _SCALARS = frozenset((str, int, float, bool, type(None)))
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -47,7 +48,11 @@ def all_json(document: dict[str, Any], known: set[str], depth: int) -> bool:
             kind is bool
             or value is None
             or (kind is dict and depth < MAX_DEPTH and all_json(value, known, depth + 1))
-            or (kind is list and depth < MAX_DEPTH and _all_json_list(value, known, depth + 1))
+            or (
+                kind is list
+                and depth < MAX_DEPTH
+                and (_TEXTS.issuperset(map(type, value)) or _all_json_list(value, known, depth + 1))
+            )
         ):
             continue
         return False

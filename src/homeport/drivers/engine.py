@@ -147,7 +147,11 @@ class Engine(Gate):
                 session.begin(
                     "write", self.unit_of(operation), max(0.0, deadline - time.monotonic())
                 )
-                result = perform(session, operation)
+                # One call less for the operations that are nothing special.
+                if type(operation) is Operation:
+                    result = step(session, operation.plan)
+                else:
+                    result = perform(session, operation)
                 session.commit()
             except BaseException:
                 session.rollback()

@@ -52,7 +52,8 @@ class Gate:
         ``finally`` that begins right behind this call."""
         lock = self._lock
         try:
-            if not lock.acquire(timeout=self.busy_timeout_s):
+            # First without a time limit, which alone costs as much as the rest of this.
+            if not lock.acquire(False) and not lock.acquire(timeout=self.busy_timeout_s):
                 raise Busy(  # noqa: TRY301 - _let_go finds that the lock is not ours
                     f"Another thread of this process kept the database for "
                     f"{self.busy_timeout_s:g} s."

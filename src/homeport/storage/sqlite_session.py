@@ -111,8 +111,11 @@ class SQLiteSession:
     def _begin_write(self, unit: str | None, timeout_s: float | None) -> None:
         if self.readonly:
             self.store.refuse_write()
-        if timeout_s is not None:
-            self._wait_at_most(round(timeout_s * 1000))
+        busy_ms = self._busy_ms
+        # The time left differs by a few ms at each call; only a real change is worth one.
+        if timeout_s is not None and abs(timeout_s * 1000 - busy_ms) > busy_ms // 10:
+            self._busy_ms = round(timeout_s * 1000)
+            self.connection.set_busy_timeout(self._busy_ms)
         self.execute("BEGIN IMMEDIATE").fetchall()
         try:
             # Moves when another connection has committed, which the BEGIN has just noticed.
@@ -125,12 +128,6 @@ class SQLiteSession:
             raise
         self.stamp_ms = self.store.next_stamp()
         self.reads.tx = TxInfo(self.stamp_ms, unit)
-
-    def _wait_at_most(self, milliseconds: int) -> None:
-        # The time left differs by a few ms at each call; only a real change is worth one.
-        if abs(milliseconds - self._busy_ms) > self._busy_ms // 10:
-            self.connection.set_busy_timeout(milliseconds)
-            self._busy_ms = milliseconds
 
     def commit(self) -> None:
         if self._mode != "write":

@@ -41,8 +41,10 @@ class Writes:
         if len(parts) == 1 and self.session.writing:
             part = parts[0]
             # One statement needs no care that half of it might stay.
-            if type(part) is Put and len(part.rows) == 1 and self._is_plain(part):
-                return [self._put_plain(part)]
+            if type(part) is Put and len(part.rows) == 1:
+                result = self._put_one(part)
+                if result is not None:
+                    return [result]
         return self.session.within(lambda: [self._part(part) for part in parts])
 
     def delete_where(self, request: DeleteWhere) -> list[Key]:
@@ -72,6 +74,23 @@ class Writes:
         statements = self.statements[part.table.name]
         return statements.plain and part.mode == "put" and part.tokens is None
 
+    def _put_one(self, part: Put) -> PartResult | None:
+        """``_put_plain`` of one row with nothing but what that needs; None = not of that kind."""
+        statements = self.statements[part.table.name]
+        row = part.rows[0]
+        key = row[0]
+        if (
+            not statements.plain
+            or part.mode != "put"
+            or part.tokens is not None
+            or type(key) is not str
+            or not key.isascii()
+        ):
+            return None
+        self.execute(statements.put, (*row, self.session.stamp_ms, None)).fetchall()
+        self.session.note(statements, (key,))
+        return PartResult([key])
+
     def _put_plain(self, part: Put) -> PartResult:
         statements = self.statements[part.table.name]
         rows = part.rows
@@ -79,10 +98,7 @@ class Writes:
         if None in keys:
             return self._put_rows(part)
         tail = (self.session.stamp_ms, None)
-        if len(rows) == 1:
-            self.execute(statements.put, rows[0] + tail).fetchall()
-        else:
-            self.executemany(statements.put, [row + tail for row in rows])
+        self.executemany(statements.put, [row + tail for row in rows])
         self.session.note(statements, keys)
         return PartResult([*publics(keys)])
 

@@ -36,7 +36,6 @@ class MemoryStore:
         self.log: list[tuple[int, dict[str, list[Key] | None]]] = []
         self.head = 0
         self.stamp_ms = 0
-        self.given: dict[str, int] = {}  # the highest automatic key of each table
         self._main: MemorySession | None = None
 
     def session(self, *, readonly: bool = False) -> MemorySession:  # noqa: ARG002 (one kind only)

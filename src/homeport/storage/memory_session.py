@@ -284,13 +284,6 @@ class MemorySession:
                 went.append(key)
         return went
 
-    def _next_key(self, table: Table[Any]) -> int:
-        """The next integer key; never given before."""
-        highest = max((key for key in self._of(table) if isinstance(key, int)), default=0)
-        following = max(highest, self.store.given.get(table.name, 0)) + 1
-        self.store.given[table.name] = following
-        return following
-
     def _delete_where(self, request: DeleteWhere) -> list[Key | None]:
         if self._tx is None:
             return self._own_transaction(lambda: self._delete_where(request))  # type: ignore[no-any-return]

@@ -57,8 +57,6 @@ READ_EPOCH = (
     " (SELECT at FROM changes ORDER BY n DESC LIMIT 1)"
 )
 
-AUTO_FLOOR = "auto."  # meta: auto.<table> = highest key ever given, written when it is deleted
-
 
 def quote(name: str) -> str:
     """An identifier, whatever it contains."""
@@ -206,7 +204,6 @@ class Statements:
         self.has_extras = table.codec.has_extras
         self.unique = tuple(index for index in table.collection.indexes if index.unique)
         self.plain = not (self.has_extras or self.unique or self.ttl_ms is not None)
-        self.system = table.system
         self.tracked = table.collection.track_changes
         t = self.table = quote(table_ident(table.name))
         self.alive = "(expires IS NULL OR expires>?)" if self.ttl_ms is not None else ""
@@ -225,7 +222,6 @@ class Statements:
         self.olds = (
             f"SELECT t.id, t.seq, t.doc FROM json_each(?) j CROSS JOIN {t} t ON t.id=j.value"
         )
-        self.max_auto = f"SELECT max(id) FROM {t} WHERE id<''"
         self.put = self._upsert(tokens=False)
         self.put_token = self._upsert(tokens=True)
         self.add = self.put.partition(" ON CONFLICT")[0]

@@ -95,8 +95,6 @@ class Writes:
         statements = self.statements[part.table.name]
         rows = part.rows
         keys = [row[0] for row in rows]
-        if None in keys:
-            return self._put_rows(part)
         tail = (self.session.stamp_ms, None)
         self.executemany(statements.put, [row + tail for row in rows])
         self.session.note(statements, keys)
@@ -105,8 +103,6 @@ class Writes:
     def _put_rows(self, part: Put) -> PartResult:
         statements = self.statements[part.table.name]
         rows: Sequence[Row] = part.rows
-        if any(row[0] is None for row in rows):
-            rows = self._with_auto_keys(statements, part.table.name, rows)
         if statements.ttl_ms is not None:
             self._remove_expired(statements, [row[0] for row in rows])
         extras = part.extras
@@ -210,20 +206,6 @@ class Writes:
         if come:
             self.executemany(statements.text_add, come)
 
-    def _with_auto_keys(self, statements: Statements, name: str, rows: Sequence[Row]) -> list[Row]:
-        """The next integer keys, never given before, not even after the highest was deleted."""
-        highest = self.execute(statements.max_auto).get
-        floor = self.execute(sql.GET_META, (sql.AUTO_FLOOR + name,)).get
-        following = max(int(highest or 0), int(floor or 0)) + 1
-        out: list[Row] = []
-        for row in rows:
-            if row[0] is None:
-                out.append((following, *row[1:]))
-                following += 1
-            else:
-                out.append(row)
-        return out
-
     def _refuse_existing(
         self, statements: Statements, rows: Sequence[Row], failures: dict[int, HomeportError]
     ) -> None:
@@ -243,8 +225,6 @@ class Writes:
     def _delete(self, part: Delete) -> PartResult:
         statements = self.statements[part.table.name]
         keys = [encode_key(key) for key in part.keys]
-        if statements.system:
-            self._keep_floor(statements, keys)
         if len(keys) == 1 and not statements.has_extras and statements.ttl_ms is None:
             self.execute(statements.delete, (keys[0],)).fetchall()
             gone = keys if self.session.connection.changes() else []
@@ -255,20 +235,9 @@ class Writes:
         removed = self._remove(statements, self._old_rows(statements, keys))
         return PartResult([*removed])
 
-    def _keep_floor(self, statements: Statements, keys: list[Encoded]) -> None:
-        """Remember the highest automatic key before it goes, so that it is never given again."""
-        numbers = [key for key in keys if type(key) is int]
-        if numbers:
-            highest = self.execute(statements.max_auto).get
-            if highest is not None and max(numbers) >= highest:
-                name = sql.AUTO_FLOOR + statements.name
-                self.execute(sql.SET_META, (name, str(highest))).fetchall()
-
     def _delete_where(self, request: DeleteWhere) -> list[Key]:
         statements = self.statements[request.table.name]
         rows = self.session.reads.matching(statements, request.query)
-        if statements.system:
-            self._keep_floor(statements, [key for key, _, _ in rows])
         return self._remove(statements, rows)
 
     def _remove(self, statements: Statements, rows: list[Old]) -> list[Key]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from homeport.core.fields import F
 from homeport.core.query import EMPTY
 from homeport.core.requests import DeleteWhere, Get, Meta, Put, SetMeta, TxInfo, Write
@@ -157,21 +155,6 @@ def check_the_stamp_never_goes_back(world: World) -> None:
     row = world.info(docs, 2)
     assert row is not None
     same(row.modified_ms, START_MS)
-
-
-def check_the_next_integer_key_is_never_given_twice(world: World) -> None:
-    (queue,) = world.define(Collection("_outbox", sync=False, track_changes=False))
-
-    def add(*texts: str) -> list[Any]:
-        return world.write(Put(queue, [(None, text) for text in texts]))[0].keys
-
-    same(add("{}", "{}"), [1, 2])
-    world.delete(queue, 1)
-    same(add("{}"), [3])
-    world.delete(queue, 2, 3)
-    same(add("{}"), [4], "after the highest was deleted")
-    world.session.answer(DeleteWhere(queue, EMPTY))
-    same(add("{}"), [5], "after all were deleted by a query")
 
 
 def check_enabling_replication_is_seen_by_the_tables(world: World) -> None:

@@ -279,6 +279,42 @@ def test_ctrl_c_rolls_back(db: hp.Database) -> None:
     assert keys(db) == ["b"]
 
 
+@pytest.mark.parametrize("then", ["get", "all", "put", "transaction", "thread"])
+def test_ctrl_c_that_meets_a_rollback_is_made_good_by_the_next_call(
+    file: hp.Database, then: str
+) -> None:
+    db = file
+    db[PLAIN].put({"id": "a", "n": 1})
+    session = db._driver.engine.session
+    rollback = session.rollback
+    session.rollback = lambda: (_ for _ in ()).throw(KeyboardInterrupt)  # type: ignore[method-assign]
+
+    async def unit(tx: hp.Tx) -> None:
+        await tx[PLAIN].put({"id": "a", "n": 2})
+        raise ValueError("no")
+
+    with pytest.raises(KeyboardInterrupt):
+        db.run(unit)
+    session.rollback = rollback  # type: ignore[method-assign]
+    assert session.in_transaction, "the test must have left it open"
+    if then == "get":
+        assert db[PLAIN].get("a") == {"id": "a", "n": 1}
+    elif then == "all":
+        assert db[PLAIN].all() == [{"id": "a", "n": 1}]
+    elif then == "put":
+        db[PLAIN].put({"id": "b"})
+    elif then == "transaction":
+        with db.transaction():
+            db[PLAIN].put({"id": "b"})
+    else:
+        thread = threading.Thread(target=lambda: db[PLAIN].put({"id": "b"}))
+        thread.start()
+        thread.join()
+    assert db[PLAIN].get("a") == {"id": "a", "n": 1}
+    assert not session.in_transaction
+    assert db[PLAIN].count() == (1 if then in ("get", "all") else 2)
+
+
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer signal")
 def test_ctrl_c_at_any_instant_leaves_the_database_usable(file: hp.Database) -> None:
     """A timer raises KeyboardInterrupt wherever it meets the code, some thousand times."""

@@ -195,8 +195,7 @@ class MemorySession:
         table = part.table
         keys: list[Key | None] = []
         failures: dict[int, HomeportError] = {}
-        for i, given in enumerate(part.rows):
-            row: Row = given if given[0] is not None else (self._next_key(table), *given[1:])
+        for i, row in enumerate(part.rows):
             extras = None if part.extras is None else part.extras[i]
             if extras is None and table.codec.has_extras:
                 extras = table.codec.extras_of_text(row[1])

@@ -194,7 +194,6 @@ class Statements:
     def __init__(self, table: Table[Any], layout: Layout) -> None:
         self.layout = layout
         self.name = table.name
-        self.key = table.codec.key
         self.columns = tuple(quote(layout.columns[path]) for path in table.codec.columns)
         self.column_of = {path: quote(layout.columns[path]) for path in table.codec.columns}
         self.column_of_index = dict(self.column_of)
@@ -224,7 +223,6 @@ class Statements:
         )
         self.put = self._upsert(tokens=False)
         self.put_token = self._upsert(tokens=True)
-        self.add = self.put.partition(" ON CONFLICT")[0]
         self.delete = f"DELETE FROM {t} WHERE id=?"
         self.delete_seq = f"DELETE FROM {t} WHERE seq=?"
         self.expired = f"SELECT id, seq, doc FROM {t} WHERE expires<=? LIMIT ?"

@@ -82,7 +82,7 @@ def main(arguments: list[str]) -> int:
     options = _options(arguments)
     console = Console()
     # A pipe has no width of its own; the table needs this much.
-    console.width = max(console.width, 96)
+    console.width = max(console.width, 108)
     title = report.conditions(options.docs)
     try:
         supply = Cities(options.cities)

@@ -101,9 +101,7 @@ class Local:
             if op == "order_limit":  # equal values of pop may come in either order
                 ours, theirs = ([row["pop"] for row in rows] for rows in (ours, theirs))
             elif not ordered:
-                ours, theirs = (
-                    sorted(rows, key=lambda row: row["id"]) for rows in (ours, theirs)
-                )
+                ours, theirs = (sorted(rows, key=lambda row: row["id"]) for rows in (ours, theirs))
             if ours != theirs:
                 raise AssertionError(f"{op}: the two sides gave different answers to {item!r}")
 

@@ -70,4 +70,3 @@ async def pull(dsn: str, collection: str, device: Raw) -> None:
 def _row(key: str, body: str) -> tuple[Any, ...]:
     city = decode(body)
     return (key, city["pop"], city["country"], city["admin1"], city["name"], body)
-

@@ -43,13 +43,21 @@ def rows(supply: Cities, count: int, ops: Sequence[str], *, quick: bool) -> list
     spent: dict[tuple[str, str], list[float]] = {}
     rng = random.Random(SEED)
     try:
-        with Postgres.start() as postgres, _node(postgres.dsn) as (url, token):
+        with Postgres.start() as postgres, _node(postgres.dsn, folder) as (url, token):
             asyncio.run(raw_sync.prepare(postgres.dsn))
             for number in range(1 if quick else ROUNDS):
                 place = folder / str(number)
                 place.mkdir()
-                _round(f"cities{number}", supply.take(count), place, url, token, postgres.dsn,
-                       rng, spent)
+                _round(
+                    f"cities{number}",
+                    supply.take(count),
+                    place,
+                    url,
+                    token,
+                    postgres.dsn,
+                    rng,
+                    spent,
+                )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     median = {key: statistics.median(values) * 1_000_000 for key, values in spent.items()}
@@ -117,25 +125,29 @@ def _check(what: str, found: int, wanted: int) -> None:
 
 
 @contextmanager
-def _node(dsn: str) -> Iterator[tuple[str, str]]:
-    """A node in a process of its own → (url, token)."""
+def _node(dsn: str, folder: Path) -> Iterator[tuple[str, str]]:
+    """A node in a process of its own, its key and its log in ``folder`` → (url, token)."""
+    command = [sys.executable, "-m", "homeport", "serve", "--dev", "--json"]
+    command += ["--port", "0", "--postgres", dsn]
     path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
-    process = subprocess.Popen(
-        [sys.executable, "-m", "homeport", "serve", "--dev", "--port", "0", "--json",
-         "--postgres", dsn],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-    )
+    log = folder / "node.log"
+    with log.open("w") as errors:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+    assert process.stdout is not None
     try:
-        assert process.stdout is not None
         line = process.stdout.readline()
         if not line:
-            raise RuntimeError("The node did not start; its reason is above.")
+            raise RuntimeError(f"The node did not start:\n{log.read_text()}")
         ready = json.loads(line)
         yield ready["url"], ready["token"]
     finally:
         process.terminate()
         process.wait(timeout=30)
-        if process.stdout is not None:
-            process.stdout.close()
+        process.stdout.close()

@@ -1,0 +1,33 @@
+"""Push and pull of the benchmarks run on a real node; nothing here looks at the clock."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_bench_moves_documents_through_a_real_node(tmp_path: Path) -> None:
+    cities = tmp_path / "cities.json"
+    city = {"name": "Bø", "country": "NO", "admin1": "01", "lat": "59.4", "lng": "9.1"}
+    cities.write_text(json.dumps([city] * 5), encoding="utf-8")
+    target = tmp_path / "rows.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "--quick", "--docs", "60", "--ops", "push,pull"]
+        + ["--cities", str(cities), "--json", str(target)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = json.loads(target.read_text(encoding="utf-8"))
+    assert [(row["op"], row["n"], row["durability"], row["reference"]) for row in rows] == [
+        ("push", 60, "full", "asyncpg-unnest-500"),
+        ("pull", 60, "full", "asyncpg-paging"),
+    ]
+    assert all(row["ours_us"] > 0 and row["reference_us"] > 0 for row in rows)

@@ -74,6 +74,6 @@ fi
 pip=("$venv/bin/python" -m pip --disable-pip-version-check --no-input)
 say "homeport: installing packages into $venv (once; about half a minute)"
 # Dependency groups need pip 25.1; an older one comes with many Pythons.
-"${pip[@]}" install --quiet --upgrade 'pip>=25.1'
-"${pip[@]}" install --quiet --editable '.[all]' --group dev
+"${pip[@]}" install -qq --upgrade 'pip>=25.1'
+"${pip[@]}" install -qq --editable '.[all]' --group dev
 fingerprint "$venv/bin/python" >"$stamp"

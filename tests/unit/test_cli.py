@@ -8,6 +8,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import homeport as hp
 from homeport.cli.inspect import inspect_file
 from homeport.cli.inspect_view import age, show, size
 from homeport.errors import CannotOpen, Corrupted, FileTooNew
+from tests.users import as_ordinary_user
 
 SRC = Path(__file__).parents[2] / "src"
 
@@ -161,13 +163,21 @@ def test_inspect_shows_what_is_readable_of_a_damaged_file(file: Path) -> None:
         assert "corrupted" in ran.stderr
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_inspect_in_a_folder_that_cannot_be_written(file: Path) -> None:
-    file.parent.chmod(0o500)
-    try:
-        assert inspect_file(file).problems == []
-    finally:
-        file.parent.chmod(0o700)
+def test_inspect_in_a_folder_that_cannot_be_written() -> None:
+    with tempfile.TemporaryDirectory() as parent:  # pytest's own folders are closed to others
+        os.chmod(parent, 0o755)
+        folder = Path(parent) / "locked"
+        folder.mkdir()
+        with hp.open(folder / "a.db", collections=[hp.Collection("wells")]) as db:
+            db["wells"].put({"id": "w1"})
+        assert inspect_file(folder / "a.db").problems == []
+        (folder / "a.db").chmod(0o444)
+        folder.chmod(0o555)
+        try:
+            said = as_ordinary_user(lambda: repr(inspect_file(folder / "a.db").problems))
+        finally:
+            folder.chmod(0o755)
+        assert said == "[]"
 
 
 def test_a_missing_extra_is_named(tmp_path: Path) -> None:

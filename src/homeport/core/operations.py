@@ -7,7 +7,7 @@ operation's ``finish``, outside the lock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
@@ -17,7 +17,7 @@ from homeport.core.evaluate import get_path
 from homeport.core.keys import encode_key
 from homeport.core.query import QueryValue
 from homeport.core.requests import Count, Find, Get, GetMany, Lookup, Operation
-from homeport.errors import InvalidQuery, NotFound, NotUnique
+from homeport.errors import InvalidQuery, NotFound, NotUnique, UsageError
 
 if TYPE_CHECKING:
     from homeport.core.codec import Table
@@ -45,6 +45,7 @@ def get(table: Table[T], key: Key, default: D) -> Operation[T | D]:
 
 
 def get_many(table: Table[T], keys: Iterable[Key]) -> Operation[list[T | None]]:
+    refuse_single(keys, "get_many", "keys")
     wanted = keys if isinstance(keys, list) else list(keys)
     codec = table.codec
 
@@ -55,6 +56,18 @@ def get_many(table: Table[T], keys: Iterable[Key]) -> Operation[list[T | None]]:
 
     bounded = len(wanted) <= BOUNDED_KEYS
     return Operation(GetMany(table, wanted), "read", True, (table,), bounded, finish)
+
+
+def refuse_single(items: object, verb: str, what: str) -> None:
+    """``UsageError`` unless a bulk call was given several things.
+
+    A text or a dict is a slip: ``delete_many("w1")`` would delete the documents "w" and "1".
+    """
+    if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable):
+        raise UsageError(
+            f"{verb}() takes a list of {what}, not {type(items).__name__}.",
+            action=f"Put it into a list, or call {verb.removesuffix('_many')}().",
+        )
 
 
 # -- by query

@@ -68,6 +68,11 @@ def changed_row(
             doc = diff.set_at(doc, path, value)
     codec = table.codec
     row = codec.row_of_plain(doc)
+    if (table.synced or table.keep_unknown) and codec.collection.model is not None:
+        # A whole object of the model was set: what it does not know inside stays (R15).
+        whole = codec.merge_unknown(text, row[1])
+        if whole != row[1]:
+            row = codec.row_of_text(whole)
     return row, codec.extras_of_text(row[1]) if codec.has_extras else None
 
 

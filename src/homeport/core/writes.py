@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from homeport.core import keys as key_order
 from homeport.core.changes import Edit, captured_write
-from homeport.core.operations import passing, unfiltered
+from homeport.core.operations import passing, refuse_single, unfiltered
 from homeport.core.patching import changed_row, checked
 from homeport.core.query import QueryValue
 from homeport.core.requests import (
@@ -76,6 +76,8 @@ def put_many(
     rows: list[Row] = []
     extras: list[Extras] | None = [] if table.codec.has_extras else None
     failures: dict[int, HomeportError] = {}
+    verb = f"{mode}_many"
+    refuse_single(docs, verb, "documents")
     position = -1
     for position, doc in enumerate(docs):
         try:
@@ -87,7 +89,7 @@ def put_many(
         if extras is not None:
             extras.append(extra)  # type: ignore[arg-type]
     plan = _put_many(table, rows, extras, mode)
-    finish = _bulk(table, "add_many" if mode == "add" else "put_many", position + 1, failures)
+    finish = _bulk(table, verb, position + 1, failures)
     return Operation(plan, "write", False, (table,), False, finish)
 
 
@@ -212,11 +214,15 @@ def patch_many(
     table: Table[T],
     patches: Mapping[Any, Mapping[str, Any]] | Iterable[tuple[Key, Mapping[str, Any]]],
 ) -> Operation[list[Key]]:
-    items = list(patches.items()) if isinstance(patches, Mapping) else list(patches)
+    if isinstance(patches, Mapping):
+        patches = patches.items()
+    refuse_single(patches, "patch_many", "(key, changes) pairs")
+    items: list[Any] = list(patches)
     failures: dict[int, HomeportError] = {}
     wanted: list[tuple[int, Key, Mapping[str, Any]]] = []
-    for position, (key, changes) in enumerate(items):
+    for position, item in enumerate(items):
         try:
+            key, changes = _pair(item)
             key_order.encode_key(key)
             wanted.append((position, key, checked(table, changes)))
         except HomeportError as error:
@@ -254,6 +260,15 @@ def _patch_many(
         if refusal is not None:
             failures.setdefault(position, refusal)
     return PartResult([key for position, key, _ in wanted if position not in failures])
+
+
+def _pair(item: Any) -> tuple[Key, Mapping[str, Any]]:
+    if not isinstance(item, (tuple, list)) or len(item) != 2:
+        raise UsageError(
+            f"patch_many() takes (key, changes) pairs, not {item!r}.",
+            action='For example patch_many({"w1": {"depth_m": 2800}}).',
+        )
+    return item[0], item[1]
 
 
 def patch_where(table: Table[T], query: QueryValue, changes: Mapping[str, Any]) -> Operation[int]:
@@ -298,6 +313,7 @@ def delete(table: Table[T], key: Key) -> Operation[int]:
 
 
 def delete_many(table: Table[T], keys: Iterable[Key]) -> Operation[int]:
+    refuse_single(keys, "delete_many", "keys")
     wanted = list({key_order.encode_key(key): key for key in keys}.values())
     return Operation(_delete(table, wanted), "write", False, (table,), False, _counted)
 

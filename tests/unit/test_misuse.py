@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,8 @@ import msgspec
 import pytest
 
 import homeport as hp
-from homeport.errors import UsageError
+from homeport.errors import Busy, QuotaExceeded, UsageError
+from homeport.storage.sqlite import SQLiteStore
 
 PLAIN = hp.Collection("plain", indexes=["n"])
 
@@ -79,3 +83,53 @@ def test_r15_a_patch_of_a_whole_object_keeps_what_its_model_does_not_know(tmp_pa
         assert db[new].get("1") == New(
             "1", NewPart(11, 2), [NewPart(30, 4), NewPart(50, 6)], "kept"
         )
+
+
+FULL = """
+import resource, signal
+import homeport as hp
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+docs = hp.Collection("docs")
+with hp.open({path!r}, collections=[docs]) as db:
+    db[docs].put({{"id": "before"}})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))
+    try:
+        for n in range(1000):
+            db[docs].put({{"id": str(n), "text": "x" * 2000}})
+    except hp.errors.QuotaExceeded as error:
+        assert "room" in str(error)
+    else:
+        raise AssertionError("no limit was met")
+    assert db[docs].count() == n + 1
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    db[docs].put({{"id": "after"}})
+    assert db[docs].count() == n + 2
+"""
+
+
+def test_r19_a_limit_on_files_is_quota_exceeded_like_a_full_disk(tmp_path: Path) -> None:
+    program = FULL.format(path=str(tmp_path / "a.db"))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("trouble", [Busy("another process"), QuotaExceeded("no room")])
+def test_a_write_stands_when_the_cleaning_behind_it_cannot_be_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    fading = hp.Collection("fading", ttl_s=60)
+
+    def purge(*_: object) -> int:
+        raise trouble
+
+    monkeypatch.setattr(SQLiteStore, "purge_expired", purge)
+    with hp.open(tmp_path / "a.db", collections=[fading]) as db:
+        assert db[fading].put({"id": "a"}) == "a"
+        assert db[fading].count() == 1
+
+    async def later() -> None:
+        async with hp.open_async(tmp_path / "a.db", collections=[fading]) as db:
+            assert await db[fading].put({"id": "b"}) == "b"
+
+    asyncio.run(later())

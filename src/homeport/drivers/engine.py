@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,6 +28,7 @@ from homeport.drivers.steps import (
     snapshot,
     step,
 )
+from homeport.errors import StorageError
 
 if TYPE_CHECKING:
     from homeport.core.codec import Table
@@ -242,7 +244,8 @@ class Engine(Gate):
         if now < self._next_purge:
             return
         self._next_purge = now + PURGE_EVERY_S
-        self.store.purge_expired(PURGE_ROWS)
+        with suppress(StorageError):  # the caller's write stands; what has expired can wait
+            self.store.purge_expired(PURGE_ROWS)
 
     def close(self) -> None:
         """Close all sessions and the store; silent when it is closed already."""

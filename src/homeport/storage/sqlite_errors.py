@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import apsw
 
 from homeport.errors import (
@@ -21,14 +23,22 @@ from homeport.errors import (
 _CORRUPT_FS = getattr(apsw, "SQLITE_IOERR_CORRUPTFS", -1)
 
 
-def translate(error: apsw.Error, path: str) -> HomeportError:
-    """The typed error of a failed statement; the caller raises it ``from`` the original."""
+# SQLite itself calls only ENOSPC a full disk; a quota and a limit on the size of files are one too.
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def translate(error: apsw.Error, path: str, system_errno: int = 0) -> HomeportError:
+    """The typed error of a failed statement; the caller raises it ``from`` the original.
+
+    system_errno: what the operating system answered, as the connection knows it; 0 if unknown.
+    """
     detail = str(error).rstrip(".")
     if isinstance(error, (apsw.BusyError, apsw.LockedError)):
         return Busy(f"Another process is writing to {path} and did not finish in time.", path=path)
     if isinstance(error, apsw.InterruptError):
         return Interrupted("The operation was cancelled.")
-    if isinstance(error, apsw.FullError):
+    failed_io = isinstance(error, (apsw.IOError, apsw.CantOpenError))
+    if isinstance(error, apsw.FullError) or (failed_io and system_errno in _NO_ROOM):
         return QuotaExceeded(f"There is no room left to write {path}.", path=path)
     if isinstance(error, apsw.ReadOnlyError):
         return ReadOnly(f"{path} cannot be written: {detail}.", path=path)

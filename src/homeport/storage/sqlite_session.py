@@ -88,7 +88,7 @@ class SQLiteSession:
             raise self._translated(error) from error
 
     def _translated(self, error: apsw.Error) -> Exception:
-        return translate(error, self.store.path)
+        return translate(error, self.store.path, self.connection.system_errno)
 
     # -- transactions
 

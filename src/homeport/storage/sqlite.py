@@ -163,6 +163,7 @@ class SQLiteStore:
                 self._follow(session, late)
             for table in tables:
                 self.tables[table.name] = table
+                self.statements.pop(table.name, None)
             self.refresh(session.execute, force=True)
         except apsw.Error as error:
             raise translate(error, self.path) from error

@@ -1,7 +1,8 @@
 """One connection to a SQLite file: transactions, the change row, dispatch of requests.
 
 One kept cursor, always read to its end and never nested: APSW 3.54.0 leaks cursors when two are
-alive, and each leaked one slows every later statement.
+alive, and each leaked one slows every later statement. A statement without rows is at its end when
+``execute`` returns.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ class SQLiteSession:
         if timeout_s is not None and abs(timeout_s * 1000 - busy_ms) > busy_ms // 10:
             self._busy_ms = round(timeout_s * 1000)
             self.connection.set_busy_timeout(self._busy_ms)
-        self.execute("BEGIN IMMEDIATE").fetchall()
+        self.execute("BEGIN IMMEDIATE")
         try:
             # Moves when another connection has committed, which the BEGIN has just noticed.
             version = self.connection.data_version()
@@ -142,7 +143,7 @@ class SQLiteSession:
         try:
             if self._notes:
                 self._log_changes()
-            self.execute("COMMIT").fetchall()
+            self.execute("COMMIT")
             # Our own commits move it too; what moves it from here on are the commits of others.
             self._version = self.connection.data_version()
         except apsw.Error as error:
@@ -264,7 +265,7 @@ class SQLiteSession:
                 return
             body = {name: self._logged(list(keys)) for name, keys in merged.items()}
         text = _encode_json(body).decode()
-        self.execute(sql.LOG_CHANGE, (self.stamp_ms, text)).fetchall()
+        self.execute(sql.LOG_CHANGE, (self.stamp_ms, text))
         number = self.connection.last_insert_rowid()
         if number % sql.CHANGES_PRUNE_EVERY == 0:
             self.execute(sql.PRUNE_CHANGES, (number - sql.CHANGES_KEPT,)).fetchall()

@@ -87,7 +87,7 @@ class Writes:
             or not key.isascii()
         ):
             return None
-        self.execute(statements.put, (*row, self.session.stamp_ms, None)).fetchall()
+        self.execute(statements.put, (*row, self.session.stamp_ms, None))
         self.session.note(statements, (key,))
         return PartResult([key])
 

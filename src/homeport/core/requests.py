@@ -217,7 +217,7 @@ class Meta(Request):
         self.key = key
 
 
-class TxInfo:
+class TxInfo(msgspec.Struct):
     """The running write transaction.
 
     stamp_ms: clock of the commit, made under the write lock, never goes back within a file.
@@ -225,13 +225,10 @@ class TxInfo:
     changes, bytes: size of the unit so far (kept by the capture, checked against its limits).
     """
 
-    __slots__ = ("bytes", "changes", "stamp_ms", "unit")
-
-    def __init__(self, stamp_ms: int, unit: str | None = None) -> None:
-        self.stamp_ms = stamp_ms
-        self.unit = unit
-        self.changes = 0
-        self.bytes = 0
+    stamp_ms: int
+    unit: str | None = None
+    changes: int = 0
+    bytes: int = 0
 
 
 class RowInfo:

@@ -55,7 +55,11 @@ MISSING: Final[Any] = _Missing()
 
 
 def put(table: Table[T], doc: T, new_key: NewKey, mode: WriteMode = "put") -> Operation[Key]:
-    row, extras = _encoded(table, doc, new_key)
+    codec = table.codec
+    row = codec.row(doc)
+    extras = None
+    if row[0] is None or codec.has_extras:
+        row, extras = _encoded(table, doc, new_key)
     return Operation(_put(table, row, extras, mode), "write", False, (table,))
 
 

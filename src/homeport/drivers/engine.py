@@ -81,7 +81,10 @@ class Engine(Gate):
                 found: R = operation.default if text is None else operation.decode(text)
                 return found
         result = self._read(operation) if operation.mode == "read" else self._write(operation)
-        return operation.finished(result)
+        if type(operation) is not Operation:
+            return operation.finished(result)
+        finish = operation.finish
+        return result if finish is None else finish(result)
 
     def _read(self, operation: Operation[Any]) -> Any:
         me = get_ident()
@@ -140,19 +143,16 @@ class Engine(Gate):
     def _write(self, operation: Operation[Any]) -> Any:
         if self._holder == get_ident():
             return self._inside(operation)
-        deadline = time.monotonic() + self.busy_timeout_s
-        self.acquire()
+        left_s = self.acquire()
         try:
             session = self._main
             self._open = True
             try:
-                session.begin(
-                    "write", self.unit_of(operation), max(0.0, deadline - time.monotonic())
-                )
-                # One call less for the operations that are nothing special.
                 if type(operation) is Operation:
+                    session.begin("write", None, left_s)
                     result = step(session, operation.plan)
                 else:
+                    session.begin("write", self.unit_of(operation), left_s)
                     result = perform(session, operation)
                 session.commit()
             except BaseException:

@@ -47,17 +47,20 @@ class Gate:
 
     # -- the lock
 
-    def acquire(self) -> None:
-        """Take the lock for this thread, within the time limit. The caller releases it in a
-        ``finally`` that begins right behind this call."""
+    def acquire(self) -> float:
+        """Take the lock for this thread, within the time limit → seconds that are left of it. The
+        caller releases the lock in a ``finally`` that begins right behind this call."""
         lock = self._lock
+        left_s = self.busy_timeout_s
         try:
             # First without a time limit, which alone costs as much as the rest of this.
-            if not lock.acquire(False) and not lock.acquire(timeout=self.busy_timeout_s):
-                raise Busy(  # noqa: TRY301 - _let_go finds that the lock is not ours
-                    f"Another thread of this process kept the database for "
-                    f"{self.busy_timeout_s:g} s."
-                )
+            if not lock.acquire(False):
+                deadline = time.monotonic() + left_s
+                if not lock.acquire(timeout=left_s):
+                    raise Busy(  # noqa: TRY301 - _let_go finds that the lock is not ours
+                        f"Another thread of this process kept the database for {left_s:g} s."
+                    )
+                left_s = max(0.0, deadline - time.monotonic())
             self._holder = get_ident()
             if self.closed:
                 refuse_closed()
@@ -66,6 +69,7 @@ class Gate:
         except BaseException:
             self._let_go()
             raise
+        return left_s
 
     def release(self) -> None:
         self._holder = 0
@@ -145,11 +149,10 @@ class Gate:
             level = len(self._depths) + 1
             self._depths = [*self._depths, (session.savepoint(), info.changes, info.bytes)]
             return level
-        deadline = time.monotonic() + self.busy_timeout_s
-        self.acquire()
+        left_s = self.acquire()
         try:
             self._open = True
-            session.begin("write", self._new_unit(), max(0.0, deadline - time.monotonic()))
+            session.begin("write", self._new_unit(), left_s)
             self._owner_task = current_task()
             self._depths = [(0, 0, 0)]
         except BaseException:

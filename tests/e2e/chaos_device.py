@@ -36,18 +36,26 @@ class Runner:
 
     def set_alone(self, c: str, key: str, field: str, value: str) -> Any:
         """Without a transaction, so that neighbours are coalesced."""
-        old = self.db[c].get(key)
-        self.db[c].put({**(old or {"id": key}), field: value})
-        return old
+        return self._update(c, key, lambda old: {**old, field: value})
 
     def replace(self, c: str, key: str, field: str, value: str) -> Any:
-        old = self.db[c].get(key)
-        self.db[c].put({"id": key, field: value})
-        return old
+        return self._update(c, key, lambda old: {"id": key, field: value})
+
+    def _update(self, c: str, key: str, change: Any) -> Any:
+        """One atomic write: a cut that comes in between is seen, or waits."""
+        seen: list[Any] = []
+
+        def make(old: dict[str, Any]) -> dict[str, Any]:
+            seen[:] = [dict(old)]
+            return change(old)
+
+        self.db[c].update(key, make, default={"id": key})
+        return seen[0]
 
     def delete(self, c: str, key: str) -> Any:
-        old = self.db[c].get(key)
-        self.db[c].delete(key)
+        with self.db.transaction():
+            old = self.db[c].get(key)
+            self.db[c].delete(key)
         return old
 
     def pair(self, name: str) -> None:

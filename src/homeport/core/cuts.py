@@ -49,7 +49,7 @@ from homeport.core.requests import (
     Write,
 )
 from homeport.core.settle import put_rows, server_row, settle
-from homeport.core.wire import Reply, Verdict, WireRow, present
+from homeport.core.wire import ABSENT, Reply, Verdict, WireRow, present
 
 CHUNK = 1_000
 
@@ -237,13 +237,15 @@ class _Cut:
         gone: list[Any] = []
         for row in rows:
             ref = ref_of(table.name, row.key)
-            if ref in pending:
-                self.moved[ref] = Moved(table.name, row.key, row.body, row.token, row.bucket)
-                continue
             text = text_of(row.body) if present(row.body) else None
             made = None if text is None else server_row(table, row.key, text)
-            if text is not None and made is None:
+            if made is None and row.token is not None:
+                # It is there, but no device can read it (the server leaves out what it can tell).
                 context.event("unreadable", table.name, row.key, "the server's row is no document")
+            if ref in pending:
+                body = ABSENT if made is None else row.body
+                self.moved[ref] = Moved(table.name, row.key, body, row.token, row.bucket)
+                continue
             if made is None:
                 gone.append(row.key)
             else:

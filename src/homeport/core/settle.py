@@ -60,12 +60,12 @@ def server_row(table: Table[Any], moved_key: str, text: str) -> Row | None:
         row = table.codec.row_of_text(text)
         if row[0] == encode_key(moved_key):
             return row
-    except HomeportError:
+    except (HomeportError, msgspec.MsgspecError):
         pass
     # The key is missing in the body, or is another: what the server calls it counts.
     try:
         doc = diff.parse(text)
-    except msgspec.DecodeError:
+    except msgspec.MsgspecError:
         return None
     if not isinstance(doc, dict):
         return None

@@ -181,6 +181,11 @@ async def _sync(request: Request) -> Response:
         return Response(status_code=400)
     except HomeportError as error:
         return _refusal(node, error)
+    except Exception:
+        # A bug of ours: the device waits and tries again, and is told nothing of our insides.
+        log.exception("request failed")
+        node.refusals["server-error"] = node.refusals.get("server-error", 0) + 1
+        return _problem(500, Problem("server-error", "The node failed; try again later."))
     body = msgspec.json.encode(reply)
     headers = {"Vary": "Accept-Encoding", "Cache-Control": "no-store"}
     if len(body) > _GZIP_FROM and "gzip" in request.headers.get("accept-encoding", ""):
@@ -248,7 +253,7 @@ async def _live(socket: WebSocket) -> None:
         try:
             async with asyncio.timeout(HELLO_TIMEOUT_S):
                 hello = msgspec.json.decode(await socket.receive_text(), type=Hello)
-        except (ValueError, KeyError, TimeoutError):
+        except (ValueError, RecursionError, KeyError, TimeoutError):
             await socket.close(4400, "the first message is a Hello")
             return
         if hello.v != PROTOCOL:

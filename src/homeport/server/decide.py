@@ -24,7 +24,16 @@ from homeport.core.wire import (
     present,
 )
 
-from .patches import BLOCKED, MISSING, apply_patch, holds_nul, same_json, value_at
+from .patches import (
+    BLOCKED,
+    MAX_NESTING,
+    MISSING,
+    apply_patch,
+    holds_nul,
+    same_json,
+    too_deep,
+    value_at,
+)
 from .rules import Claims, Rules, Scope
 
 Place: TypeAlias = "tuple[str, str]"
@@ -239,6 +248,9 @@ def _store(
     if len(body) > MAX_DOCUMENT_BYTES:
         text = f"The document has {len(body)} bytes; the limit is {MAX_DOCUMENT_BYTES}."
         raise _Stop("rejected", "too-large", text)
+    if too_deep(body):
+        text = f"The document is nested more than {MAX_NESTING} deep."
+        raise _Stop("rejected", "invalid-json", text)
     _check_text(body)
     document = _decode(body)
     if not isinstance(document, dict):

@@ -47,7 +47,7 @@ def unpack_cursor(text: str, owner: str) -> Cursor:
     """
     try:
         cursor = msgspec.json.decode(base64.urlsafe_b64decode(text), type=Cursor)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise HistoryBroken("The cursor is not one of this server.") from error
     check_mark(cursor.snapshot, cursor.nonce)
     if cursor.owner != owner:
@@ -65,8 +65,20 @@ def check_mark(snapshot: str, nonce: str) -> None:
         uuid.UUID(nonce)
     except ValueError as error:
         raise HistoryBroken("The cursor is not one of this server.") from error
-    if _SNAPSHOT.fullmatch(snapshot) is None:
+    if _SNAPSHOT.fullmatch(snapshot) is None or not _in_order(snapshot):
         raise HistoryBroken("The cursor is not one of this server.")
+
+
+def _in_order(snapshot: str) -> bool:
+    """What PostgreSQL demands of xmin:xmax:xip,xip…"""
+    low, high, between = snapshot.split(":")
+    xmin, xmax = int(low), int(high)
+    open_ids = [int(one) for one in between.split(",")] if between else []
+    return (
+        0 < xmin <= xmax < 2**64
+        and open_ids == sorted(open_ids)
+        and all(xmin <= one < xmax for one in open_ids)
+    )
 
 
 class Feed(Protocol):

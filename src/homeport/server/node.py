@@ -19,7 +19,7 @@ from .feed import SnapshotFeed, unpack_cursor
 from .live import Hub, Nudger, Tailer
 from .pull import PAGE_BYTES, PAGE_S, Puller, owner_of
 from .push import Pusher
-from .rules import Claims, Rules, ServerCollection, valid_name
+from .rules import Claims, Rules, ServerCollection, valid_name, valid_policy
 from .schema import check_history, install
 
 log = logging.getLogger("homeport.server")
@@ -142,7 +142,7 @@ class Node:
         wanted: dict[str, Policy] = {
             name: policy
             for name, policy in request.pull.collections.items()
-            if name not in self._registered and valid_name(name) and policy
+            if name not in self._registered and valid_name(name) and valid_policy(policy)
         }
         if not wanted:
             return

@@ -25,12 +25,41 @@ MISSING: Final = _Token("MISSING")
 BLOCKED: Final = _Token("BLOCKED")
 """A value that is no object stands where the path would go through."""
 
+MAX_NESTING: Final = 200
+"""Levels of a document; devices refuse more, and could not read them."""
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_bodies = msgspec.json.Decoder(list[Raw])
+
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 def holds_nul(text: bytes) -> bool:
     """Whether JSON text holds U+0000, which no text of PostgreSQL can."""
     return b"\\u0000" in text and _NUL.search(text) is not None
+
+
+def too_deep(body: bytes) -> bool:
+    """Whether JSON text is nested deeper than ``MAX_NESTING``."""
+    if body.count(b"{") + body.count(b"[") <= MAX_NESTING:
+        return False
+    level = 0
+    for sign in re.findall(rb"[\[\]{}]", _STRING.sub(b"", body)):
+        level += 1 if sign in b"[{" else -1
+        if level > MAX_NESTING:
+            return True
+    return False
+
+
+def readable(body: bytes) -> bool:
+    """Whether a device can read a message that holds this text. Plain SQL may store what it cannot:
+    half a surrogate pair, or thousands of brackets."""
+    if too_deep(body):
+        return False
+    try:
+        _bodies.decode(b"[" + body + b"]")
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def value_at(document: Any, path: str) -> Any:

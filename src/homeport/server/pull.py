@@ -32,6 +32,7 @@ from homeport.errors import HistoryBroken
 
 from .database import Connection, Database, rollback
 from .feed import Cursor, Feed, check_mark, pack, unpack_cursor
+from .patches import readable
 from .rules import Claims, Rules, Scope
 from .visible import visible_page, visible_rows
 
@@ -88,7 +89,9 @@ class _Page:
         for row in found:
             body = row[4].encode()
             self.size += len(body) + _ROW_OVERHEAD
-            self.rows.append(WireRow(row[0], row[1], row[2], row[3], Raw(body)))
+            # One row that no device can read must not cost all the others of its page.
+            raw = Raw(body) if readable(body) else ABSENT
+            self.rows.append(WireRow(row[0], row[1], row[2], row[3], raw))
         # Rows may hold a megabyte each: the chunk grows only while they prove to be small.
         if self.size < self.page_bytes // 4:
             self.chunk = min(self.chunk * 2, 512)
@@ -376,8 +379,11 @@ def owner_of(claims: Claims) -> str:
 def _unpack_position(text: str, owner: str) -> _Position:
     try:
         position = msgspec.json.decode(base64.urlsafe_b64decode(text), type=_Position)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise HistoryBroken("The position is not one of this server.") from error
+    length = {0: 3, 1: 2}.get(position.phase, 0)
+    if len(position.at) not in (0, length) or any("\0" in name for name in position.at):
+        raise HistoryBroken("The position is not one of this server.")
     check_mark(position.target, position.nonce)
     if position.since is not None:
         check_mark(position.since, position.nonce)

@@ -239,7 +239,8 @@ class _Job:
         return None
 
     async def _context(self, connection: Connection) -> Context:
-        names = {change.collection for unit in self._batch.units for change in unit.changes}
+        named = {change.collection for unit in self._batch.units for change in unit.changes}
+        names = {name for name in named if self._rules.known(name)}
         rows = await connection.fetch(
             "select name, policy, deletes from homeport.collections where name = any ($1)",
             [*names, RESOLUTIONS],

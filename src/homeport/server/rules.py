@@ -29,6 +29,11 @@ def valid_name(name: str) -> bool:
     return name == RESOLUTIONS or _NAME.fullmatch(name) is not None
 
 
+def valid_policy(name: str) -> bool:
+    """Whether a device may declare a policy of this name (that of a function, mostly)."""
+    return 0 < len(name) <= 200 and "\0" not in name
+
+
 @dataclass(frozen=True)
 class Claims:
     """Who asks, as the token says.

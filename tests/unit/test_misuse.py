@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -133,3 +134,67 @@ def test_a_write_stands_when_the_cleaning_behind_it_cannot_be_done(
             assert await db[fading].put({"id": "b"}) == "b"
 
     asyncio.run(later())
+
+
+def test_a_transaction_block_is_used_once(db: hp.Database) -> None:
+    block = db.transaction()
+    assert "not begun" in repr(block)
+    with block:
+        assert "open" in repr(block)
+        db[PLAIN].put({"id": "a"})
+    with pytest.raises(hp.TransactionError, match="is over"), block:
+        db[PLAIN].put({"id": "b"})
+    with pytest.raises(hp.TransactionError, match="is over"):
+        block.__exit__(None, None, None)
+    assert db[PLAIN].keys() == ["a"]
+
+
+def test_gathering_in_a_unit_is_refused_with_and_without_a_past_event_loop(
+    db: hp.Database,
+) -> None:
+    async def gather(tx: hp.Tx) -> None:
+        await asyncio.gather(tx[PLAIN].put({"id": "a"}), tx[PLAIN].put({"id": "b"}))
+
+    refused: list[BaseException] = []
+
+    def run() -> None:
+        # A thread without an event loop gets another error from asyncio than the main thread.
+        try:
+            db.run(gather)
+        except hp.TransactionError as error:
+            refused.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert len(refused) == 1
+    assert db[PLAIN].count() == 0
+
+
+def test_a_live_query_of_a_closed_database_is_refused_not_empty(tmp_path: Path) -> None:
+    db = hp.open(tmp_path / "a.db", collections=[PLAIN])
+    db.close()
+    with pytest.raises(hp.errors.Closed):
+        db[PLAIN].live()
+
+    async def later() -> None:
+        db = await hp.open_async(tmp_path / "a.db", collections=[PLAIN])
+        await db.close()
+        with pytest.raises(hp.errors.Closed):
+            db[PLAIN].live()
+
+    asyncio.run(later())
+
+
+def test_a_field_with_a_minus_is_a_descending_order(db: hp.Database) -> None:
+    docs = db[PLAIN]
+    docs.put_many({"id": str(n), "n": n, "sub": {"n": -n}} for n in range(3))
+    assert docs.order_by(-hp.F.n).keys() == ["2", "1", "0"]
+    assert docs.order_by(-hp.F.sub.n).keys() == ["0", "1", "2"]
+
+
+def test_a_function_as_condition_is_sent_to_filter(db: hp.Database) -> None:
+    slip: Any = lambda doc: doc["n"] > 1  # noqa: E731
+    with pytest.raises(hp.InvalidQuery, match=r"filter\(\)"):
+        db[PLAIN].where(slip)
+    assert "above()" in repr(db[PLAIN].where("n"))

@@ -171,6 +171,9 @@ class Where(Generic[T]):
         self._clause = WhereClause(field)
         self._codec = codec
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._clause.path}: equals(), above(), between(), ...>"
+
     def _stored(self, value: Any) -> Any:
         """Dates, UUIDs, enums … in the form that documents store: ranges follow its order."""
         return self._codec.convert(self._clause.path, value)

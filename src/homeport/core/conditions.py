@@ -96,7 +96,10 @@ def as_condition(value: object) -> Condition:
         return value
     raise InvalidQuery(
         f"{value!r:.60} is not a condition.",
-        action="Put parentheses around each comparison: (F.a > 1) & (F.b < 2).",
+        action="Give a function to filter()."
+        if callable(value)
+        else "Write conditions such as F.a > 1, each in parentheses when joined: "
+        "(F.a > 1) & (F.b < 2).",
     )
 
 

@@ -86,6 +86,10 @@ class Field:
         """Full text: all words of ``text``; ``"a phrase"`` in quotes, ``pre*`` for a prefix."""
         return Matches(self._path, text)
 
+    def __neg__(self) -> str:
+        """Descending, for ``order_by(-F.depth_m)``."""
+        return f"-{self._path}"
+
     def __bool__(self) -> bool:
         raise InvalidQuery(
             f"The field {self._path} is not true or false by itself.",

@@ -153,7 +153,7 @@ def _step(
                 result: R = stop.value
                 break
             except RuntimeError as failure:
-                if "no running event loop" in str(failure):
+                if str(failure).startswith(("no running event loop", "There is no current event")):
                     raise TransactionError(_ONLY_OPERATIONS) from failure
                 raise
             value, error = None, None

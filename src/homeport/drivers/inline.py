@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from homeport.drivers.engine import Engine
 from homeport.drivers.watch import Watch
+from homeport.errors import TransactionError
 
 if TYPE_CHECKING:
     from homeport.core.codec import Table
@@ -31,6 +32,17 @@ class _Ended(_Block):
 
     __slots__ = ()
 
+    def __enter__(self) -> NoReturn:
+        raise TransactionError(
+            "This transaction is over.", action="Write `with db.transaction():` for a new one."
+        )
+
+    def __exit__(self, *_: object) -> NoReturn:
+        self.__enter__()
+
+    def __repr__(self) -> str:
+        return "<Transaction, ended>"
+
 
 class Transaction(_Block):
     """``with db.transaction():`` commits at the end, rolls back when an error leaves it.
@@ -40,6 +52,9 @@ class Transaction(_Block):
     """
 
     __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<Transaction, {'open' if self._level else 'not begun'}>"
 
     def __enter__(self) -> None:
         self._level = self._engine.enter()

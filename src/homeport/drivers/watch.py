@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from homeport.core.requests import Operation
 from homeport.drivers.engine import Engine
-from homeport.drivers.steps import head
+from homeport.drivers.steps import head, refuse_closed
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
@@ -29,6 +29,8 @@ class Watch:
         self._engine = engine
         self._event = threading.Event()
         self._forget = engine.on_commit(self._event.set)
+        if engine.closed:
+            refuse_closed()
         self._poll_s = POLL_S if engine.store.multiprocess else None
         self._closed = False
 
@@ -93,6 +95,8 @@ class AsyncWatch:
         self._run = run
         self._bell = _Bell()
         self._forget = engine.on_commit(self._bell.ring)
+        if engine.closed:
+            refuse_closed()
         self._poll_s = POLL_S if engine.store.multiprocess else None
         self._closed = False
 

@@ -172,3 +172,8 @@ def test_an_explanation_reads_well() -> None:
     for part in ("wells", words_of(query), "scan of every document", "1,200", "sorts", "other > 5"):
         assert part in text
     assert "<table>" in explanation._repr_html_()
+
+
+def test_a_full_text_index_serves_no_equality() -> None:
+    codec = Codec(Collection("wells", indexes=[FullText("name")]))
+    assert advice(EMPTY.and_where(F.name == "Brent-7"), codec) == '"name"'

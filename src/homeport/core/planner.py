@@ -191,7 +191,8 @@ def advice(query: QueryValue, codec: Codec[Any]) -> str | None:
     order = [path for path, _ in query.order if path and path not in equal]
     tail = order if order and (not ranged or order[0] == ranged[0]) else ranged[:1]
     fields = list(dict.fromkeys([*equal, *tail]))
-    if not fields or tuple(fields) in {i.fields for i in codec.indexes if not i.multi}:
+    plain = {i.fields for i in codec.indexes if not i.multi and i.kind != "fulltext"}
+    if not fields or tuple(fields) in plain:
         return None
     return f'"{fields[0]}"' if len(fields) == 1 else f"({', '.join(repr(f) for f in fields)})"
 

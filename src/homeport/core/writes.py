@@ -218,10 +218,9 @@ def patch_many(
     table: Table[T],
     patches: Mapping[Any, Mapping[str, Any]] | Iterable[tuple[Key, Mapping[str, Any]]],
 ) -> Operation[list[Key]]:
-    if isinstance(patches, Mapping):
-        patches = patches.items()
-    refuse_single(patches, "patch_many", "(key, changes) pairs")
-    items: list[Any] = list(patches)
+    pairs: Any = patches.items() if isinstance(patches, Mapping) else patches
+    refuse_single(pairs, "patch_many", "(key, changes) pairs")
+    items: list[Any] = list(pairs)
     failures: dict[int, HomeportError] = {}
     wanted: list[tuple[int, Key, Mapping[str, Any]]] = []
     for position, item in enumerate(items):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from homeport.core.requests import Lookup, Operation, Store, StoreSession
 from homeport.core.units import UnitOperation
+from homeport.drivers.forks import close_in_children
 from homeport.drivers.gate import Gate
 from homeport.drivers.steps import (
     ClosedSession,
@@ -58,6 +59,12 @@ class Engine(Gate):
         self._next_purge = 0.0
         self._readers: list[StoreSession] = []
         self._listeners: dict[object, Callable[[], None]] = {}
+        if store.multiprocess:
+            close_in_children(self)
+
+    def orphan(self) -> object:
+        readers, self._readers = self._readers, []
+        return super().orphan(), readers, self.store
 
     # -- operations
 
@@ -126,7 +133,7 @@ class Engine(Gate):
             reader = self._readers.pop()
         except IndexError:
             if self.closed:
-                refuse_closed()
+                refuse_closed(forked=self.forked)
             reader = self.store.session(readonly=True)
         try:
             result = read(reader, operation)

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from threading import get_ident
 
 from homeport.core.requests import StoreSession
-from homeport.drivers.steps import current_task, refuse_closed, running
+from homeport.drivers.steps import ClosedSession, current_task, refuse_closed, running
 from homeport.errors import Busy, TransactionError
 
 
@@ -31,6 +31,7 @@ class Gate:
     ) -> None:
         self.busy_timeout_s = busy_timeout_s
         self.closed = False
+        self.forked = False
         self._new_unit = new_unit
         self._main = session
         # An RLock that is never entered twice: only its memory of the owning thread is wanted.
@@ -41,6 +42,19 @@ class Gate:
         self._depths: list[tuple[int, int, int]] = []
         # A transaction of the main session may be open (also after a Ctrl-C at the wrong instant).
         self._open = False
+
+    def orphan(self) -> object:
+        """In a forked child: be closed, without a call to the session, which is the parent's →
+        what must never be collected here, because that would close it."""
+        session = self._main
+        self.closed = self.forked = True
+        self._main = ClosedSession(forked=True)
+        # A thread that is not here may hold the old one for ever.
+        self._lock = threading.RLock()
+        self._holder = 0
+        self._depths = []
+        self._open = False
+        return session
 
     def announce(self) -> None:
         """Tell who listens that something was committed."""
@@ -63,7 +77,7 @@ class Gate:
                 left_s = max(0.0, deadline - time.monotonic())
             self._holder = get_ident()
             if self.closed:
-                refuse_closed()
+                refuse_closed(forked=self.forked)
             if self._open:
                 self._heal()
         except BaseException:

@@ -116,7 +116,12 @@ def current_task() -> object:
         return None
 
 
-def refuse_closed() -> NoReturn:
+def refuse_closed(*, forked: bool = False) -> NoReturn:
+    if forked:
+        raise Closed(
+            "The database belongs to the process from which this one was forked.",
+            action="Open it again here, or open it after the fork only.",
+        )
     raise Closed("The database is closed.")
 
 
@@ -125,8 +130,11 @@ class ClosedSession:
 
     in_transaction = False
 
+    def __init__(self, *, forked: bool = False) -> None:
+        self._forked = forked
+
     def answer(self, request: Request) -> NoReturn:  # noqa: ARG002
-        refuse_closed()
+        refuse_closed(forked=self._forked)
 
     def begin(
         self,
@@ -134,10 +142,10 @@ class ClosedSession:
         unit: str | None = None,  # noqa: ARG002
         timeout_s: float | None = None,  # noqa: ARG002
     ) -> NoReturn:
-        refuse_closed()
+        refuse_closed(forked=self._forked)
 
     def savepoint(self) -> NoReturn:
-        refuse_closed()
+        refuse_closed(forked=self._forked)
 
     def commit(self) -> None: ...
 

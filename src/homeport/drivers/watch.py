@@ -30,7 +30,7 @@ class Watch:
         self._event = threading.Event()
         self._forget = engine.on_commit(self._event.set)
         if engine.closed:
-            refuse_closed()
+            refuse_closed(forked=engine.forked)
         self._poll_s = POLL_S if engine.store.multiprocess else None
         self._closed = False
 
@@ -96,7 +96,7 @@ class AsyncWatch:
         self._bell = _Bell()
         self._forget = engine.on_commit(self._bell.ring)
         if engine.closed:
-            refuse_closed()
+            refuse_closed(forked=engine.forked)
         self._poll_s = POLL_S if engine.store.multiprocess else None
         self._closed = False
 

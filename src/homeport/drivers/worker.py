@@ -24,7 +24,7 @@ from homeport.core.operations import BOUNDED_KEYS
 from homeport.core.planner import plan
 from homeport.core.requests import Operation, Request, StoreSession
 from homeport.drivers.engine import Engine
-from homeport.drivers.steps import perform, read, running
+from homeport.drivers.steps import perform, read, refuse_closed, running
 from homeport.drivers.watch import AsyncWatch
 from homeport.errors import Busy, Closed, TransactionError
 
@@ -162,8 +162,8 @@ class WorkerDriver:
 
     def _enqueue(self, job: Job[Any], *, last: bool = False) -> None:
         with self._starting:
-            if self._ended:
-                raise Closed("The database is closed.")
+            if self._ended or self.engine.forked:
+                refuse_closed(forked=self.engine.forked)
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._work, name="homeport-worker", daemon=True
@@ -196,7 +196,7 @@ class WorkerDriver:
 
     async def close(self) -> None:
         """Answer what is queued with ``Closed``, let the running job end, close the store."""
-        if self._ended:
+        if self._ended or self.engine.forked:
             return
         closing = Job(_loop(), None, self.engine.close)
         self._enqueue(closing, last=True)

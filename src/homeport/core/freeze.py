@@ -8,7 +8,7 @@ one that touches the same document, and behind a held conflict on it. All others
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -39,9 +39,11 @@ from homeport.core.wire import (
     ABSENT,
     MAX_BATCH_BYTES,
     MAX_BATCH_CHANGES,
+    MAX_UNIT_BYTES,
     RESOLUTIONS,
     Batch,
     Change,
+    CollectionInfo,
     Unit,
     present,
 )
@@ -124,16 +126,8 @@ def _choose(tables: Tables, unknown: set[str]) -> Plan[list[tuple[Unit, list[Ent
             touched |= refs
             if not free or not _sendable(members, tables, unknown):
                 continue
-            unit = Unit(
-                members[0].unit_id,
-                [
-                    _change(entry, bases[entry.ref], policies[entry.collection].policy
-                            if entry.collection in policies else "merge")
-                    for entry in members
-                    if entry.collection not in unknown
-                ],
-            )  # fmt: skip
-            length = len(msgspec.json.encode(unit))
+            sent = [entry for entry in members if entry.collection not in unknown]
+            unit, length = _unit(sent, bases, policies)
             full = (
                 changes + len(unit.changes) > MAX_BATCH_CHANGES or size + length > MAX_BATCH_BYTES
             )
@@ -189,6 +183,23 @@ def _load_bases(tables: Tables, groups: Sequence[Sequence[Entry]]) -> Plan[dict[
     if learned:
         yield Write([Put(BASE, base_rows(learned))])
     return bases
+
+
+def _unit(
+    members: Sequence[Entry], bases: Mapping[str, Base], policies: Mapping[str, CollectionInfo]
+) -> tuple[Unit, int]:
+    """The unit as it is sent, and its length."""
+    name = members[0].unit_id
+    named = [
+        policies[e.collection].policy if e.collection in policies else "merge" for e in members
+    ]
+    unit = Unit(name, [_change(e, bases[e.ref], p) for e, p in zip(members, named, strict=True)])
+    length = len(msgspec.json.encode(unit))
+    if length > MAX_UNIT_BYTES:
+        # Small patches of large documents, which no node would take whole.
+        unit = Unit(name, [_change(e, bases[e.ref], "merge") for e in members])
+        length = len(msgspec.json.encode(unit))
+    return unit, length
 
 
 def _change(entry: Entry, base: Base, policy: str) -> Change:

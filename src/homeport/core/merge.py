@@ -31,11 +31,12 @@ class Group:
     """A queued unit: its entries, and what is known of it.
 
     in_flight: sent and not answered: it is shown, but nothing may be decided about it. verdict: the
-    server's answer, or one made here (a scope that was lost rejects its units). wanted: what a
-    person decided for a held unit, by document.
+    server's answer, or one made here (a scope that was lost rejects its units). parked: a part of
+    it lies in a collection that is not synced any more; it waits as well. wanted: what a person
+    decided for a held unit, by document.
     """
 
-    __slots__ = ("entries", "id", "in_flight", "verdict", "wanted")
+    __slots__ = ("entries", "id", "in_flight", "parked", "verdict", "wanted")
 
     def __init__(
         self, entries: list[Entry], verdict: Verdict | None = None, *, in_flight: bool = False
@@ -44,6 +45,7 @@ class Group:
         self.entries = entries
         self.verdict = verdict
         self.in_flight = in_flight
+        self.parked = False
         self.wanted: dict[str, State] | None = None
 
     @property

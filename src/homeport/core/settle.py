@@ -102,11 +102,12 @@ def settle(
     """
     flying = set(in_flight)
     groups, bases = yield from _load({*moved, *refs}, flying)
+    groups, elsewhere = _parked(context, groups, verdicts or {})
     docs = yield from _docs(context, groups, bases, moved)
     for group in groups:
         if any(entry.id in flying for entry in group.entries):
-            group.in_flight = not answered
-            if answered:
+            group.in_flight = not answered or group.parked
+            if answered and not group.parked:
                 retry = Verdict(group.id, "retry", "missing")
                 group.verdict = (verdicts or {}).get(group.id, retry)
         if wanted is not None and group.id in wanted:
@@ -117,8 +118,31 @@ def settle(
             if reason is not None and not decided and not group.in_flight:
                 group.verdict = reason
     outcome = rebase(docs, groups, context.rule if wanted is None else context.merge_rule)
-    yield from _write(context, outcome, docs, bases, moved)
+    here = {ref: base for ref, base in bases.items() if ref not in elsewhere}
+    yield from _write(context, outcome, docs, here, moved)
     return outcome
+
+
+def _parked(
+    context: Context, groups: Sequence[Group], verdicts: Mapping[str, Verdict]
+) -> tuple[list[Group], set[str]]:
+    """Set aside what speaks of collections that are not synced any more → the other units, and the
+    documents that wait there.
+
+    The rest of such a unit is shown and left alone until the program syncs all of it again; only
+    that the server has it already is believed at once.
+    """
+    left: list[Group] = []
+    elsewhere: set[str] = set()
+    for group in groups:
+        here = [entry for entry in group.entries if entry.collection in context.tables]
+        verdict = verdicts.get(group.id)
+        if len(here) < len(group.entries) and (verdict is None or verdict.result != "applied"):
+            elsewhere |= {e.ref for e in group.entries if e.collection not in context.tables}
+            group.entries, group.parked, group.in_flight = here, True, True
+        if group.entries:
+            left.append(group)
+    return left, elsewhere
 
 
 def _load(refs: set[str], flying: set[int]) -> Plan[tuple[list[Group], dict[str, Base]]]:
@@ -175,7 +199,7 @@ def _docs(
         if entry.ref in docs:
             continue
         base = bases.get(entry.ref) or Base(entry.ref, entry.collection, entry.key, known=True)
-        if not base.known:
+        if not base.known and entry.collection in context.tables:
             yield from fill_token(context.tables[entry.collection], base)
         state = parsed(base.doc)
         docs[entry.ref] = Doc(entry.collection, entry.key, state, state, base.token, base.bucket)
@@ -241,7 +265,9 @@ def _document_parts(
             kept_bases.append(Base(ref, doc.collection, doc.key, body, True, doc.token, doc.bucket))
         elif ref in bases:
             done.append(ref)
-        table = context.tables[doc.collection]
+        table = context.tables.get(doc.collection)
+        if table is None:
+            continue  # not synced any more: its row stays as the user sees it
         # What nobody here changed keeps the server's text to the letter.
         text = text_of(body) if diff.same(doc.cur, doc.after) else diff.dump(doc.cur)
         row = None

@@ -105,7 +105,7 @@ class HttpTransport:
             raise _refusal(self.url, status, answer)
         try:
             reply = _reply.decode(answer)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise ServerRefused(
                 f"{self.url} answers, but not as a Homeport node does.", action="Check the address."
             ) from error
@@ -148,7 +148,7 @@ class HttpTransport:
 def _refusal(url: str, status: int, answer: bytes) -> SyncError:
     try:
         problem = _problem.decode(answer)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         problem = Problem("", f"{url} answered with status {status}.")
     if status in _PASSING:
         return Unreachable(problem.message, retry_after_s=problem.retry_after_s)

@@ -77,6 +77,8 @@ class Rounds:
         self.server_offset_ms: int | None = None
         self._given: str | None = None
         self._net: HttpTransport | None = None
+        self._resets = 0
+        """How often in a row the file began anew without an answer in between."""
         self._busy = asyncio.Lock()
 
     @property
@@ -146,10 +148,15 @@ class Rounds:
                 reply = await self.net.exchange(question.body, token)
             except (HistoryBroken, IdentityBroken) as error:
                 self._reset(question, error)
+                self._resets += 1
+                if self._resets > 1:
+                    # Begun anew, and refused again: that would go on for ever, without a pause.
+                    raise Unreachable(f"The server keeps refusing what it gave: {error}") from error
                 return False
             if identity is not None and not bound:
                 self.run(bind(*identity, self.url))
             self.server_offset_ms = reply.now_ms - (sent_ms + now_ms()) // 2
+            self._resets = 0
             received = self.run(receive(reply, question.asked, self.tables))
             for event in received.events:
                 self.tell(event)
@@ -166,6 +173,8 @@ class Rounds:
         if received.kind == "applied" and received.retried and not received.applied:
             raise Unreachable("The server puts these changes off; they are sent again.")
         sent = question.number is not None
+        if sent and received.kind == "applied" and not received.answered:
+            raise Unreachable("The server does not answer the changes; they are sent again.")
         return received.kind == "applied" and not sent and not self.state().adopting
 
     def _reset(self, question: Question, error: HomeportError) -> None:

@@ -19,6 +19,7 @@ from homeport.core.query import (
     parse_filter,
     parse_order,
 )
+from homeport.errors import UsageError
 from homeport.livequery import AsyncLiveQuery
 from homeport.runners import AsyncRunner
 
@@ -161,6 +162,12 @@ class AsyncQuery(Generic[T]):
     def _cheap(self, rows: int | None = None) -> bool:
         value = self._value if rows is None else self._value.with_limit(rows)
         return self._runner.cheap(self._table, value)
+
+    def __contains__(self, item: object) -> bool:
+        raise UsageError(
+            f"`in` would compare {item!r:.60} with every document of the query.",
+            action="Add a condition for it and call exists().",
+        )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} on {self._table.name}: {self._value!r}>"

@@ -198,3 +198,12 @@ def test_a_function_as_condition_is_sent_to_filter(db: hp.Database) -> None:
     with pytest.raises(hp.InvalidQuery, match=r"filter\(\)"):
         db[PLAIN].where(slip)
     assert "above()" in repr(db[PLAIN].where("n"))
+
+
+def test_in_is_refused_because_python_would_read_everything_and_say_no(db: hp.Database) -> None:
+    docs = db[PLAIN]
+    docs.put({"id": "a", "n": 1})
+    with pytest.raises(UsageError, match="get"):
+        _ = "a" in docs
+    with pytest.raises(UsageError, match="exists"):
+        _ = "a" in docs.where(hp.F.n == 1)

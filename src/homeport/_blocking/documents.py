@@ -172,6 +172,12 @@ class Documents(Generic[T]):
         """All documents in the order of their keys, read in chunks."""
         return self._query.__iter__()
 
+    def __contains__(self, key: object) -> bool:
+        raise UsageError(
+            f"`in` would compare {key!r:.60} with every document of {self._table.name}.",
+            action="Use get(key) to look for a key, where(...).exists() for anything else.",
+        )
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._table.name}>"
 

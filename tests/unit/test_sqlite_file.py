@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -199,8 +200,8 @@ def test_files_and_folders_without_permission(tmp_path: Path) -> None:
     """As an ordinary user: root may write everywhere."""
     if os.geteuid() != 0:
         pytest.skip("needs root to become another user")
-    tmp_path = Path("/tmp") / f"homeport-test-{os.getpid()}"
-    tmp_path.mkdir()
+    # Not in tmp_path, whose parents no other user may enter.
+    tmp_path = Path(tempfile.mkdtemp())
     try:
         folder = tmp_path / "folder"
         folder.mkdir()

@@ -59,9 +59,7 @@ class Ledger:
             for value, (place, w) in self.written.items()
             if w.who != who or w.order <= order
         }
-        self.pairs = {
-            name: by for name, by in self.pairs.items() if by != who or name in pairs
-        }
+        self.pairs = {name: by for name, by in self.pairs.items() if by != who or name in pairs}
 
     def missing(self, view: dict[str, Any], known: set[str]) -> list[Any]:
         out: list[Any] = []

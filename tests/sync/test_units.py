@@ -60,9 +60,25 @@ def test_manual_holds_it_too():
     b.sync()
     (conflict,) = b.conflicts()
     assert conflict.key == "p"
+    move(b, "r", "q", 5)  # built on the ten that are in question
     b.resolve(conflict.id, "theirs")
     settle(a, b)
-    assert b.all() == a.all()
+    # Rule D: resolved whole, and what was built on it went along, with a record of each.
+    assert balances(b) == balances(a) == {"p": 90, "q": 110, "r": 100}
+    assert {(r.key, r.local["n"]) for r in a.log()} >= {("p", 90), ("r", 110), ("r", 105)}
+
+
+def test_manual_mine_keeps_the_unit_and_what_was_built_on_it():
+    server, a, b = opened("manual")
+    move(a, "p", "q", 10)
+    a.sync()
+    b.unit(lambda: b.patch("p", n=70), lambda: b.patch("r", n=130))
+    b.sync()
+    (conflict,) = b.conflicts()
+    b.unit(lambda: b.patch("r", n=125), lambda: b.patch("p", n=75))
+    b.resolve(conflict.id, "mine")
+    settle(a, b)
+    assert balances(b) == balances(a) == {"p": 75, "q": 110, "r": 125}
 
 
 def test_a_unit_that_is_there_already_is_done():

@@ -141,10 +141,19 @@ def _show(out: Outcome, members: Sequence[tuple[Entry, Doc]]) -> None:
 def _decide(
     out: Outcome, members: Sequence[tuple[Entry, Doc]], wanted: Mapping[str, State]
 ) -> None:
-    """A person settled it: what is wanted becomes an ordinary change on the base of today."""
+    """A person settled it: what is wanted becomes an ordinary change on the base of today.
+
+    Where the server's side was chosen throughout, the rest of the unit goes too, into the log.
+    """
+    goes = all(same(wanted[doc.ref], doc.cur) for _, doc in members if doc.ref in wanted)
     for entry, doc in members:
         _, mine = forced(entry, doc.orig)
-        want = wanted.get(entry.ref, mine)
+        want = wanted.get(entry.ref, doc.cur if goes else mine)
+        if goes:
+            doc.went = mine
+            if doc.ref not in wanted and not same(mine, doc.cur):
+                clash = Clash(doc.ref, "remote", "manual", doc.orig, mine, doc.cur, doc.cur, [])
+                out.logged.append((None, clash))
         entry.held, entry.adopt, entry.tries = False, False, 0
         if not same(want, parsed(entry.doc)):
             entry.doc = ABSENT

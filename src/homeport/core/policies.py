@@ -37,7 +37,8 @@ class Rule(NamedTuple):
 class Doc:
     """A document whose ground moves. before, after: old and new base. orig, cur: where the next
     change was made and where it lands. seen: the document as the user had it before the change.
-    removed_by: the unit that was taken away from under it; lost: that unit lost a conflict."""
+    removed_by: the unit that was taken away from under it; lost: that unit lost a conflict. went:
+    what a person gave up of it."""
 
     __slots__ = (
         "after",
@@ -52,6 +53,7 @@ class Doc:
         "removed_by",
         "seen",
         "token",
+        "went",
     )
 
     def __init__(
@@ -72,6 +74,7 @@ class Doc:
         self.bucket = bucket
         self.removed_by = ""
         self.lost = False
+        self.went: Any = MISSING
 
 
 class Clash(NamedTuple):
@@ -153,7 +156,8 @@ def _in_unit(step: Step, rule_of: Callable[[str], Rule], *, there: bool) -> Step
     if step.kind != "keep" or doc.collection == RESOLUTIONS:
         return step
     if _read_what_went(entry, doc):
-        return step._replace(kind="lose" if doc.lost else "dead", result=doc.cur, clash=None)
+        lost = doc.lost or not doc.removed_by
+        return step._replace(kind="lose" if lost else "dead", result=doc.cur, clash=None)
     if there or same(doc.orig, doc.cur) or not same(step.mine, doc.cur):
         return step
     policy = rule_of(doc.collection).policy
@@ -165,6 +169,11 @@ def _in_unit(step: Step, rule_of: Callable[[str], Rule], *, there: bool) -> Step
 
 
 def _read_what_went(entry: Entry, doc: Doc) -> bool:
+    if isinstance(doc.went, dict) and entry.op == "patch":
+        return any(
+            same(diff.get(doc.went, path), saw) and not same(diff.get(doc.cur or {}, path), saw)
+            for path, saw in entry.old.items()
+        )
     if not doc.removed_by:
         return False
     if entry.op != "patch":

@@ -198,6 +198,8 @@ def test_a_function_as_condition_is_sent_to_filter(db: hp.Database) -> None:
     with pytest.raises(hp.InvalidQuery, match=r"filter\(\)"):
         db[PLAIN].where(slip)
     assert "above()" in repr(db[PLAIN].where("n"))
+    with db[PLAIN].live() as live:
+        assert repr(live) == "<LiveQuery on plain>"
 
 
 def test_in_is_refused_because_python_would_read_everything_and_say_no(db: hp.Database) -> None:

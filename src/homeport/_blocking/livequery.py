@@ -48,6 +48,10 @@ class LiveQuery(Generic[T]):
         self._closed = True
         self._watch.close()
 
+    def __repr__(self) -> str:
+        ended = ", closed" if self._closed else ""
+        return f"<{type(self).__name__} on {self._view.table.name}{ended}>"
+
     def __iter__(self) -> LiveQuery[T]:
         return self
 

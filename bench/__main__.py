@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import random
 import shutil
+import statistics
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -57,18 +58,24 @@ def _local(options: argparse.Namespace, supply: Cities, console: Console) -> Ite
         device = local.Local(folder, supply, options.docs, options.quick, rng)
         with console.status("loading the files"):
             device.load()
-        for case in device.cases(set(options.ops)):
-            with console.status(f"{case.op} {case.durability or ''}"):
-                times = measure(case, rng)
+        samples: dict[tuple[str, str | None], dict[str, list[float]]] = {}
+        for sitting in range(1 if options.quick else local.SITTINGS):
+            for case in device.cases(set(options.ops)):
+                with console.status(f"{case.op} {case.durability or ''} ({sitting + 1})"):
+                    sides = samples.setdefault((case.op, case.durability), {})
+                    for side, values in measure(case, rng).items():
+                        sides.setdefault(side, []).extend(values)
+        for (op, durability), sides in samples.items():
+            times = {side: statistics.median(values) for side, values in sides.items()}
             ours_us = times.pop(local.OURS)
             again_us = times.pop(local.AGAIN)
             noise_of = local.BARE if local.BARE in times else local.RAW
             for reference, reference_us in times.items():
                 noise = again_us / reference_us if reference == noise_of else None
                 yield report.row(
-                    case.op,
+                    op,
                     options.docs,
-                    case.durability,
+                    durability,
                     ours_us,
                     reference,
                     reference_us,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import random
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter_ns
 from typing import Any
@@ -42,8 +41,8 @@ class Case:
         self.finish = finish
 
 
-def measure(case: Case, rng: random.Random, warmup: int = 2) -> dict[str, float]:
-    """→ side → median microseconds of one call."""
+def measure(case: Case, rng: random.Random, warmup: int = 2) -> dict[str, list[float]]:
+    """→ side → microseconds of one call, of each round."""
     samples: dict[str, list[float]] = {side: [] for side in case.sides}
     order = list(case.sides)
     gc.collect()
@@ -58,7 +57,7 @@ def measure(case: Case, rng: random.Random, warmup: int = 2) -> dict[str, float]
                     samples[side].append(spent_us)
     finally:
         gc.unfreeze()
-    return {side: statistics.median(values) for side, values in samples.items()}
+    return samples
 
 
 def _round(call: Call, inputs: Sequence[Any], finish: Call | None) -> float:

@@ -13,8 +13,8 @@ CITIES = hp.Collection("cities", indexes=["pop", ("country", "admin1"), "name"])
 class Ours:
     """The city collection of one file."""
 
-    def __init__(self, path: str, durability: str) -> None:
-        self._db = hp.open(path, collections=[CITIES], durability=durability)
+    def __init__(self, path: str, durability: str, cache_mb: int) -> None:
+        self._db = hp.open(path, collections=[CITIES], durability=durability, cache_mb=cache_mb)
         self._cities = self._db[CITIES]
         # Bound methods kept by the caller, as the other side keeps its cursor.
         self.get = self._cities.get

@@ -58,5 +58,14 @@ def test_a_node_that_never_answers_a_batch_is_not_hammered(node, sync, monkeypat
     assert node.model.state("wells") == {"w1": {"id": "w1"}}
 
 
+def test_r02_rows_of_a_cut_in_pages_are_counted_once(node, sync):
+    node.model.page = 10
+    node.model.policies["wells"] = ("merge", "delete-wins")
+    for n in range(45):
+        node.model.write("wells", f"k{n}", {"id": f"k{n}"})
+    sync.now(timeout_s=10)
+    assert 45 <= sync.status().pulled <= 47
+
+
 def test_the_back_off_begins_short():
     assert machine.delay_ms(1, 1.0) == 1_000

@@ -164,7 +164,9 @@ class Rounds:
                 self._reset(question, IdentityBroken("Another copy of this file has synced."))
                 return False
             self.pushed += received.committed
-            self.pulled += received.rows
+            if received.kind in ("staged", "applied"):
+                # What was staged is not received again when it is shown.
+                self.pulled += len(reply.rows)
             return self._done(received, question)
 
     def _done(self, received: Received, question: Question) -> bool:

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from homeport._blocking.database import Database
 from homeport.core.codec import Table
-from homeport.core.outbox import BASE, CONFLICTS, DEAD, OUTBOX, RESOLUTION_LOG, STAGED
+from homeport.core.outbox import (
+    BASE,
+    CONFLICTS,
+    DEAD,
+    INTEGRITY,
+    OUTBOX,
+    RESOLUTION_LOG,
+    STAGED,
+)
 from homeport.core.schema import Collection
 from homeport.drivers.engine import Engine
 from homeport.drivers.inline import InlineDriver
@@ -174,7 +182,7 @@ def _tables(collections: Iterable[Collection[Any]]) -> Tables:
         if known is not None and known.collection is not collection:
             raise SchemaError(f"Two declarations are named {collection.name!r}.")
         tables.setdefault(collection.name, Table(collection))
-    for table in (OUTBOX, BASE, CONFLICTS, DEAD, STAGED, Table(RESOLUTION_LOG)):
+    for table in (OUTBOX, BASE, CONFLICTS, DEAD, INTEGRITY, STAGED, Table(RESOLUTION_LOG)):
         tables[table.name] = table
     return tables
 

@@ -13,6 +13,7 @@ from homeport.core import conflicts
 from homeport.core.adopt import enable
 from homeport.core.conflicts import Conflict, DeadLetter, Resolution
 from homeport.core.context import Event
+from homeport.core.integrity import Broken, IntegrityConflict, list_integrity, prune
 from homeport.core.requests import Operation, Plan
 from homeport.core.schema import Collection
 from homeport.core.status import SyncStatus
@@ -36,6 +37,7 @@ __all__ = [
     "Conflict",
     "DeadLetter",
     "Event",
+    "IntegrityConflict",
     "Resolution",
     "SyncStatus",
 ]
@@ -146,6 +148,14 @@ class AsyncSync:
         """
         return self._plan(conflicts.resolve(self._tables, conflict_id, choice), "write")
 
+    def integrity(self) -> Awaitable[list[IntegrityConflict]]:
+        """Documents of the server that break a unique index or the model of this device.
+
+        They are stored like all others, and nothing waits for them. A conflict ends by itself as
+        soon as one of its documents is changed so that nothing is broken any more.
+        """
+        return self._do(self._integrity)
+
     def dead_letters(self) -> Awaitable[list[DeadLetter]]:
         """Units that the server refused, with what was in them."""
         return self._plan(conflicts.list_dead(), "read")
@@ -195,8 +205,15 @@ class AsyncSync:
             future.set_exception(error)
         return self._waiter.wait(future)
 
+    def _integrity(self) -> list[IntegrityConflict]:
+        found: Broken = self._engine.run(Operation(list_integrity(self._tables), "read"))
+        if found.over:
+            self._engine.run(Operation(prune(self._tables), "write"))
+        return found.conflicts
+
     def _status(self) -> SyncStatus:
         view: QueueView = self._engine.run(Operation(queue_view(), "read"))
+        broken: Broken = self._engine.run(Operation(list_integrity(self._tables), "read"))
         pump, rounds, now = self._pump, self._pump.rounds, now_ms()
         session = pump.session
         success = session.last_success_ms
@@ -227,6 +244,7 @@ class AsyncSync:
             pulled=rounds.pulled,
             requests=rounds.requests,
             unknown=view.unknown,
+            integrity=len(broken.conflicts),
         )
 
     def __repr__(self) -> str:

@@ -11,6 +11,7 @@ from homeport.core import diff
 from homeport.core.changes import Edit, captured_write
 from homeport.core.codec import Table
 from homeport.core.context import Context, Tables, open_context
+from homeport.core.integrity import examine_documents, note
 from homeport.core.outbox import (
     BASE,
     CONFLICTS,
@@ -167,6 +168,8 @@ def _finish(tables: Tables, unit: str, records: list[dict[str, Any]]) -> Plan[No
         )
     yield Write([Delete(CONFLICTS, [record["id"] for record in records])])
     yield from settle(context, {}, wanted={unit: wanted}, refs=list(wanted))
+    yield from examine_documents(context, wanted)
+    yield from note(context)
     yield from _log(context, clashes)
 
 

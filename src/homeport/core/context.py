@@ -26,7 +26,8 @@ Tables = Mapping[str, Table[Any]]
 
 class Event(NamedTuple):
     """Something an application may want to know. kind: ``committed``, ``rejected``, ``conflict``,
-    ``resolved``, ``depends``, ``invisible`` for documents; see ``replication`` for the others."""
+    ``resolved``, ``depends``, ``invisible``, ``integrity`` for documents; see
+    ``replication`` for the others."""
 
     kind: str
     at_ms: int
@@ -62,6 +63,8 @@ class Context:
         self.client = client
         self.policies = policies
         self.events: list[Event] = []
+        self.suspects: set[tuple[str, str, str]] = set()
+        """(collection, index, key): looked at when all is written (``core.integrity``)."""
 
     def rule(self, collection: str) -> Rule:
         """The policy is the server's; before it said one, the declaration's."""

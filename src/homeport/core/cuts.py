@@ -16,6 +16,7 @@ from homeport.core.adopt import adopt_rows
 from homeport.core.codec import Row, Table
 from homeport.core.context import Context, Event, Moved, Tables, open_context
 from homeport.core.freeze import InFlight, read_in_flight
+from homeport.core.integrity import examine_documents, examine_rows, note
 from homeport.core.outbox import (
     BASE,
     META_CLIENT,
@@ -183,6 +184,9 @@ class _Cut:
             answered=answered,
             rejected=self.rejected,
         )
+        touched = {entry.ref for entry in (*outcome.kept, *outcome.removed)}
+        yield from examine_documents(context, touched.union(self.moved))
+        yield from note(context)
         parts: list[Part] = [
             SetMeta(META_CURSOR, last.cursor if last.cursor is not None else self.asked.cursor),
             SetMeta(META_HOLDS, write_json(last.holds)),
@@ -252,6 +256,7 @@ class _Cut:
                 puts.append(made)
                 tokens.append((row.token, row.bucket))
         yield from _write(table, puts, tokens, gone)
+        yield from examine_rows(context, table, puts)
 
     def _sweep(self) -> Plan[None]:
         """Remove what the cut carried in full and did not name, and what was lost from scope."""

@@ -23,6 +23,7 @@ OUTBOX: Final = Table(
 BASE: Final = Table(Collection("_base", sync=False, track_changes=False))
 CONFLICTS: Final = Table(Collection("_conflicts", indexes=["unit", "ref"], sync=False))
 DEAD: Final = Table(Collection("_dead", sync=False))
+INTEGRITY: Final = Table(Collection("_integrity", sync=False))
 STAGED: Final = Table(Collection("_staged", sync=False, track_changes=False))
 RESOLUTION_LOG: Final = Collection(RESOLUTIONS)
 
@@ -31,6 +32,7 @@ SYSTEM: Final[tuple[Collection[Any], ...]] = (
     BASE.collection,
     CONFLICTS.collection,
     DEAD.collection,
+    INTEGRITY.collection,
     STAGED.collection,
     RESOLUTION_LOG,
 )

@@ -20,6 +20,8 @@ class SyncStatus(msgspec.Struct, frozen=True):
         lag_s: time since the last complete exchange.
         clock_offset_ms: the server's clock minus this one; shown only, nothing depends on it.
         conflicts, dead: what waits for a person.
+        integrity: violations of unique indexes and models by rows of the server; nothing waits
+            for them (``integrity()`` lists them).
         rows, total: of a large cut that is being fetched, else None.
         pushed, pulled, requests: changes and rows since the program started, and the requests they
             took; ``pushed + pulled - requests`` calls were saved by batching.
@@ -44,6 +46,7 @@ class SyncStatus(msgspec.Struct, frozen=True):
     pulled: int
     requests: int
     unknown: list[str] = []
+    integrity: int = 0
 
     @property
     def calls_saved(self) -> int:

@@ -99,12 +99,14 @@ class Hold(msgspec.Struct):
 
 class PullRequest(msgspec.Struct, omit_defaults=True):
     """Ask for the next page. ``position`` continues an unfinished cut. ``collections`` names what
-    the device syncs, with the policy it declares (a development node adopts it)."""
+    the device syncs, with the policy it declares; ``edit_wins`` those of them where an edit wins
+    over a delete (a development node adopts both)."""
 
     cursor: str | None = None
     position: str | None = None
     holds: dict[str, Hold] = {}
     collections: dict[str, Policy] = {}
+    edit_wins: list[str] = []
 
 
 class PushRequest(msgspec.Struct, omit_defaults=True):

@@ -149,10 +149,11 @@ class Node:
         async with self.database.session() as connection:
             for name, policy in sorted(wanted.items()):
                 await connection.execute(
-                    "insert into homeport.collections (name, policy) values ($1, $2)"
+                    "insert into homeport.collections (name, policy, deletes) values ($1, $2, $3)"
                     " on conflict (name) do nothing",
                     name,
                     policy,
+                    "edit-wins" if name in request.pull.edit_wins else "delete-wins",
                 )
         self._registered.update(wanted)
 

@@ -48,7 +48,7 @@ from homeport.core.wire import (
     present,
 )
 
-SCAN = 1_000
+SCAN = MAX_BATCH_CHANGES
 """Entries read at a time while a batch is filled."""
 
 
@@ -136,7 +136,7 @@ def _choose(tables: Tables, unknown: set[str]) -> Plan[list[tuple[Unit, list[Ent
             batch.append((unit, members))
             changes += len(unit.changes)
             size += length
-            if full:
+            if full or changes >= MAX_BATCH_CHANGES:
                 return batch
 
 

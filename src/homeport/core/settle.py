@@ -6,6 +6,7 @@ code (conflict functions) runs in ``merge.rebase``, between the reads and the wr
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -48,7 +49,7 @@ from homeport.core.requests import (
     SetMeta,
     Write,
 )
-from homeport.core.wire import ABSENT, RESOLUTIONS, Verdict
+from homeport.core.wire import ABSENT, RESOLUTIONS, Verdict, present
 from homeport.errors import HomeportError
 
 __all__ = ["fill_token", "put_rows", "server_row", "settle"]
@@ -103,7 +104,12 @@ def settle(
     flying = set(in_flight)
     groups, bases = yield from _load({*moved, *refs}, flying)
     groups, elsewhere = _parked(context, groups, verdicts or {})
-    docs = yield from _docs(context, groups, bases, moved)
+    sure: dict[str, Entry] = {}
+    if answered and wanted is None:
+        sure = _sure(groups, moved, verdicts or {}, flying)
+        groups = [group for group in groups if group.entries[0].ref not in sure]
+    rest = {ref: move for ref, move in moved.items() if ref not in sure}
+    docs = yield from _docs(context, groups, bases, rest)
     for group in groups:
         if any(entry.id in flying for entry in group.entries):
             group.in_flight = not answered or group.parked
@@ -118,9 +124,37 @@ def settle(
             if reason is not None and not decided and not group.in_flight:
                 group.verdict = reason
     outcome = rebase(docs, groups, context.rule if wanted is None else context.merge_rule)
+    for ref, entry in sure.items():
+        move = moved[ref]
+        state: State = {} if present(move.body) else None  # it is only asked whether there is one
+        docs[ref] = Doc(move.collection, move.key, None, state, move.token, move.bucket)
+        outcome.removed.append(entry)
+    outcome.applied += len(sure)
+    outcome.committed += len(sure)
     here = {ref: base for ref, base in bases.items() if ref not in elsewhere}
     yield from _write(context, outcome, docs, here, moved)
     return outcome
+
+
+def _sure(
+    groups: Sequence[Group],
+    moved: Mapping[str, Moved],
+    verdicts: Mapping[str, Verdict],
+    flying: set[int],
+) -> dict[str, Entry]:
+    """Documents whose one queued change is in the database and in this cut, by name: what the
+    server has is the document, so there is nothing to rebase."""
+    touched = Counter(entry.ref for group in groups for entry in group.entries)
+    found: dict[str, Entry] = {}
+    for group in groups:
+        entry = group.entries[0]
+        if entry.unit is not None or entry.held or group.parked or entry.id not in flying:
+            continue
+        verdict = verdicts.get(group.id)
+        applied = verdict is not None and verdict.result == "applied"
+        if applied and touched[entry.ref] == 1 and entry.ref in moved:
+            found[entry.ref] = entry
+    return found
 
 
 def _parked(
@@ -155,9 +189,10 @@ def _load(refs: set[str], flying: set[int]) -> Plan[tuple[list[Group], dict[str,
         texts.extend((yield GetMany(OUTBOX, sorted(flying))))
     while True:
         if todo_refs:
-            texts.extend(
-                (yield Find(OUTBOX, EMPTY.and_where(AnyOf("ref", sorted(todo_refs))), "texts"))
-            )
+            where = AnyOf("ref", sorted(todo_refs))
+            found = yield Find(OUTBOX, EMPTY.and_where(where), "keys")
+            new = [key for key in found if key not in flying and key not in entries]
+            texts.extend((yield GetMany(OUTBOX, new)) if new else ())
         if todo_units:
             where = AnyOf("unit", sorted(todo_units))
             texts.extend((yield Find(OUTBOX, EMPTY.and_where(where), "texts")))

@@ -51,7 +51,7 @@ def marks(device: Device) -> int:
     return device.read(plan())
 
 
-def test_r06_two_devices_make_one_name_offline_and_both_list_it(tmp_path):
+def test_rule_g_two_devices_make_one_name_offline_and_both_list_it(tmp_path):
     server, a, b = devices(NAMED, tmp_path)
     a.put({"id": "w1", "name": "X"})
     b.put({"id": "w2", "name": "X"})

@@ -33,3 +33,20 @@ def test_conformance(kind: str, case: conformance.Case, tmp_path: Path) -> None:
 def test_the_table_is_large_enough_to_mean_something() -> None:
     assert sum(len(group["cases"]) for group in TABLE["groups"]) >= 120
     assert len(CASES) > 30
+
+
+def test_a_store_is_proved_by_one_call_and_a_broken_one_is_named() -> None:
+    """``run_conformance`` is what the author of another store calls."""
+
+    def make_store(clock_ms: Any) -> Any:
+        return MemoryStore(clock_ms=clock_ms)
+
+    assert conformance.run_conformance(make_store) == len(conformance.cases())
+
+    class Forgetful(MemoryStore):
+        def size(self) -> dict[str, int]:
+            return {}
+
+    with pytest.raises(Exception) as caught:
+        conformance.run_conformance(lambda clock_ms: Forgetful(clock_ms=clock_ms))
+    assert any("sizes" in note for note in caught.value.__notes__)

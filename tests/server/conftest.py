@@ -1,8 +1,7 @@
-"""Real PostgreSQL: one server for the session, a fresh database for each test."""
+"""A fresh database for each test, on the PostgreSQL of the session (tests/conftest.py)."""
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from urllib.parse import urlsplit, urlunsplit
@@ -14,16 +13,6 @@ import pytest_asyncio
 from homeport.server.postgres import Postgres
 
 from .helpers import NodeFactory
-
-
-@pytest.fixture(scope="session")
-def server_dsn() -> Iterator[str]:
-    given = os.environ.get("DATABASE_URL")
-    if given:
-        yield given
-        return
-    with Postgres.start(settings={"fsync": "off"}) as server:
-        yield server.dsn
 
 
 @pytest.fixture

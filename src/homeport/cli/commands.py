@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import sys
@@ -33,6 +34,13 @@ Dsn = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def _node_needs(error: ModuleNotFoundError) -> MissingDependency:
+    return MissingDependency(
+        f"A node needs the package {error.name!r}, which is not installed.",
+        action="Install it with: pip install 'homeport[server,embedded]'",
+    )
 
 
 @cli.callback()
@@ -92,10 +100,7 @@ def serve(
     try:
         from homeport.server.serve import serve as run_node  # noqa: PLC0415 - needs the extra
     except ModuleNotFoundError as error:
-        raise MissingDependency(
-            f"A node needs the package {error.name!r}, which is not installed.",
-            action="Install it with: pip install 'homeport[server,embedded]'",
-        ) from error
+        raise _node_needs(error) from error
 
     run_node(
         postgres,
@@ -109,6 +114,27 @@ def serve(
         audience=audience,
         issuer=issuer,
     )
+
+
+@cli.command("rebase-log")
+def rebase_log(
+    postgres: Annotated[
+        str,
+        typer.Option(
+            "--postgres",
+            metavar="DSN",
+            envvar="DATABASE_URL",
+            help="The database that was restored from a dump.",
+        ),
+    ],
+) -> None:
+    """Make a restored dump usable: every device fetches anew and keeps its queued writes."""
+    try:
+        from homeport.server import schema  # noqa: PLC0415 - needs the extra
+    except ModuleNotFoundError as error:
+        raise _node_needs(error) from error
+    changed = asyncio.run(schema.rebase_log(postgres))
+    sys.stdout.write(f"{changed} documents have a new version; the node may be started.\n")
 
 
 @cli.command()

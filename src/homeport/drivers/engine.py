@@ -8,7 +8,6 @@ connection beside the first loses its page cache at each commit. Who may be insi
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,7 +20,6 @@ from homeport.drivers.forks import close_in_children
 from homeport.drivers.gate import Gate
 from homeport.drivers.steps import (
     ClosedSession,
-    head,
     nested,
     perform,
     read,
@@ -227,23 +225,6 @@ class Engine(Gate):
     def announce(self) -> None:
         for listener in list(self._listeners.values()):
             listener()
-
-    def wait_for_change(self, after: int, timeout_s: float, poll_s: float = 0.03) -> bool:
-        """Wait until something was committed after change number ``after``, by any process."""
-        self.forbid_inside("Waiting for a change")
-        event = threading.Event()
-        forget = self.on_commit(event.set)
-        deadline = time.monotonic() + timeout_s
-        try:
-            while self.run(head()) <= after:
-                remaining = deadline - time.monotonic()
-                if remaining <= 0:
-                    return False
-                event.wait(min(remaining, poll_s))
-                event.clear()
-        finally:
-            forget()
-        return True
 
     def purge(self) -> None:
         """Remove some expired documents, at most once a second; the lock is held."""

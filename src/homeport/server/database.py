@@ -84,6 +84,10 @@ class StatementFailed(HomeportError):
         self.log_text = log_text
 
 
+# InternalClientError is how the driver reports a connection that died under it at a bad moment.
+_FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+
+
 def translate(error: BaseException) -> HomeportError | None:
     """Our error for one of the driver or the network; None when it is neither."""
     if isinstance(error, HomeportError):
@@ -98,7 +102,7 @@ def translate(error: BaseException) -> HomeportError | None:
             getattr(error, "schema_name", None) or "",
             str(error),
         )
-    if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError | OSError):
+    if isinstance(error, _FAILURES):
         return DatabaseUnavailable(f"PostgreSQL does not answer ({type(error).__name__}).")
     return None
 
@@ -112,7 +116,7 @@ async def connect(dsn: str, *, timeout_s: float = CONNECT_TIMEOUT_S) -> Connecti
     try:
         async with asyncio.timeout(timeout_s):
             made: Connection = await asyncpg.connect(dsn, server_settings=SETTINGS)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as error:
+    except (*_FAILURES, ValueError) as error:
         if isinstance(error, TimeoutError):
             raise DatabaseUnavailable("PostgreSQL did not answer in time.") from error
         raise DatabaseUnavailable(f"PostgreSQL cannot be reached: {error}") from error
@@ -173,7 +177,7 @@ class Database:
                     self._leave(connection, clean=clean)
         except TimeoutError as error:
             raise DatabaseUnavailable(f"PostgreSQL did not answer within {limit_s:g} s.") from error
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except _FAILURES as error:
             translated = translate(error)
             assert translated is not None
             raise translated from error

@@ -148,10 +148,3 @@ class Rules:
             if isinstance(body, dict):
                 return f"{item.name}/{item.bucket(body)}"
         raise ValueError("a conflict record without a body")
-
-    def needs_body(self, name: str) -> bool:
-        """Whether a rule of this collection reads documents."""
-        item = self.declared.get(name)
-        return name == RESOLUTIONS or (
-            item is not None and (item.bucket is not None or item.write is not None)
-        )

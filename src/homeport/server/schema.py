@@ -211,7 +211,7 @@ async def check_history(connection: Connection) -> None:
         raise ServerError(
             "This database is a restored dump: its change log names transactions that this "
             "server has not reached.",
-            action="Run: homeport rebase-log",
+            action="Run once: homeport rebase-log --postgres DSN",
         )
     await connection.execute(
         "insert into homeport.settings values ('highest_xid', pg_current_xact_id()::text)"

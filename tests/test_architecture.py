@@ -14,7 +14,7 @@ LINES = 400
 
 # Ring 0: vocabulary. 1: pure decisions. 2: all I/O. 3: what users import. 4: programs.
 VOCABULARY = {
-    "errors", "core.keys", "core.schema", "core.codec", "core.conditions", "core.fields",
+    "core.keys", "core.schema", "core.codec", "core.conditions", "core.fields",
     "core.jsonfilter", "core.keyrange", "core.query", "core.wire", "core.models", "core.modeltree",
     "core.plain", "core.rowbuilder", "core.unknown", "core.validation", "core.inspection",
     "core.indexes", "core.words",
@@ -29,9 +29,9 @@ def module_of(path: Path) -> str:
 
 
 def ring(module: str) -> int:
-    if module in VOCABULARY:
-        return 0
     first = module.split(".")[0]
+    if module in VOCABULARY or first == "errors":
+        return 0
     if first == "core":
         return 1
     if first in ("storage", "drivers", "transport") or module == "ids":

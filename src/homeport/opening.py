@@ -28,7 +28,7 @@ from homeport.ids import new_id
 if TYPE_CHECKING:
     from asyncio import Future
 
-    from homeport.core.requests import Store
+    from homeport.core.stores import Store
     from homeport.database import AsyncDatabase
 
 Durability: TypeAlias = Literal["full", "relaxed"]

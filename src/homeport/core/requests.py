@@ -1,4 +1,4 @@
-"""The eight requests a plan may yield, and the protocols that answer them.
+"""The requests a plan may yield. What answers them is in ``core.stores``.
 
 A *plan* is a generator: it yields requests, a driver answers each with ``send``, and the plan's
 return value is the result of the operation. An ``Operation`` is a plan with a header that says what
@@ -6,16 +6,12 @@ the driver must know before the first request: does it write, is it one request,
 
 Rules of a plan: no clock, no randomness, no cursor kept, no yield per row, no user code between two
 writes, and nothing is yielded after the last write only to report.
-
-The isolation promise of a session: one writer at a time, many readers; a read operation sees one
-committed state from its first request to its last; a write operation sees its own writes, and
-nobody else sees any of them before the commit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -299,77 +295,3 @@ class Lookup(Operation[R_co], gc=False, eq=False):
     def finished(self, result: Any) -> R_co:
         found: R_co = self.default if result is None else self.decode(result)
         return found
-
-
-class StoreSession(Protocol):
-    """One connection to a store. Not thread safe: its driver's lock owns it."""
-
-    @property
-    def in_transaction(self) -> bool:
-        """Asked of the engine, never assumed: a failing statement may have ended it."""
-        ...
-
-    def answer(self, request: Request) -> Any:
-        """Execute one request. Outside begin/commit a Write is its own transaction."""
-        ...
-
-    def begin(self, mode: Mode, unit: str | None = None, timeout_s: float | None = None) -> None:
-        """Start a transaction; ``Busy`` after the time limit. A write transaction first notices
-        what other processes changed in the declarations (``Store.refresh``)."""
-        ...
-
-    def commit(self) -> None:
-        """Append the change row, then commit. Raises only if nothing was committed."""
-        ...
-
-    def rollback(self) -> None:
-        """Roll back; silent when the engine already did."""
-        ...
-
-    def savepoint(self) -> int:
-        """Start an inner transaction → its depth."""
-        ...
-
-    def release(self, depth: int) -> None: ...
-
-    def rollback_to(self, depth: int) -> None: ...
-
-    def interrupt(self) -> None:
-        """From any thread: end the running statement with ``Interrupted``."""
-        ...
-
-    def close(self) -> None: ...
-
-
-class Store(Protocol):
-    """A file (or memory) with documents."""
-
-    @property
-    def multiprocess(self) -> bool:
-        """May other processes write to it?"""
-        ...
-
-    def session(self, *, readonly: bool = False) -> StoreSession: ...
-
-    def define(self, tables: Sequence[Table[Any]]) -> None:
-        """Create or follow the tables of the declarations; raises ``SchemaMismatch``."""
-        ...
-
-    def explain(self, table: Table[Any], query: QueryValue) -> Any:
-        """→ core.planner.Explanation"""
-        ...
-
-    def size(self) -> dict[str, int]:
-        """→ bytes: ``total`` and one entry per table and index."""
-        ...
-
-    def purge_expired(self, limit: int) -> int:
-        """Remove up to so many expired documents of each collection that is not synced → how many.
-        Called under the driver's lock, outside a transaction."""
-        ...
-
-    def checkpoint(self) -> None:
-        """Move the write-ahead log into the file, where there is one."""
-        ...
-
-    def close(self) -> None: ...

@@ -14,7 +14,8 @@ from contextlib import suppress
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from homeport.core.requests import Lookup, Operation, Store, StoreSession
+from homeport.core.requests import Lookup, Operation
+from homeport.core.stores import Store, StoreSession
 from homeport.core.units import UnitOperation
 from homeport.drivers.forks import close_in_children
 from homeport.drivers.gate import Gate

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from threading import get_ident
 
-from homeport.core.requests import StoreSession
+from homeport.core.stores import StoreSession
 from homeport.drivers.steps import ClosedSession, current_task, refuse_closed, running
 from homeport.errors import Busy, TransactionError
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from homeport.core.requests import Operation, Request, StoreSession
+from homeport.core.requests import Operation, Request
+from homeport.core.stores import StoreSession
 from homeport.drivers.steps import perform
 
 R = TypeVar("R")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from typing import Any, NoReturn, TypeVar
 
-from homeport.core.requests import Changes, Operation, Plan, Request, StoreSession, TxInfo
+from homeport.core.requests import Changes, Operation, Plan, Request, TxInfo
 from homeport.core.requests import Meta as MetaRequest
+from homeport.core.stores import StoreSession
 from homeport.core.units import Run, UnitOperation
 from homeport.errors import Closed
 

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from homeport.core.operations import BOUNDED_KEYS
 from homeport.core.planner import plan
-from homeport.core.requests import Operation, Request, StoreSession
+from homeport.core.requests import Operation, Request
+from homeport.core.stores import StoreSession
 from homeport.drivers.engine import Engine
 from homeport.drivers.steps import perform, read, refuse_closed, running
 from homeport.drivers.watch import AsyncWatch

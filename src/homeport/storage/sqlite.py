@@ -37,7 +37,7 @@ SYNCHRONOUS = {"full": 2, "relaxed": 1}
 
 
 class SQLiteStore:
-    """``core.requests.Store`` on a file. Several stores, in several processes, may share the file.
+    """``core.stores.Store`` on a file. Several stores, in several processes, may share the file.
 
     Args of ``open``:
         durability: ``full``, an acknowledged write survives a power cut; ``relaxed``, it survives a

@@ -43,7 +43,7 @@ _encode_json = msgspec.json.Encoder().encode
 
 
 class SQLiteSession:
-    """``core.requests.StoreSession`` on one connection. Its driver's lock owns it.
+    """``core.stores.StoreSession`` on one connection. Its driver's lock owns it.
 
     changed: names of the collections that the last committed transaction wrote to.
     """

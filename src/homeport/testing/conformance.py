@@ -1,6 +1,6 @@
 """What every store has to do, as cases that run on any of them.
 
-A store is an implementation of ``homeport.core.requests.Store``. To prove one::
+A store is an implementation of ``homeport.core.stores.Store``. To prove one::
 
     from homeport.testing import conformance
 
@@ -34,11 +34,10 @@ from homeport.core.requests import (
     Put,
     RowInfo,
     SetMeta,
-    Store,
-    StoreSession,
     Write,
 )
 from homeport.core.schema import Collection
+from homeport.core.stores import Store, StoreSession
 
 MakeStore = Callable[[Callable[[], int]], Store]
 """A function that makes an empty store on a given clock (milliseconds since 1970)."""

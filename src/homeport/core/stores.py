@@ -1,0 +1,91 @@
+"""What a store promises: the two protocols that every engine implements.
+
+The isolation promise of a session: one writer at a time, many readers; a read operation sees one
+committed state from its first request to its last; a write operation sees its own writes, and
+nobody else sees any of them before the commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from homeport.core.requests import Mode, Request
+
+if TYPE_CHECKING:
+    from homeport.core.codec import Table
+    from homeport.core.query import QueryValue
+
+
+class StoreSession(Protocol):
+    """One connection to a store. Not thread safe: its driver's lock owns it."""
+
+    @property
+    def in_transaction(self) -> bool:
+        """Asked of the engine, never assumed: a failing statement may have ended it."""
+        ...
+
+    def answer(self, request: Request) -> Any:
+        """Execute one request. Outside begin/commit a Write is its own transaction."""
+        ...
+
+    def begin(self, mode: Mode, unit: str | None = None, timeout_s: float | None = None) -> None:
+        """Start a transaction; ``Busy`` after the time limit. A write transaction first notices
+        what other processes changed in the declarations (``Store.refresh``)."""
+        ...
+
+    def commit(self) -> None:
+        """Append the change row, then commit. Raises only if nothing was committed."""
+        ...
+
+    def rollback(self) -> None:
+        """Roll back; silent when the engine already did."""
+        ...
+
+    def savepoint(self) -> int:
+        """Start an inner transaction → its depth."""
+        ...
+
+    def release(self, depth: int) -> None: ...
+
+    def rollback_to(self, depth: int) -> None: ...
+
+    def interrupt(self) -> None:
+        """From any thread: end the running statement with ``Interrupted``."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Store(Protocol):
+    """A file (or memory) with documents."""
+
+    @property
+    def multiprocess(self) -> bool:
+        """May other processes write to it?"""
+        ...
+
+    def session(self, *, readonly: bool = False) -> StoreSession: ...
+
+    def define(self, tables: Sequence[Table[Any]]) -> None:
+        """Create or follow the tables of the declarations; raises ``SchemaMismatch``."""
+        ...
+
+    def explain(self, table: Table[Any], query: QueryValue) -> Any:
+        """→ core.planner.Explanation"""
+        ...
+
+    def size(self) -> dict[str, int]:
+        """→ bytes: ``total`` and one entry per table and index."""
+        ...
+
+    def purge_expired(self, limit: int) -> int:
+        """Remove up to so many expired documents of each collection that is not synced → how many.
+        Called under the driver's lock, outside a transaction."""
+        ...
+
+    def checkpoint(self) -> None:
+        """Move the write-ahead log into the file, where there is one."""
+        ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,148 @@
+"""Every error that Homeport raises, in one tree.
+
+    HomeportError
+    ├── UsageError              the call is wrong; nothing was touched
+    │   ├── InvalidDocument     a value that no JSON document can hold
+    │   ├── InvalidKey          a document key or index value outside the key types
+    │   ├── InvalidQuery        a condition, order or filter that cannot be built
+    │   │   └── UnknownField    the model has no such field
+    │   ├── UnknownCollection   the database was opened without it
+    │   ├── SchemaError         a declaration that contradicts itself
+    │   ├── TransactionError    a rule of transactions and units was broken
+    │   └── Closed              the database is closed
+    ├── DataError               the data says no; nothing was written
+    │   ├── NotFound
+    │   ├── NotUnique           one() met several
+    │   ├── KeyExists           add() met an existing key
+    │   ├── UniqueViolation     a unique index holds the value already
+    │   ├── ValidationFailed    the document does not satisfy its schema
+    │   └── BulkError           some rows of a bulk call failed, listed by position
+    ├── StorageError            the file or its medium
+    │   ├── Busy                another process kept the write lock for too long
+    │   ├── Interrupted         a running statement was cancelled
+    │   ├── ReadOnly
+    │   ├── CannotOpen
+    │   ├── Corrupted
+    │   ├── SchemaMismatch      the file was made by another declaration
+    │   ├── FileTooNew
+    │   └── QuotaExceeded       disk full or quota reached
+    ├── SyncError               replication
+    │   ├── Unreachable         no network, no server, no answer in time
+    │   ├── NeedsAuth           the token is missing, wrong or expired
+    │   ├── Forbidden           the token is good, the action is not allowed
+    │   ├── WrongUser           the file belongs to another user
+    │   ├── UnknownRemoteCollection
+    │   ├── HistoryBroken       the server's history broke; the device resets itself
+    │   ├── IdentityBroken      this file was copied or restored
+    │   ├── ProtocolMismatch
+    │   ├── ServerRefused       the server refused the request as a whole
+    │   ├── UnitTooLarge        a unit that could never be sent
+    │   └── QueueFull           the outbox reached its limit
+    └── ServerError             running a node
+        ├── DatabaseUnavailable
+        ├── MissingDependency
+        └── LaunchFailed
+
+Each class has a stable ``code``; a retired code is never used again. ``str(error)`` says what
+happened and what to do; ``error.action`` is the second half alone.
+"""
+
+from __future__ import annotations
+
+from homeport.errors.base import HomeportError
+from homeport.errors.data import (
+    BulkError,
+    DataError,
+    KeyExists,
+    NotFound,
+    NotUnique,
+    UniqueViolation,
+    ValidationFailed,
+)
+from homeport.errors.replication import (
+    Forbidden,
+    HistoryBroken,
+    IdentityBroken,
+    NeedsAuth,
+    ProtocolMismatch,
+    QueueFull,
+    ServerRefused,
+    SyncError,
+    UnitTooLarge,
+    UnknownRemoteCollection,
+    Unreachable,
+    WrongUser,
+)
+from homeport.errors.running import (
+    DatabaseUnavailable,
+    LaunchFailed,
+    MissingDependency,
+    ServerError,
+)
+from homeport.errors.storage import (
+    Busy,
+    CannotOpen,
+    Corrupted,
+    FileTooNew,
+    Interrupted,
+    QuotaExceeded,
+    ReadOnly,
+    SchemaMismatch,
+    StorageError,
+)
+from homeport.errors.usage import (
+    Closed,
+    InvalidDocument,
+    InvalidKey,
+    InvalidQuery,
+    SchemaError,
+    TransactionError,
+    UnknownCollection,
+    UnknownField,
+    UsageError,
+)
+
+__all__ = [
+    "BulkError",
+    "Busy",
+    "CannotOpen",
+    "Closed",
+    "Corrupted",
+    "DataError",
+    "DatabaseUnavailable",
+    "FileTooNew",
+    "Forbidden",
+    "HistoryBroken",
+    "HomeportError",
+    "IdentityBroken",
+    "Interrupted",
+    "InvalidDocument",
+    "InvalidKey",
+    "InvalidQuery",
+    "KeyExists",
+    "LaunchFailed",
+    "MissingDependency",
+    "NeedsAuth",
+    "NotFound",
+    "NotUnique",
+    "ProtocolMismatch",
+    "QueueFull",
+    "QuotaExceeded",
+    "ReadOnly",
+    "SchemaError",
+    "SchemaMismatch",
+    "ServerError",
+    "ServerRefused",
+    "StorageError",
+    "SyncError",
+    "TransactionError",
+    "UniqueViolation",
+    "UnitTooLarge",
+    "UnknownCollection",
+    "UnknownField",
+    "UnknownRemoteCollection",
+    "Unreachable",
+    "UsageError",
+    "ValidationFailed",
+    "WrongUser",
+]

@@ -1,0 +1,26 @@
+"""The root of the tree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class HomeportError(Exception):
+    """Root of all errors of this package.
+
+    Attributes:
+        code: stable, kebab-case name of the class of error.
+        message: what happened.
+        action: what to do about it.
+        context: facts about this occurrence (collection, key, path, ...).
+    """
+
+    code = "homeport"
+    action = "See the message."
+
+    def __init__(self, message: str, *, action: str | None = None, **context: object) -> None:
+        self.message = message
+        if action is not None:
+            self.action = action
+        self.context: Mapping[str, object] = context
+        super().__init__(f"{message} {self.action}" if self.action else message)

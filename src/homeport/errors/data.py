@@ -1,0 +1,68 @@
+"""The data says no; nothing was written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from homeport.errors.base import HomeportError
+
+
+class DataError(HomeportError):
+    """The data says no; nothing was written."""
+
+    code = "data"
+    action = "Look at the data."
+
+
+class NotFound(DataError):
+    """No document has this key, or no row matches."""
+
+    code = "not-found"
+    action = "Check the key, or pass a default."
+
+
+class NotUnique(DataError):
+    """one() met several documents."""
+
+    code = "not-unique"
+    action = "Narrow the query, or use first() or all()."
+
+
+class KeyExists(DataError):
+    """add() met an existing key."""
+
+    code = "key-exists"
+    action = "Use put() to replace it, or patch() to change some fields."
+
+
+class UniqueViolation(DataError):
+    """Another document has this value in a unique index."""
+
+    code = "unique"
+    action = "Choose another value, or change the other document first."
+
+
+class ValidationFailed(DataError):
+    """The document does not satisfy the collection's schema or model."""
+
+    code = "validation"
+    action = "Correct the document at the named path."
+
+
+class BulkError(DataError):
+    """Some rows of a bulk call failed; all the others were written.
+
+    Attributes:
+        failures: position in the caller's list → the error of that row.
+        keys: the key of each row that was written, None where it failed.
+    """
+
+    code = "bulk"
+    action = "See .failures for the error of each position."
+
+    def __init__(
+        self, message: str, *, failures: Mapping[int, HomeportError], keys: Sequence[object]
+    ) -> None:
+        super().__init__(message)
+        self.failures = dict(failures)
+        self.keys = list(keys)

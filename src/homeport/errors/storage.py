@@ -1,0 +1,68 @@
+"""The file or its medium."""
+
+from __future__ import annotations
+
+from homeport.errors.base import HomeportError
+
+
+class StorageError(HomeportError):
+    """The file or its medium."""
+
+    code = "storage"
+    action = "Check the file and its disk; nothing of the failed call was written."
+
+
+class Busy(StorageError):
+    """Another process or thread kept the write lock for longer than the time limit."""
+
+    code = "busy"
+    action = "Try again, keep transactions short, or raise busy_timeout_s."
+
+
+class Interrupted(StorageError):
+    """The running statement was cancelled; its transaction is rolled back."""
+
+    code = "interrupted"
+    action = "Nothing to do if you cancelled it; otherwise repeat the call."
+
+
+class ReadOnly(StorageError):
+    """The file or its folder cannot be written."""
+
+    code = "read-only"
+    action = "Give this user write access to the file and its folder, or open with readonly=True."
+
+
+class CannotOpen(StorageError):
+    """The file cannot be opened."""
+
+    code = "cannot-open"
+    action = "Check that the folder exists and may be entered by this user."
+
+
+class Corrupted(StorageError):
+    """The file is not a database, or is damaged."""
+
+    code = "corrupted"
+    action = "Keep a copy of the file, restore a backup; `homeport inspect` shows what is readable."
+
+
+class SchemaMismatch(StorageError):
+    """The file was made by a declaration that this one cannot follow."""
+
+    code = "schema-mismatch"
+    action = "Open it with the declaration it was made with, or copy the documents to a new one."
+
+
+class FileTooNew(StorageError):
+    """The file was written by a newer version of Homeport."""
+
+    code = "file-too-new"
+    action = "Upgrade homeport; the file was not touched."
+
+
+class QuotaExceeded(StorageError):
+    """The disk is full or the quota is reached; the write was not acknowledged."""
+
+    code = "quota"
+    action = "Free space and repeat the write; everything acknowledged before is safe."

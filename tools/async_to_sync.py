@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "homeport"
 TARGET = SOURCE / "_blocking"
 
-MODULES = ["livequery", "queries", "documents", "database", "replication"]
+MODULES = ["livequery", "where", "queries", "documents", "database", "replication"]
 
 # Names that differ otherwise than by the prefix Async.
 NAMES = {

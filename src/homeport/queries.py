@@ -1,17 +1,21 @@
-"""Queries: immutable, built step by step, asked by their ends (``all``, ``count``, ...)."""
+"""Queries: immutable, built step by step, asked by their ends (``all``, ``count``, ...).
+
+A selection is what a whole collection and a query have in common: both can be narrowed, ordered and
+asked. A query can also be changed and deleted as a whole.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from homeport.core import operations, writes
+from homeport.core import operations, updates, writes
 from homeport.core.arrow import to_table
-from homeport.core.codec import Codec, Table
+from homeport.core.codec import Table
 from homeport.core.conditions import Condition
-from homeport.core.keyrange import WhereClause, many
 from homeport.core.keys import Key
 from homeport.core.query import (
+    And,
     QueryValue,
     as_condition,
     bind,
@@ -19,9 +23,10 @@ from homeport.core.query import (
     parse_filter,
     parse_order,
 )
-from homeport.errors import UsageError
+from homeport.errors import InvalidQuery, UsageError
 from homeport.livequery import AsyncLiveQuery
 from homeport.runners import AsyncRunner
+from homeport.where import AsyncWhere
 
 if TYPE_CHECKING:
     from homeport.core.planner import Explanation
@@ -29,11 +34,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class AsyncQuery(Generic[T]):
-    """Documents of one collection that satisfy conditions, in an order, within a limit.
-
-    ``where`` twice means both; ``order_by`` and ``limit`` twice replace.
-    """
+class AsyncSelection(Generic[T]):
+    """Documents of one collection: all of them, or those of a query."""
 
     __slots__ = ("_runner", "_table", "_value")
 
@@ -52,15 +54,21 @@ class AsyncQuery(Generic[T]):
     @overload
     def where(self, *conditions: Condition | Mapping[str, Any] | bool) -> AsyncQuery[T]: ...
     def where(self, *conditions: Any) -> Any:
-        """Only documents that satisfy these conditions too. Raises ``InvalidQuery`` and
-        ``UnknownField`` at once, before anything is read."""
+        """Only documents that satisfy all of these conditions, too: ``hp.F.depth_m > 2000``, a JSON
+        filter such as ``{"depth_m": {"$gt": 2000}}``, or Dexie's chain:
+        ``where("depth_m").between(1000, 2000)``.
+
+        Raises ``InvalidQuery`` and ``UnknownField`` at once, before anything is read.
+        """
         if len(conditions) == 1 and isinstance(conditions[0], str):
-            return AsyncWhere(self, conditions[0], self._table.codec)
+            return AsyncWhere(self._narrowed, conditions[0], self._table.codec)
         value = self._value
         for given in conditions:
-            condition = parse_filter(given) if isinstance(given, Mapping) else given
-            value = value.and_where(_bound(condition, self._table))
+            value = value.and_where(_bound(given, self._table))
         return self._with(value)
+
+    def _narrowed(self, condition: Condition) -> AsyncQuery[T]:
+        return self._with(self._value.and_where(_bound(condition, self._table)))
 
     def filter(self, predicate: Callable[[T], object]) -> AsyncQuery[T]:
         """Only documents for which a Python function is true.
@@ -104,6 +112,12 @@ class AsyncQuery(Generic[T]):
         operation = operations.first(self._table, self._value, bounded=self._cheap(1))
         return self._runner.run(operation)
 
+    def last(self) -> Awaitable[T | None]:
+        """The first document of the opposite order, None when nothing matches. With ``limit``,
+        ``offset`` or ``after`` it is the last one of that window."""
+        operation = operations.last(self._table, self._value)
+        return self._runner.run(operation)
+
     def one(self) -> Awaitable[T]:
         """The only match; raises ``NotFound`` or ``NotUnique``."""
         return self._runner.run(operations.one(self._table, self._value, bounded=self._cheap(2)))
@@ -137,18 +151,6 @@ class AsyncQuery(Generic[T]):
             for document in chunks.documents(await self._runner.run(chunk)):
                 yield document
 
-    # -- writing
-
-    def delete(self) -> Awaitable[int]:
-        """Delete what matches, in one transaction → how many."""
-        return self._runner.run(writes.delete_where(self._table, self._value))
-
-    def patch(self, changes: Mapping[str, Any] | None = None, /, **fields: Any) -> Awaitable[int]:
-        """Change the named fields of what matches, in one transaction → how many. If one document
-        cannot be changed, none is."""
-        wanted = {**(changes or {}), **fields}
-        return self._runner.run(writes.patch_where(self._table, self._value, wanted))
-
     # -- following
 
     def live(self, *, timeout_s: float | None = None) -> AsyncLiveQuery[T]:
@@ -173,89 +175,65 @@ class AsyncQuery(Generic[T]):
         return f"<{type(self).__name__} on {self._table.name}: {self._value!r}>"
 
 
-class AsyncWhere(Generic[T]):
-    """Dexie's words behind ``where("field")``. They follow the order of keys through all types:
-    numbers < texts < booleans < binary < lists; ``hp.F`` compares within one type."""
+class AsyncQuery(AsyncSelection[T]):
+    """Documents of one collection that satisfy conditions, in an order, within a limit.
 
-    __slots__ = ("_clause", "_codec", "_query")
+    ``where`` twice means both, ``or_`` adds what satisfies something else; ``order_by`` and
+    ``limit`` twice replace.
+    """
 
-    def __init__(self, query: AsyncQuery[T], field: str, codec: Codec[T]) -> None:
-        self._query = query
-        self._clause = WhereClause(field)
-        self._codec = codec
+    __slots__ = ()
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._clause.path}: equals(), above(), between(), ...>"
+    @overload
+    def or_(self, field: str, /) -> AsyncWhere[T]: ...
+    @overload
+    def or_(self, *conditions: Condition | Mapping[str, Any] | bool) -> AsyncQuery[T]: ...
+    def or_(self, *conditions: Any) -> Any:
+        """The documents so far, and those that satisfy all of these conditions:
+        ``where("age").above(65).or_("member").equals("gold")``. Each document comes once.
 
-    def _stored(self, value: Any) -> Any:
-        """Dates, UUIDs, enums … in the form that documents store: ranges follow its order."""
-        return self._codec.convert(self._clause.path, value)
+        Raises ``InvalidQuery`` when there is nothing to add to, or behind ``filter``.
+        """
+        if self._value.where is None or self._value.predicates:
+            raise InvalidQuery(
+                "or_() widens the conditions given before it"
+                + (
+                    ", and a function given to filter() is none."
+                    if self._value.predicates
+                    else ", and there are none."
+                ),
+                action="Write where(...).or_(...), and filter() behind it.",
+            )
+        if len(conditions) == 1 and isinstance(conditions[0], str):
+            return AsyncWhere(self._widened, conditions[0], self._table.codec)
+        if not conditions:
+            raise InvalidQuery("or_() needs a condition.")
+        return self._widened(And(_bound(given, self._table) for given in conditions))
 
-    def equals(self, value: Any) -> AsyncQuery[T]:
-        return self._query.where(self._clause.equals(self._stored(value)))
+    def _widened(self, condition: Condition) -> AsyncQuery[T]:
+        return self._with(self._value.or_where(_bound(condition, self._table)))
 
-    def not_equal(self, value: Any) -> AsyncQuery[T]:
-        """Documents that have the field, with another value."""
-        return self._query.where(self._clause.not_equal(self._stored(value)))
+    # -- writing
 
-    def above(self, value: Any) -> AsyncQuery[T]:
-        return self._query.where(self._clause.above(self._stored(value)))
+    def delete(self) -> Awaitable[int]:
+        """Delete what matches, in one transaction → how many."""
+        return self._runner.run(writes.delete_where(self._table, self._value))
 
-    def above_or_equal(self, value: Any) -> AsyncQuery[T]:
-        return self._query.where(self._clause.above_or_equal(self._stored(value)))
+    def patch(self, changes: Mapping[str, Any] | None = None, /, **fields: Any) -> Awaitable[int]:
+        """Change the named fields of what matches, in one transaction → how many. If one document
+        cannot be changed, none is."""
+        wanted = {**(changes or {}), **fields}
+        return self._runner.run(updates.patch_where(self._table, self._value, wanted))
 
-    def below(self, value: Any) -> AsyncQuery[T]:
-        return self._query.where(self._clause.below(self._stored(value)))
+    def update(self, fn: Callable[[T], T]) -> Awaitable[int]:
+        """Call ``fn`` with each matching document and store what it returns, in one transaction →
+        how many. If one document cannot be stored, none is.
 
-    def below_or_equal(self, value: Any) -> AsyncQuery[T]:
-        return self._query.where(self._clause.below_or_equal(self._stored(value)))
-
-    def between(
-        self, lower: Any, upper: Any, include_lower: bool = True, include_upper: bool = False
-    ) -> AsyncQuery[T]:
-        """As in Dexie: the lower bound is included, the upper one is not."""
-        low, high = self._stored(lower), self._stored(upper)
-        return self._query.where(self._clause.between(low, high, include_lower, include_upper))
-
-    def in_any_range(
-        self,
-        ranges: Iterable[tuple[Any, Any]],
-        include_lowers: bool = True,
-        include_uppers: bool = False,
-    ) -> AsyncQuery[T]:
-        stored = [(self._stored(lower), self._stored(upper)) for lower, upper in ranges]
-        condition = self._clause.in_any_range(stored, include_lowers, include_uppers)
-        return self._query.where(condition)
-
-    def any_of(self, *values: Any) -> AsyncQuery[T]:
-        return self._query.where(
-            self._clause.any_of([self._stored(value) for value in many(values)])
-        )
-
-    def none_of(self, *values: Any) -> AsyncQuery[T]:
-        """Documents that have the field, with none of these values."""
-        return self._query.where(
-            self._clause.none_of([self._stored(value) for value in many(values)])
-        )
-
-    def starts_with(self, prefix: str) -> AsyncQuery[T]:
-        return self._query.where(self._clause.starts_with(prefix))
-
-    def starts_with_any_of(self, *prefixes: str) -> AsyncQuery[T]:
-        return self._query.where(self._clause.starts_with_any_of(*prefixes))
-
-    def equals_ignore_case(self, value: str) -> AsyncQuery[T]:
-        return self._query.where(self._clause.equals_ignore_case(value))
-
-    def any_of_ignore_case(self, *values: str) -> AsyncQuery[T]:
-        return self._query.where(self._clause.any_of_ignore_case(*values))
-
-    def starts_with_ignore_case(self, prefix: str) -> AsyncQuery[T]:
-        return self._query.where(self._clause.starts_with_ignore_case(prefix))
-
-    def starts_with_any_of_ignore_case(self, *prefixes: str) -> AsyncQuery[T]:
-        return self._query.where(self._clause.starts_with_any_of_ignore_case(*prefixes))
+        ``fn`` must return the document and must not use the database.
+        """
+        return self._runner.run(updates.update_where(self._table, self._value, fn))
 
 
-def _bound(condition: Any, table: Table[Any]) -> Condition:
-    return bind(as_condition(condition), table.codec)
+def _bound(given: Any, table: Table[Any]) -> Condition:
+    condition = parse_filter(given) if isinstance(given, Mapping) else as_condition(given)
+    return bind(condition, table.codec)

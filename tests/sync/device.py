@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from homeport.core import conflicts, operations, writes
+from homeport.core import conflicts, operations, updates, writes
 from homeport.core.adopt import adopt_chunk, enable
 from homeport.core.codec import Table
 from homeport.core.cuts import Received, receive
@@ -110,7 +110,7 @@ class Device:
         self.engine.run(writes.put_many(self.tables[collection], docs, lambda: f"k{next(ids)}"))
 
     def patch(self, key: str, collection: str = "wells", **changes: Any) -> None:
-        self.engine.run(writes.patch(self.tables[collection], key, changes))
+        self.engine.run(updates.patch(self.tables[collection], key, changes))
 
     def delete(self, key: str, collection: str = "wells") -> None:
         self.engine.run(writes.delete(self.tables[collection], key))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import homeport as hp
-from homeport.core import operations, writes
+from homeport.core import operations, updates, writes
 from homeport.core.codec import Table
 from homeport.core.query import EMPTY
 from homeport.core.requests import Delete, DeleteWhere, Find, Get, GetMany, PartResult, Put, Write
@@ -77,7 +77,7 @@ def test_bulk_failures_carry_the_callers_positions() -> None:
 def test_bulk_of_nothing_asks_nothing() -> None:
     assert replay(writes.put_many(PLAIN, [], new_key)) == ([], [])
     assert replay(writes.delete_many(PLAIN, [])) == (0, [])
-    assert replay(writes.patch_many(PLAIN, {})) == ([], [])
+    assert replay(updates.patch_many(PLAIN, {})) == ([], [])
 
 
 def test_update_reads_then_writes_and_checks_what_comes_back() -> None:
@@ -86,21 +86,21 @@ def test_update_reads_then_writes_and_checks_what_comes_back() -> None:
         return doc
 
     text = '{"id":"a","n":1}'
-    result, [get, write] = replay(writes.update(PLAIN, "a", add), text, [PartResult(["a"])])
+    result, [get, write] = replay(updates.update(PLAIN, "a", add), text, [PartResult(["a"])])
     assert result == {"id": "a", "n": 2}
     assert isinstance(get, Get)
     assert isinstance(write, Write)
 
     with pytest.raises(NotFound):
-        replay(writes.update(PLAIN, "a", add), None)
-    start = writes.update(PLAIN, "a", add, {"id": "a", "n": 0})
+        replay(updates.update(PLAIN, "a", add), None)
+    start = updates.update(PLAIN, "a", add, {"id": "a", "n": 0})
     assert replay(start, None, [PartResult(["a"])])[0] == {"id": "a", "n": 1}
     with pytest.raises(UsageError, match="returned None"):
-        replay(writes.update(PLAIN, "a", lambda doc: doc.update(n=2)), text)
+        replay(updates.update(PLAIN, "a", lambda doc: doc.update(n=2)), text)
     with pytest.raises(InvalidKey, match="changed the key"):
-        replay(writes.update(PLAIN, "a", lambda doc: {"id": "b"}), text)
+        replay(updates.update(PLAIN, "a", lambda doc: {"id": "b"}), text)
     with pytest.raises(UsageError, match="patch"):
-        writes.update(PLAIN, "a", {"n": 2})  # type: ignore[arg-type]
+        updates.update(PLAIN, "a", {"n": 2})  # type: ignore[arg-type]
 
 
 async def coroutine(doc: Any) -> Any:
@@ -109,11 +109,11 @@ async def coroutine(doc: Any) -> Any:
 
 def test_update_with_a_coroutine_function_says_where_it_belongs() -> None:
     with pytest.raises(UsageError, match=r"db\.run"):
-        replay(writes.update(PLAIN, "a", coroutine), '{"id":"a"}')
+        replay(updates.update(PLAIN, "a", coroutine), '{"id":"a"}')
 
 
 def patched(changes: dict[str, Any], text: str = '{"id":"a","b":{"c":1,"d":2},"l":[1]}') -> Any:
-    return replay(writes.patch(PLAIN, "a", changes), text, [PartResult(["a"])])[0]
+    return replay(updates.patch(PLAIN, "a", changes), text, [PartResult(["a"])])[0]
 
 
 def test_patch_sets_dotted_paths_and_removes() -> None:
@@ -145,12 +145,12 @@ def test_patch_refuses(changes: Any, error: type[Exception]) -> None:
 
 def test_patch_of_a_missing_document() -> None:
     with pytest.raises(NotFound):
-        replay(writes.patch(PLAIN, "a", {"n": 1}), None)
+        replay(updates.patch(PLAIN, "a", {"n": 1}), None)
 
 
 def test_patch_many_reads_once_writes_once_and_joins_patches_of_one_key() -> None:
     patches = [("a", {"x": 1}), ("b", {"x": 1}), ("a", {"y": 2}), ("c", {"id": 1})]
-    operation = writes.patch_many(PLAIN, patches)
+    operation = updates.patch_many(PLAIN, patches)
     with pytest.raises(BulkError) as caught:
         replay(operation, ['{"id":"a"}', None, '{"id":"a"}'], [PartResult(["a"])])
     assert {n: type(e) for n, e in caught.value.failures.items()} == {1: NotFound, 3: InvalidKey}
@@ -161,7 +161,7 @@ def test_patch_many_reads_once_writes_once_and_joins_patches_of_one_key() -> Non
         asked.append(request.parts[0].rows)
         return [PartResult(["a"])]
 
-    operation = writes.patch_many(PLAIN, {"a": {"x": 1}})
+    operation = updates.patch_many(PLAIN, {"a": {"x": 1}})
     assert replay(operation, ['{"id":"a"}'], written)[0] == ["a"]
     assert [row[1] for row in asked[0]] == ['{"id":"a","x":1}']
 

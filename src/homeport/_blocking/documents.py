@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Generic, TypeVar, overload
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar, overload
 
-from homeport._blocking.livequery import LiveQuery
-from homeport._blocking.queries import Query, Where
-from homeport.core import metadata, operations, writes
+from homeport._blocking.queries import Selection
+from homeport.core import metadata, operations, updates, writes
 from homeport.core.codec import Table
-from homeport.core.conditions import Condition
 from homeport.core.keys import Key
 from homeport.core.metadata import DocumentMeta
 from homeport.core.query import EMPTY
@@ -23,20 +21,18 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 
-class Documents(Generic[T]):
-    """The documents of one collection.
+class Documents(Selection[T]):
+    """The documents of one collection: by key, and as a selection that can be narrowed and asked.
 
     A document that came from here is a value of its own: changing it writes nothing until it is
     put back.
     """
 
-    __slots__ = ("_query", "_run", "_runner", "_table")
+    __slots__ = ("_run",)
 
     def __init__(self, runner: Runner, table: Table[T]) -> None:
-        self._runner = runner
+        super().__init__(runner, table, EMPTY)
         self._run = runner.run
-        self._table = table
-        self._query: Query[T] = Query(runner, table, EMPTY)
 
     @property
     def collection(self) -> Collection[T]:
@@ -71,7 +67,7 @@ class Documents(Generic[T]):
         Names may be dotted paths (``{"casing.depth_m": 900}``); ``hp.REMOVE`` takes a field away.
         Raises ``NotFound``.
         """
-        return self._run(writes.patch(self._table, key, _changes(changes, fields)))
+        return self._run(updates.patch(self._table, key, _changes(changes, fields)))
 
     def update(self, key: Key, fn: Callable[[T], T], default: T = writes.MISSING) -> T:
         """Read the document, call ``fn``, store what it returns, in one transaction → the document.
@@ -80,7 +76,7 @@ class Documents(Generic[T]):
         use the database. Raises ``NotFound`` for a missing key, unless ``default`` is given: then
         ``fn`` gets that.
         """
-        return self._run(writes.update(self._table, key, fn, default))
+        return self._run(updates.update(self._table, key, fn, default))
 
     def delete(self, key: Key) -> int:
         """Delete the document → 1, or 0 when there was none."""
@@ -113,7 +109,7 @@ class Documents(Generic[T]):
 
         Raises ``BulkError`` when some failed; all others are written.
         """
-        return self._run(writes.patch_many(self._table, patches))
+        return self._run(updates.patch_many(self._table, patches))
 
     def delete_many(self, keys: Iterable[Key]) -> int:
         """Delete documents → how many there were."""
@@ -122,55 +118,6 @@ class Documents(Generic[T]):
     def clear(self) -> int:
         """Delete all documents → how many there were."""
         return self._run(writes.delete_where(self._table, EMPTY))
-
-    @overload
-    def where(self, field: str, /) -> Where[T]: ...
-
-    @overload
-    def where(self, *conditions: Condition | Mapping[str, Any] | bool) -> Query[T]: ...
-
-    def where(self, *conditions: Any) -> Any:
-        """Documents that satisfy all conditions: ``hp.F.depth_m > 2000``, a JSON filter such as
-        ``{"depth_m": {"$gt": 2000}}``, or Dexie's chain: ``where("depth_m").between(1000, 2000)``.
-        """
-        return self._query.where(*conditions)
-
-    def filter(self, predicate: Callable[[T], object]) -> Query[T]:
-        """Documents for which a Python function is true; it is asked about every document."""
-        return self._query.filter(predicate)
-
-    def order_by(self, *fields: Any) -> Query[T]:
-        """All documents in an order: ``"name"`` ascending, ``"-depth_m"`` descending. Documents
-        without the field come last."""
-        return self._query.order_by(*fields)
-
-    def limit(self, rows: int) -> Query[T]:
-        """At most so many documents."""
-        return self._query.limit(rows)
-
-    def all(self) -> list[T]:
-        """All documents, one snapshot."""
-        return self._query.all()
-
-    def first(self) -> T | None:
-        """Any one document, None when there is none."""
-        return self._query.first()
-
-    def count(self) -> int:
-        """How many documents there are."""
-        return self._query.count()
-
-    def keys(self) -> list[Key]:
-        """The keys of all documents."""
-        return self._query.keys()
-
-    def live(self, *, timeout_s: float | None = None) -> LiveQuery[T]:
-        """Follow the whole collection; see ``Query.live``."""
-        return self._query.live(timeout_s=timeout_s)
-
-    def __iter__(self) -> Iterator[T]:
-        """All documents in the order of their keys, read in chunks."""
-        return self._query.__iter__()
 
     def __contains__(self, key: object) -> bool:
         raise UsageError(

@@ -7,6 +7,7 @@ operation's ``finish``, outside the lock.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
@@ -105,6 +106,26 @@ def first(table: Table[T], query: QueryValue, *, bounded: bool = False) -> Opera
         return decode(texts[0]) if texts else None
 
     return Operation(Find(table, query, "texts"), "read", True, (table,), bounded, finish)
+
+
+def last(table: Table[T], query: QueryValue) -> Operation[T | None]:
+    """The other end of the order; of a window (limit, offset, position) its last row."""
+    if query.limit is None and not query.offset and query.after is None:
+        return first(table, query.reversed())
+    if not query.order:
+        query = query.with_bound_order(KEY_ORDER) if query.after is None else query
+    if query.predicates:
+
+        def last_of(docs: Iterable[T]) -> T | None:
+            return next(iter(deque(docs, 1)), None)
+
+        return _filtered(table, query, last_of)
+    decode = table.codec.decode
+
+    def finish(texts: list[str]) -> T | None:
+        return decode(texts[-1]) if texts else None
+
+    return Operation(Find(table, query, "texts"), "read", True, (table,), False, finish)
 
 
 def one(table: Table[T], query: QueryValue, *, bounded: bool = False) -> Operation[T]:

@@ -121,6 +121,12 @@ class QueryValue:
         both = condition if self.where is None else And((self.where, condition))
         return QueryValue(both, self.order, self.limit, self.offset, self.after, self.predicates)
 
+    def or_where(self, condition: Condition) -> QueryValue:
+        """What is asked so far, and the documents that satisfy this instead."""
+        condition = as_condition(condition)
+        both = condition if self.where is None else Or((self.where, condition))
+        return QueryValue(both, self.order, self.limit, self.offset, self.after, self.predicates)
+
     def with_order(self, *specs: object) -> QueryValue:
         """Replaces the order: ``"name"`` ascending, ``"-depth_m"`` descending."""
         order = parse_order(specs)

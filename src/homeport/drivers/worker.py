@@ -25,9 +25,9 @@ from homeport.core.planner import plan
 from homeport.core.requests import Operation, Request
 from homeport.core.stores import StoreSession
 from homeport.drivers.engine import Engine
-from homeport.drivers.steps import perform, read, refuse_closed, running
+from homeport.drivers.steps import perform, read, refuse_block, refuse_closed, running
 from homeport.drivers.watch import AsyncWatch
-from homeport.errors import Busy, Closed, TransactionError
+from homeport.errors import Busy, Closed
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
@@ -187,10 +187,7 @@ class WorkerDriver:
 
     def transaction(self) -> Transaction:
         """There is none here: an open transaction would stay open over every await."""
-        raise TransactionError(
-            "AsyncDatabase has no transaction() block: other tasks would run inside it.",
-            action="Write `async def move(tx, ...)` and call `await db.run(move, ...)`.",
-        )
+        refuse_block()
 
     def watch(self) -> AsyncWatch:
         return AsyncWatch(self.engine, self.run)

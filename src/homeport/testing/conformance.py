@@ -1,5 +1,8 @@
 """What every store has to do, as cases that run on any of them.
 
+A case is a coroutine that awaits what it wants of the store and nothing else, so it can be stepped
+by plain calls, and inside the callbacks of an engine that answers later (IndexedDB).
+
 A store is an implementation of ``homeport.core.stores.Store``. To prove one::
 
     from homeport.testing import conformance
@@ -15,7 +18,7 @@ have to find), each with no index, with single, and with compound indexes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from typing import Any
 
 from homeport.core.codec import Table
@@ -30,14 +33,16 @@ from homeport.core.requests import (
     Get,
     GetMany,
     Meta,
+    Mode,
     PartResult,
     Put,
+    Request,
     RowInfo,
     SetMeta,
     Write,
 )
 from homeport.core.schema import Collection
-from homeport.core.stores import Store, StoreSession
+from homeport.core.stores import Store
 
 MakeStore = Callable[[Callable[[], int]], Store]
 """A function that makes an empty store on a given clock (milliseconds since 1970)."""
@@ -45,57 +50,119 @@ MakeStore = Callable[[Callable[[], int]], Store]
 START_MS = 1_800_000_000_000
 
 
+class Ask:
+    """One thing that a case wants of its store: awaited there, answered by whoever steps the case.
+
+    part: ``session`` or ``store``; name, arguments: the method of it.
+    """
+
+    __slots__ = ("arguments", "name", "part")
+
+    def __init__(self, part: str, name: str, *arguments: Any) -> None:
+        self.part = part
+        self.name = name
+        self.arguments = arguments
+
+    def __await__(self) -> Generator[Ask, Any, Any]:
+        return (yield self)
+
+    def call(self, world: World) -> Any:
+        """What the method returns; on an engine that answers later, how to get it."""
+        owner = world.session if self.part == "session" else world.store
+        return getattr(owner, self.name)(*self.arguments)
+
+
 class World:
-    """One empty store with its session, a clock that a case moves, and short forms of requests."""
+    """One empty store with its session, a clock that a case moves, and short forms of requests.
 
-    def __init__(self, make_store: MakeStore) -> None:
+    Whoever runs a case sets ``store`` and ``session``.
+    """
+
+    store: Any
+    session: Any
+
+    def __init__(self) -> None:
         self.now_ms = START_MS
-        self.store = make_store(lambda: self.now_ms)
-        self.session: StoreSession = self.store.session()
 
-    def close(self) -> None:
-        self.session.close()
-        self.store.close()
+    def clock_ms(self) -> int:
+        return self.now_ms
 
-    def define(self, *collections: Collection[Any]) -> list[Table[Any]]:
+    @property
+    def in_transaction(self) -> bool:
+        found: bool = self.session.in_transaction
+        return found
+
+    async def answer(self, request: Request) -> Any:
+        return await Ask("session", "answer", request)
+
+    async def begin(self, mode: Mode, unit: str | None = None) -> None:
+        await Ask("session", "begin", mode, unit)
+
+    async def commit(self) -> None:
+        await Ask("session", "commit")
+
+    async def rollback(self) -> None:
+        await Ask("session", "rollback")
+
+    async def savepoint(self) -> int:
+        depth: int = await Ask("session", "savepoint")
+        return depth
+
+    async def release(self, depth: int) -> None:
+        await Ask("session", "release", depth)
+
+    async def rollback_to(self, depth: int) -> None:
+        await Ask("session", "rollback_to", depth)
+
+    async def define(self, *collections: Collection[Any]) -> list[Table[Any]]:
         tables = [Table(collection) for collection in collections]
-        self.store.define(tables)
+        await Ask("store", "define", tables)
         return tables
 
-    def write(self, *parts: Put | Delete | SetMeta) -> list[PartResult]:
-        results: list[PartResult] = self.session.answer(Write(parts))
+    async def explain(self, table: Table[Any], query: QueryValue) -> Any:
+        return await Ask("store", "explain", table, query)
+
+    async def size(self) -> dict[str, int]:
+        sizes: dict[str, int] = await Ask("store", "size")
+        return sizes
+
+    async def write(self, *parts: Put | Delete | SetMeta) -> list[PartResult]:
+        results: list[PartResult] = await self.answer(Write(parts))
         return results
 
-    def put(self, table: Table[Any], *documents: dict[str, Any], **options: Any) -> PartResult:
-        return self.write(part(table, *documents, **options))[0]
+    async def put(
+        self, table: Table[Any], *documents: dict[str, Any], **options: Any
+    ) -> PartResult:
+        return (await self.write(part(table, *documents, **options)))[0]
 
-    def delete(self, table: Table[Any], *keys: Any) -> PartResult:
-        return self.write(Delete(table, keys))[0]
+    async def delete(self, table: Table[Any], *keys: Any) -> PartResult:
+        return (await self.write(Delete(table, keys)))[0]
 
-    def delete_where(self, table: Table[Any], query: QueryValue) -> list[Any]:
-        keys: list[Any] = self.session.answer(DeleteWhere(table, query))
+    async def delete_where(self, table: Table[Any], query: QueryValue) -> list[Any]:
+        keys: list[Any] = await self.answer(DeleteWhere(table, query))
         return keys
 
-    def get(self, table: Table[Any], key: Any) -> Any:
-        text = self.session.answer(Get(table, key))
+    async def get(self, table: Table[Any], key: Any) -> Any:
+        text = await self.answer(Get(table, key))
         return None if text is None else table.codec.decode(text)
 
-    def get_many(self, table: Table[Any], *keys: Any) -> list[Any]:
-        texts = self.session.answer(GetMany(table, keys))
+    async def get_many(self, table: Table[Any], *keys: Any) -> list[Any]:
+        texts = await self.answer(GetMany(table, keys))
         return [None if text is None else table.codec.decode(text) for text in texts]
 
-    def keys(self, table: Table[Any], query: QueryValue = EMPTY) -> list[Any]:
+    async def keys(self, table: Table[Any], query: QueryValue = EMPTY) -> list[Any]:
         """The keys of a query, after proving that every form and the count agree on it."""
-        keys: list[Any] = self.session.answer(Find(table, query, "keys"))
-        entries = self.session.answer(Find(table, query, "entries"))
-        texts = self.session.answer(Find(table, query, "texts"))
-        chunks = self.session.answer(Find(table, query, "text"))
+        keys: list[Any] = await self.answer(Find(table, query, "keys"))
+        entries = await self.answer(Find(table, query, "entries"))
+        texts = await self.answer(Find(table, query, "texts"))
+        chunks = await self.answer(Find(table, query, "text"))
+        total = await self.answer(Count(table, query))
         documents = [document for chunk in chunks for document in table.codec.decode_list(chunk)]
+        same(total, len(keys), "count and keys")
         # Without an order or a place in it, order and choice of rows are the store's own.
         free = not query.order and not query.offset and query.after is None
         if free and query.limit is not None:
             same(len(keys), len(entries), "keys and entries")
-            same(self.session.answer(Count(table, query)), len(keys), "count and keys")
             return keys
         put = sorted if free else list
         same(put(map(repr, keys)), put(repr(key) for key, _ in entries), "keys and entries")
@@ -105,38 +172,47 @@ class World:
             put(repr(table.codec.decode(text)) for text in texts),
             "chunks and texts",
         )
-        same(self.session.answer(Count(table, query)), len(keys), "count and keys")
         return keys
 
-    def changes(self, after: int | None, *tables: Table[Any]) -> ChangeSet:
-        found: ChangeSet = self.session.answer(Changes(after, tables))
+    async def changes(self, after: int | None, *tables: Table[Any]) -> ChangeSet:
+        found: ChangeSet = await self.answer(Changes(after, tables))
         return found
 
-    def head(self) -> int:
-        return self.changes(None).head
+    async def head(self) -> int:
+        return (await self.changes(None)).head
 
-    def meta(self, name: str) -> Any:
-        return self.session.answer(Meta(name))
+    async def meta(self, name: str) -> Any:
+        return await self.answer(Meta(name))
 
-    def info(self, table: Table[Any], key: Any) -> RowInfo | None:
-        found: RowInfo | None = self.session.answer(Meta("row", table, key))
+    async def info(self, table: Table[Any], key: Any) -> RowInfo | None:
+        found: RowInfo | None = await self.answer(Meta("row", table, key))
         return found
+
+
+Check = Callable[[World], Coroutine[Ask, Any, None]]
 
 
 class Case:
     """One thing that a store has to do. ``str(case)`` is its name."""
 
-    def __init__(self, name: str, check: Callable[[World], None]) -> None:
+    def __init__(self, name: str, check: Check) -> None:
         self.name = name
         self._check = check
 
     def run(self, make_store: MakeStore) -> None:
         """Run on a fresh store; ``AssertionError`` says what it did wrong."""
-        world = World(make_store)
+        world = World()
+        world.store = make_store(world.clock_ms)
+        world.session = world.store.session()
         try:
-            self._check(world)
+            _step(self.steps(world), world)
         finally:
-            world.close()
+            world.session.close()
+            world.store.close()
+
+    def steps(self, world: World) -> Coroutine[Ask, Any, None]:
+        """The case on a world of one's own, for who steps it otherwise."""
+        return self._check(world)
 
     def __str__(self) -> str:
         return self.name
@@ -188,9 +264,24 @@ def same(found: Any, expected: Any, what: str = "the answer") -> None:
         raise AssertionError(f"{what}: found {found!r}, expected {expected!r}")
 
 
-def raises(error: type[Exception], call: Callable[[], Any]) -> Exception:
+async def raises(error: type[Exception], wanted: Awaitable[Any]) -> Exception:
     try:
-        call()
+        await wanted
     except error as caught:
         return caught
     raise AssertionError(f"{error.__name__} was not raised")
+
+
+def _step(case: Coroutine[Ask, Any, None], world: World) -> None:
+    """Answer what a case asks by plain calls."""
+    try:
+        ask = case.send(None)
+        while True:
+            try:
+                value = ask.call(world)
+            except Exception as error:
+                ask = case.throw(error)
+            else:
+                ask = case.send(value)
+    except StopIteration:
+        return

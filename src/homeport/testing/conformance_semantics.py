@@ -99,11 +99,11 @@ def _used(condition: Any) -> Iterator[str]:
         yield path
 
 
-def _run_group(group: Mapping[str, Any], indexes: list[Any], world: World) -> None:
-    (table,) = world.define(Collection("docs", indexes=indexes))
-    world.put(table, *group["documents"])
+async def _run_group(group: Mapping[str, Any], indexes: list[Any], world: World) -> None:
+    (table,) = await world.define(Collection("docs", indexes=indexes))
+    await world.put(table, *group["documents"])
     for case in group["cases"]:
-        keys = world.keys(table, query_of(case))
+        keys = await world.keys(table, query_of(case))
         expected = case["keys"]
         if "order" not in case:
             keys, expected = sorted(keys), sorted(expected)

@@ -1,0 +1,56 @@
+"""The asyncio driver where there are no threads: operations are stepped in place.
+
+For the store in memory under Pyodide, whose operations never wait for anything. An engine that
+answers later has a driver of its own (``browser``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from homeport.core.requests import Operation
+from homeport.drivers.engine import Engine
+from homeport.drivers.steps import refuse_block
+from homeport.drivers.watch import AsyncWatch
+
+if TYPE_CHECKING:
+    from homeport.core.codec import Table
+    from homeport.core.planner import Explanation
+    from homeport.core.query import QueryValue
+    from homeport.drivers.inline import Transaction
+
+R = TypeVar("R")
+
+
+class DirectDriver:
+    """Runs operations for asyncio code, each when it is awaited."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def run(self, operation: Operation[R]) -> Awaitable[R]:
+        return self._run(operation)
+
+    async def _run(self, operation: Operation[R]) -> R:
+        return self.engine.run(operation)
+
+    async def call(self, fn: Callable[[], R], what: str) -> R:
+        """Run ``fn`` under the lock, outside any transaction."""
+        return self.engine.call(fn, what)
+
+    async def explain(self, table: Table[Any], query: QueryValue) -> Explanation:
+        return self.engine.explain(table, query)
+
+    def cheap(self, *_: object) -> bool:
+        """Of no interest here: everything is stepped in place."""
+        return False
+
+    def transaction(self) -> Transaction:
+        refuse_block()
+
+    def watch(self) -> AsyncWatch:
+        return AsyncWatch(self.engine, self.run)
+
+    async def close(self) -> None:
+        self.engine.close()

@@ -15,6 +15,7 @@ from homeport._blocking.livequery import LiveQuery
 from homeport._blocking.queries import Query
 from homeport.core.keys import Key
 from homeport.core.live import LiveChange
+from homeport.core.mergetypes import Counter, ListOf, Max, Min, SetOf, Text
 from homeport.core.metadata import DocumentMeta
 from homeport.core.patching import REMOVE
 from homeport.core.query import Condition, F, fields
@@ -60,6 +61,7 @@ __all__ = [
     "Busy",
     "Collection",
     "Condition",
+    "Counter",
     "Database",
     "DocumentMeta",
     "Documents",
@@ -71,14 +73,19 @@ __all__ = [
     "InvalidQuery",
     "Key",
     "KeyExists",
+    "ListOf",
     "LiveChange",
     "LiveQuery",
+    "Max",
+    "Min",
     "Multi",
     "NotFound",
     "NotUnique",
     "Query",
+    "SetOf",
     "Sync",
     "Synced",
+    "Text",
     "TransactionError",
     "Tx",
     "Unique",

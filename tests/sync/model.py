@@ -54,7 +54,10 @@ class ModelServer:
         bucket: Callable[[str, dict[str, Any]], str] = lambda c, d: "",
         allowed: Callable[[str, str], set[str]] = lambda user, collection: {""},
         open_world: bool = True,
+        fields: dict[str, dict[str, str]] | None = None,
     ) -> None:
+        self.fields = fields or {}
+        """Merge types; this node knows none of them and leaves the merge to the device."""
         self.policies = dict(policies or {})
         self.page = page
         self.bucket = bucket
@@ -191,7 +194,8 @@ class ModelServer:
                 for path in (*change.set, *change.unset):
                     now, saw = get(current, path), change.old.get(path, MISSING)
                     wants = change.set.get(path, MISSING)
-                    if not (_eq(now, saw) or _eq(now, wants)):
+                    agree = _eq(now, wants) and path not in self.fields.get(change.collection, {})
+                    if not (_eq(now, saw) or agree):
                         return "conflict"
             doc = apply(current, Patch(change.set, change.unset, change.old))
             if same(doc, current):
@@ -209,7 +213,9 @@ class ModelServer:
                 continue
             buckets = sorted(self.allowed(user, name))
             policy, deletes = self.policies[name]
-            infos[name] = CollectionInfo(self.generation, buckets, policy, deletes)
+            infos[name] = CollectionInfo(
+                self.generation, buckets, policy, deletes, self.fields.get(name, {})
+            )
             held = pull.holds.get(name)
             had = set(held.buckets) if held and held.generation == self.generation else set()
             if pull.cursor is None:

@@ -289,6 +289,7 @@ class Table(Generic[T]):
         "collection",
         "deletes",
         "keep_unknown",
+        "merge_specs",
         "name",
         "policy",
         "synced",
@@ -304,6 +305,8 @@ class Table(Generic[T]):
         self.keep_unknown = False
         self.policy: str = collection.sync.policy if collection.sync else "merge"
         self.deletes: str = collection.sync.deletes if collection.sync else "delete-wins"
+        types = collection.sync.fields if collection.sync else {}
+        self.merge_specs = {path: kind.spec for path, kind in types.items()}
 
     def __repr__(self) -> str:
         return f"Table({self.name!r}{', synced' if self.synced else ''})"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
 
 from homeport.core.codec import Table
+from homeport.core.mergetypes import MergeType, type_of
 from homeport.core.outbox import (
     META_CLIENT,
     META_OUTBOX,
@@ -77,17 +79,28 @@ class Context:
             policy, deletes = declared.policy, declared.deletes
         else:
             policy, deletes = "merge", "delete-wins"
+        types: Mapping[str, MergeType] = {} if declared is None else declared.fields
+        if info is not None:
+            types = _types(tuple(sorted(info.fields.items())))
         resolver = None
         if declared is not None and declared.policy == policy:
             resolver = declared.resolver
-        return Rule(policy, deletes, table.collection.key, resolver)
+        return Rule(policy, deletes, table.collection.key, resolver, types)
 
     def merge_rule(self, collection: str) -> Rule:
         """For what was written on top of a conflict that a person has settled."""
-        return Rule("merge", "edit-wins", self.tables[collection].collection.key)
+        rule = self.rule(collection)
+        return Rule("merge", "edit-wins", rule.key_field, types=rule.types)
 
     def event(self, kind: str, collection: str = "", key: str = "", detail: str = "") -> None:
         self.events.append(Event(kind, self.tx.stamp_ms, collection, key, detail))
+
+
+@lru_cache(256)
+def _types(specs: tuple[tuple[str, str], ...]) -> Mapping[str, MergeType]:
+    """What the server announced, without the types that this program does not have."""
+    found = {path: type_of(spec) for path, spec in specs}
+    return {path: kind for path, kind in found.items() if kind is not None}
 
 
 def read_policies(text: str | None) -> dict[str, CollectionInfo]:

@@ -46,10 +46,11 @@ def ask(tables: Tables, declared: Mapping[str, str]) -> Plan[Question]:
         batch = read_in_flight((yield Meta(META_IN_FLIGHT)))
     position = None if staged is None else staged.position
     edit_wins = [name for name in declared if tables[name].deletes == "edit-wins"]
+    types = {name: tables[name].merge_specs for name in declared if tables[name].merge_specs}
     request = PushRequest(
         PROTOCOL,
         client,
-        PullRequest(cursor, position, holds, dict(declared), edit_wins),
+        PullRequest(cursor, position, holds, dict(declared), edit_wins, types),
         ABSENT if batch is None else body_of(batch),
         "" if batch is None else batch.hash,
     )

@@ -4,7 +4,8 @@
 be decided; where they differ, the policy of the collection decides:
 
 - ``merge`` works by field: a field that only one side changed, or that both changed to the same
-  value, passes; on the others the local value wins, because it arrives later, and that is logged;
+  value, passes; fields with a merge type are combined by it (``core.mergetypes``); on the others
+  the local value wins, because it arrives later, and that is logged;
 - ``last-write-wins`` and ``local-wins`` keep the local document, ``remote-wins`` the server's;
 - ``manual`` holds the unit for a person; a named function returns the document, or ``MANUAL``.
 """
@@ -16,6 +17,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from homeport.core import diff
 from homeport.core.diff import MISSING, Document, same
+from homeport.core.mergetypes import MergeType, combine, concerned
 from homeport.core.outbox import Entry, parsed
 from homeport.core.schema import MANUAL
 from homeport.core.wire import RESOLUTIONS
@@ -32,6 +34,8 @@ class Rule(NamedTuple):
     deletes: str = "delete-wins"
     key_field: str = "id"
     resolver: Resolver | None = None
+    types: Mapping[str, MergeType] = {}
+    """Merge types of fields, under ``merge``."""
 
 
 class Doc:
@@ -119,7 +123,7 @@ def step_of(entry: Entry, doc: Doc, rule: Rule) -> Step:
     if not ok:
         # What it was made on is gone: refused by the server, or lost to the other side.
         return Step(entry, doc, "lose" if doc.lost else "dead", None, doc.cur)
-    if same(orig, cur) or same(mine, cur):
+    if same(orig, cur) or (same(mine, cur) and not _combined(rule, orig, mine, cur)):
         return Step(entry, doc, "keep", mine, mine)
     if mine is None or cur is None:
         return _delete_against_edit(entry, doc, rule, mine)
@@ -130,7 +134,7 @@ def step_of(entry: Entry, doc: Doc, rule: Rule) -> Step:
     if policy == "remote-wins":
         return Step(entry, doc, "lose", mine, cur)
     if policy == "merge":
-        return _merge_fields(entry, doc, mine, cur)
+        return _merge_fields(entry, doc, rule, mine, cur)
     if policy in ("last-write-wins", "local-wins"):
         clash = Clash(doc.ref, "local", policy, orig, mine, cur, mine, [])
         return Step(entry, doc, "keep", mine, mine, clash)
@@ -148,31 +152,32 @@ def as_a_unit(steps: list[Step], rule_of: Callable[[str], Rule]) -> list[Step]:
     if len(own) < 2:
         return steps
     there = all(same(step.mine, step.doc.cur) for step in own)
-    return [_in_unit(step, rule_of, there=there) for step in steps]
+    return [_in_unit(step, rule_of(step.doc.collection), there=there) for step in steps]
 
 
-def _in_unit(step: Step, rule_of: Callable[[str], Rule], *, there: bool) -> Step:
+def _in_unit(step: Step, rule: Rule, *, there: bool) -> Step:
     entry, doc = step.entry, step.doc
     if step.kind != "keep" or doc.collection == RESOLUTIONS:
         return step
-    if _read_what_went(entry, doc):
+    if _read_what_went(entry, doc, rule):
         lost = doc.lost or not doc.removed_by
         return step._replace(kind="lose" if lost else "dead", result=doc.cur, clash=None)
     if there or same(doc.orig, doc.cur) or not same(step.mine, doc.cur):
         return step
-    policy = rule_of(doc.collection).policy
-    if policy == "remote-wins":
+    if rule.policy == "remote-wins":
         return step._replace(kind="lose")
-    if policy == "manual":
+    if rule.policy == "manual":
         return step._replace(kind="hold", reason="both sides changed it, to the same")
     return step
 
 
-def _read_what_went(entry: Entry, doc: Doc) -> bool:
+def _read_what_went(entry: Entry, doc: Doc, rule: Rule) -> bool:
+    """A field with a merge type was not read: an increment stands without the one before it."""
     if isinstance(doc.went, dict) and entry.op == "patch":
         return any(
             same(diff.get(doc.went, path), saw) and not same(diff.get(doc.cur or {}, path), saw)
             for path, saw in entry.old.items()
+            if path not in rule.types
         )
     if not doc.removed_by:
         return False
@@ -180,7 +185,9 @@ def _read_what_went(entry: Entry, doc: Doc) -> bool:
         return not same(parsed(entry.was), doc.orig)
     orig = doc.orig or {}
     return any(
-        not same(diff.get(orig, path), entry.old.get(path, MISSING)) for path in entry.patch.paths
+        not same(diff.get(orig, path), entry.old.get(path, MISSING))
+        for path in entry.patch.paths
+        if path not in rule.types
     )
 
 
@@ -196,7 +203,13 @@ def _delete_against_edit(entry: Entry, doc: Doc, rule: Rule, mine: State) -> Ste
     return Step(entry, doc, "keep", mine, mine, clash)
 
 
-def _merge_fields(entry: Entry, doc: Doc, mine: Document, cur: Document) -> Step:
+def _combined(rule: Rule, orig: State, mine: State, cur: State) -> bool:
+    if rule.policy != "merge" or not rule.types or orig is None or mine is None or cur is None:
+        return False
+    return concerned(rule.types, orig, mine, cur)
+
+
+def _merge_fields(entry: Entry, doc: Doc, rule: Rule, mine: Document, cur: Document) -> Step:
     orig = doc.orig or {}
     patch = entry.patch if entry.op == "patch" else diff.diff(orig, mine)
     if patch is None:
@@ -205,9 +218,17 @@ def _merge_fields(entry: Entry, doc: Doc, mine: Document, cur: Document) -> Step
     fields = [
         path for path in patch.paths if not _passes(path, patch.set.get(path, MISSING), orig, cur)
     ]
-    result = diff.apply(cur, patch)
-    clash = Clash(doc.ref, "local", "merge", doc.orig, mine, cur, result, fields)
+    result, decided = combine(rule.types, orig, mine, cur, diff.apply(cur, patch))
+    fields = [path for path in fields if path not in decided]
+    fields += [place for places in decided.values() for place in places]
+    winner = "remote" if fields and all(_theirs(rule, path) for path in fields) else "local"
+    clash = Clash(doc.ref, winner, "merge", doc.orig, mine, cur, result, fields)
     return Step(entry, doc, "keep", mine, result, clash if fields else None)
+
+
+def _theirs(rule: Rule, path: str) -> bool:
+    kind = rule.types.get(path)
+    return kind is not None and kind.spec == "remote-wins"
 
 
 def _passes(path: str, wanted: object, orig: Document, cur: Document) -> bool:

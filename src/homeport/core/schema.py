@@ -8,6 +8,7 @@ from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar, overload
 from zlib import crc32
 
 from homeport.core.indexes import Frozen, FullText, Index, Kind, Multi, Unique, check_path
+from homeport.core.mergetypes import MergeType, declared_types
 from homeport.core.modeltree import Node, Step, resolve, tree_of
 from homeport.errors import SchemaError, UnknownField
 
@@ -66,16 +67,26 @@ class Synced(Frozen):
             ``local-wins``, ``remote-wins``, ``manual``, or a named function
             ``(base, local, remote, meta) -> document | MANUAL``.
         deletes: ``delete-wins`` or ``edit-wins`` when one side deletes what the other edits.
+        fields: under ``merge``, fields that combine by meaning: ``{"hits": hp.Counter()}``; also
+            ``"local-wins"`` and ``"remote-wins"`` for one field.
+
+    Raises:
+        SchemaError: a policy, type or path that does not exist.
     """
 
-    __slots__ = ("deletes", "policy", "resolver")
+    __slots__ = ("deletes", "fields", "policy", "resolver")
 
     policy: str
     deletes: Deletes
+    fields: Mapping[str, MergeType]
     resolver: Resolver | None
 
     def __init__(
-        self, policy: PolicyName | Resolver = "merge", *, deletes: Deletes = "delete-wins"
+        self,
+        policy: PolicyName | Resolver = "merge",
+        *,
+        deletes: Deletes = "delete-wins",
+        fields: Mapping[str, MergeType | str] | None = None,
     ) -> None:
         resolver: Resolver | None = None
         chosen: str
@@ -99,12 +110,32 @@ class Synced(Frozen):
             chosen = policy
         if deletes not in ("delete-wins", "edit-wins"):
             raise SchemaError(f"deletes must be 'delete-wins' or 'edit-wins', not {deletes!r}.")
-        self._set(policy=chosen, deletes=deletes, resolver=resolver)
+        types = declared_types(fields, "Synced")
+        if types and chosen != "merge":
+            raise SchemaError(
+                f"Merge types of fields work under the policy 'merge', not under {chosen!r}.",
+                action="Take fields= away, or use policy='merge'.",
+            )
+        self._set(policy=chosen, deletes=deletes, resolver=resolver, fields=types)
+
+    def _stored(self, collection: str, tree: Node | None) -> Synced:
+        """The same with the fields named as documents store them."""
+        if tree is None or not self.fields:
+            return self
+        fields: dict[str, MergeType] = {}
+        for path, kind in self.fields.items():
+            try:
+                steps = resolve(tree, path, collection)
+            except UnknownField as error:
+                raise SchemaError(f"Merge type of {error.message}", action=error.action) from error
+            fields[".".join(step.stored for step in steps)] = kind
+        return Synced("merge", deletes=self.deletes, fields=fields)
 
     def __repr__(self) -> str:
         policy = repr(self.policy) if self.resolver is None else self.policy
         deletes = "" if self.deletes == "delete-wins" else f", deletes={self.deletes!r}"
-        return f"Synced({policy}{deletes})"
+        fields = f", fields={dict(self.fields)!r}" if self.fields else ""
+        return f"Synced({policy}{deletes}{fields})"
 
 
 IndexForm: TypeAlias = "Index | str | tuple[str, ...]"
@@ -306,7 +337,7 @@ class Collection(Frozen, Generic[T]):
             key=_stored_key(tree, key, name),
             indexes=_indexes(indexes, name, tree),
             schema=schema,
-            sync=sync or None,
+            sync=sync._stored(name, tree) if sync else None,
             ttl_s=ttl_s,
             track_changes=track_changes,
             system=name in SYSTEM_NAMES,

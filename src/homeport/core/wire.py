@@ -100,13 +100,14 @@ class Hold(msgspec.Struct):
 class PullRequest(msgspec.Struct, omit_defaults=True):
     """Ask for the next page. ``position`` continues an unfinished cut. ``collections`` names what
     the device syncs, with the policy it declares; ``edit_wins`` those of them where an edit wins
-    over a delete (a development node adopts both)."""
+    over a delete, ``fields`` their merge types by path (a development node adopts all three)."""
 
     cursor: str | None = None
     position: str | None = None
     holds: dict[str, Hold] = {}
     collections: dict[str, Policy] = {}
     edit_wins: list[str] = []
+    fields: dict[str, dict[str, str]] = {}
 
 
 class PushRequest(msgspec.Struct, omit_defaults=True):
@@ -137,6 +138,8 @@ class CollectionInfo(msgspec.Struct):
     buckets: list[str]
     policy: Policy
     deletes: Literal["delete-wins", "edit-wins"] = "delete-wins"
+    fields: dict[str, str] = {}
+    """Merge types by path (``core.mergetypes``): ``counter``, ``set``, ``list:id``, ..."""
 
 
 class Reply(msgspec.Struct, omit_defaults=True):

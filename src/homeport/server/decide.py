@@ -14,6 +14,8 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from msgspec import Raw
 
+from homeport.core.diff import MISSING as NOTHING
+from homeport.core.mergetypes import MergeType
 from homeport.core.wire import (
     ABSENT,
     MAX_DOCUMENT_BYTES,
@@ -34,7 +36,7 @@ from .patches import (
     too_deep,
     value_at,
 )
-from .rules import Claims, Rules, Scope
+from .rules import Claims, Rules, Scope, Settled
 
 Place: TypeAlias = "tuple[str, str]"
 """(collection, key)."""
@@ -95,8 +97,8 @@ class Context:
     client: str
     rules: Rules
     scope: Scope
-    policies: Mapping[str, tuple[str, str]]
-    """(policy, deletes) of every collection that the server knows."""
+    policies: Mapping[str, Settled]
+    """Of every collection that the server knows."""
     now_ms: int
 
 
@@ -151,14 +153,14 @@ def _change(change: PushedChange, row: Row | None, context: Context) -> Sequence
             "unknown-collection",
             f"The server knows no collection {change.collection!r}.",
         )
-    policy, deletes = settled
+    policy, deletes = settled.policy, settled.deletes
     scope = context.scope.get(change.collection, frozenset())
     hidden = row is not None and row.bucket not in scope
     seen = None if hidden else row
     if change.op == "delete":
         return _delete(change, seen, context, policy, deletes)
     if change.op == "patch":
-        body, lost = _patched(change, seen, policy)
+        body, lost = _patched(change, seen, settled)
     else:
         body, lost = _put(change, seen, policy)
     if seen is not None and body is None:
@@ -187,22 +189,24 @@ def _put(change: PushedChange, row: Row | None, policy: str) -> tuple[bytes | No
     raise _Stop("conflict", "changed", "The document was changed meanwhile.")
 
 
-def _patched(change: PushedChange, row: Row | None, policy: str) -> tuple[bytes | None, bool]:
+def _patched(change: PushedChange, row: Row | None, settled: Settled) -> tuple[bytes | None, bool]:
     if row is None:
         raise _Stop("conflict", "gone", "The document was deleted.")
     stored = row.body.encode()
     lost = False
+    changed: Mapping[str, Raw] = change.set
     if change.base != row.token:
+        policy = settled.policy
         if policy == "merge":
-            _check_disjoint(change, _decode_stored(row.body))
+            changed = _merged(change, _decode_stored(row.body), settled.types)
         elif policy == "last-write-wins":
             lost = True
         else:
             raise _Stop("conflict", "changed", "The document was changed meanwhile.")
-    for value in change.set.values():
+    for value in changed.values():
         _check_text(bytes(value))
     try:
-        body = apply_patch(stored, change.set, change.unset)
+        body = apply_patch(stored, changed, change.unset)
     except (msgspec.DecodeError, RecursionError) as error:
         raise _Stop("rejected", "invalid-json", "The stored document is no object.") from error
     if body == stored or same_json(_decode(body), _decode_stored(row.body)):
@@ -210,14 +214,30 @@ def _patched(change: PushedChange, row: Row | None, policy: str) -> tuple[bytes 
     return body, lost
 
 
-def _check_disjoint(change: PushedChange, current: Any) -> None:
-    """A merge passes when each path holds still what the device saw, or already what it wants."""
+def _merged(
+    change: PushedChange, current: Any, types: Mapping[str, MergeType]
+) -> Mapping[str, Raw]:
+    """What is to be set: a merge passes when each path holds still what the device saw, or already
+    what it wants, or has a merge type that combines the two. Where values clash inside a type, the
+    device decides: it writes the record."""
+    changed = dict(change.set)
     for path in (*change.set, *change.unset):
         now = value_at(current, path)
         saw = _decode(bytes(change.old[path])) if path in change.old else MISSING
         wants = _decode(bytes(change.set[path])) if path in change.set else MISSING
-        if not (now is not BLOCKED and same_json(now, saw)) and not same_json(now, wants):
-            raise _Stop("conflict", "changed", "The same field was changed meanwhile.")
+        if now is not BLOCKED and same_json(now, saw):
+            continue
+        kind = types.get(path)
+        if kind is not None and now is not BLOCKED and wants is not MISSING:
+            sides = (NOTHING if value is MISSING else value for value in (saw, wants, now))
+            merged = kind.merge(*sides)
+            if merged is not None and not merged.clashes:
+                changed[path] = Raw(msgspec.json.encode(merged.value))
+                continue
+        elif same_json(now, wants):
+            continue
+        raise _Stop("conflict", "changed", "The same field was changed meanwhile.")
+    return changed
 
 
 def _delete(

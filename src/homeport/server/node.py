@@ -19,7 +19,15 @@ from .feed import SnapshotFeed, unpack_cursor
 from .live import Hub, Nudger, Tailer
 from .pull import PAGE_BYTES, PAGE_S, Puller, owner_of
 from .push import Pusher
-from .rules import Claims, Rules, ServerCollection, valid_name, valid_policy
+from .rules import (
+    Claims,
+    Rules,
+    ServerCollection,
+    valid_name,
+    valid_policy,
+    valid_types,
+    write_specs,
+)
 from .schema import check_history, install
 
 log = logging.getLogger("homeport.server")
@@ -149,11 +157,12 @@ class Node:
         async with self.database.session() as connection:
             for name, policy in sorted(wanted.items()):
                 await connection.execute(
-                    "insert into homeport.collections (name, policy, deletes) values ($1, $2, $3)"
-                    " on conflict (name) do nothing",
+                    "insert into homeport.collections (name, policy, deletes, fields)"
+                    " values ($1, $2, $3, $4) on conflict (name) do nothing",
                     name,
                     policy,
                     "edit-wins" if name in request.pull.edit_wins else "delete-wins",
+                    write_specs(valid_types(request.pull.fields.get(name, {}))),
                 )
         self._registered.update(wanted)
 

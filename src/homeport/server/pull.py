@@ -33,7 +33,7 @@ from homeport.errors import HistoryBroken
 from .database import Connection, Database, rollback
 from .feed import Cursor, Feed, check_mark, pack, unpack_cursor
 from .patches import readable
-from .rules import Claims, Rules, Scope
+from .rules import Claims, Rules, Scope, read_specs
 from .visible import visible_page, visible_rows
 
 PAGE_BYTES = 8_000_000
@@ -209,7 +209,7 @@ class _Cut:
     async def _collections(self, connection: Connection) -> Mapping[str, CollectionInfo]:
         wanted = self._request.collections
         found = await connection.fetch(
-            "select name, generation, policy, deletes from homeport.collections"
+            "select name, generation, policy, deletes, fields from homeport.collections"
             " where name = any ($1)",
             [name for name in wanted if self._rules.known(name)],
         )
@@ -221,7 +221,11 @@ class _Cut:
                 self.reply.unknown.append(name)
             else:
                 self.reply.collections[name] = CollectionInfo(
-                    row["generation"], sorted(self._scope[name]), row["policy"], row["deletes"]
+                    row["generation"],
+                    sorted(self._scope[name]),
+                    row["policy"],
+                    row["deletes"],
+                    read_specs(row["fields"]),
                 )
         return self.reply.collections
 

@@ -24,7 +24,7 @@ from homeport.errors import DatabaseUnavailable, HomeportError, IdentityBroken, 
 from .database import Connection, Database, StatementFailed, rollback, translate
 from .decide import Context, Place, PushedBatch, PushedUnit, Row, Write, decide
 from .feed import Cursor, Feed
-from .rules import Claims, Rules
+from .rules import Claims, Rules, Settled, known_types, read_specs
 
 log = logging.getLogger("homeport.server.push")
 
@@ -242,10 +242,15 @@ class _Job:
         named = {change.collection for unit in self._batch.units for change in unit.changes}
         names = {name for name in named if self._rules.known(name)}
         rows = await connection.fetch(
-            "select name, policy, deletes from homeport.collections where name = any ($1)",
+            "select name, policy, deletes, fields from homeport.collections where name = any ($1)",
             [*names, RESOLUTIONS],
         )
-        policies = {row["name"]: (row["policy"], row["deletes"]) for row in rows}
+        policies = {
+            row["name"]: Settled(
+                row["policy"], row["deletes"], known_types(read_specs(row["fields"]))
+            )
+            for row in rows
+        }
         scope = await self._rules.scope(self.claims, names, connection.fetch)
         now_ms = int(time.time() * 1000)
         return Context(self.claims, self.client, self._rules, scope, policies, now_ms)

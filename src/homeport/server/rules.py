@@ -10,8 +10,11 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
+import msgspec
+
+from homeport.core.mergetypes import MergeType, declared_types, type_of
 from homeport.core.wire import RESOLUTIONS
 from homeport.errors import SchemaError
 
@@ -60,6 +63,7 @@ class ServerCollection:
         policy: conflict policy, announced to the devices: ``merge``, ``last-write-wins``,
             ``local-wins``, ``remote-wins``, ``manual`` or the name of a device's callable.
         deletes: what wins when a delete meets an edit.
+        fields: merge types by stored path, as ``hp.Synced(fields=...)`` has them.
         bucket: document → its bucket. Needs ``buckets``. Rows written by plain SQL must fill the
             column ``bucket`` themselves.
         buckets: (claims, fetch) → the buckets that a user sees; may be ``async``.
@@ -73,6 +77,7 @@ class ServerCollection:
     name: str
     policy: str = "merge"
     deletes: Literal["delete-wins", "edit-wins"] = "delete-wins"
+    fields: Mapping[str, MergeType | str] = field(default_factory=dict)
     bucket: Callable[[Document], str] | None = None
     buckets: Callable[[Claims, Fetch], Iterable[str] | Awaitable[Iterable[str]]] | None = None
     write: Callable[[Claims, Document | None, Document | None], bool | str] | None = None
@@ -86,6 +91,44 @@ class ServerCollection:
             raise SchemaError(f"Collection {self.name}: deletes= is delete-wins or edit-wins.")
         if not self.policy:
             raise SchemaError(f"Collection {self.name} needs a policy.")
+        if self.types and self.policy != "merge":
+            raise SchemaError(f"Collection {self.name}: fields= needs the policy merge.")
+
+    @property
+    def types(self) -> dict[str, MergeType]:
+        """The merge types, checked."""
+        return declared_types(self.fields, f"Collection {self.name}")
+
+
+class Settled(NamedTuple):
+    """How conflicts of a collection are settled."""
+
+    policy: str
+    deletes: str
+    types: Mapping[str, MergeType]
+
+
+def read_specs(text: str) -> dict[str, str]:
+    """Merge types by path, as the database keeps them."""
+    return msgspec.json.decode(text, type=dict[str, str])
+
+
+def write_specs(specs: Mapping[str, str]) -> str:
+    """The other way round."""
+    return msgspec.json.encode(specs, order="sorted").decode()
+
+
+def valid_types(specs: Mapping[str, str]) -> dict[str, str]:
+    """What a device may declare; names that this node does not know may be a newer device's."""
+    short = {path: spec for path, spec in specs.items() if len(path) + len(spec) <= 400}
+    return dict(sorted(short.items())[:200])
+
+
+def known_types(specs: Mapping[str, str]) -> dict[str, MergeType]:
+    """The types that this node merges. The others are left to the devices: names that it does not
+    know, and texts, because comparing two long ones would keep everybody waiting."""
+    found = {path: type_of(spec) for path, spec in specs.items() if spec != "text"}
+    return {path: kind for path, kind in found.items() if kind is not None}
 
 
 class Rules:

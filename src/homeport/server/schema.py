@@ -14,9 +14,9 @@ from homeport.core.wire import RESOLUTIONS
 from homeport.errors import ServerError
 
 from .database import Connection, connect
-from .rules import ServerCollection
+from .rules import ServerCollection, write_specs
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _LOCK = 7_305_808_868_231_942  # any constant of our own: "homeport" on a telephone, roughly
 
 _DDL = """
@@ -31,7 +31,8 @@ create table if not exists homeport.collections (
     name text collate "C" primary key,
     generation bigint not null default 1,
     policy text not null,
-    deletes text not null default 'delete-wins'
+    deletes text not null default 'delete-wins',
+    fields text not null default '{}'
 );
 
 create table if not exists homeport.documents (
@@ -143,6 +144,12 @@ create or replace trigger homeport_log_truncate after truncate on homeport.docum
     for each statement execute function homeport.log_truncate();
 """
 
+_UPGRADES = {
+    1: "alter table homeport.collections add column if not exists fields text"
+    " not null default '{}'",
+}
+"""What leads from an older version of the schema to the next."""
+
 _RESTORED = """
 select exists (select from homeport.change_log
                where xid >= pg_snapshot_xmax(pg_current_snapshot()))
@@ -178,15 +185,23 @@ async def install(connection: Connection, collections: Iterable[ServerCollection
             " on conflict (name) do update set value = excluded.value",
             str(SCHEMA_VERSION),
         )
+    for older in range(version or SCHEMA_VERSION, SCHEMA_VERSION):
+        await connection.execute(_UPGRADES[older])
+        await connection.execute(
+            "update homeport.settings set value = $1 where name = 'schema_version'", str(older + 1)
+        )
     for declared in (ServerCollection(RESOLUTIONS, policy="last-write-wins"), *collections):
         await connection.execute(
-            "insert into homeport.collections as c (name, policy, deletes) values ($1, $2, $3)"
+            "insert into homeport.collections as c (name, policy, deletes, fields)"
+            " values ($1, $2, $3, $4)"
             " on conflict (name) do update set policy = excluded.policy,"
-            " deletes = excluded.deletes"
-            " where (c.policy, c.deletes) is distinct from (excluded.policy, excluded.deletes)",
+            " deletes = excluded.deletes, fields = excluded.fields"
+            " where (c.policy, c.deletes, c.fields)"
+            " is distinct from (excluded.policy, excluded.deletes, excluded.fields)",
             declared.name,
             declared.policy,
             declared.deletes,
+            write_specs({path: kind.spec for path, kind in declared.types.items()}),
         )
     await connection.execute("commit")
 

@@ -136,17 +136,28 @@ class AsyncSync:
         return self._plan(conflicts.list_conflicts(), "read")
 
     def resolve(
-        self, conflict_id: str, choice: Literal["mine", "theirs"] | Mapping[str, Any] = "mine"
+        self,
+        conflict_id: str,
+        choice: Literal["mine", "theirs"] | Mapping[str, Any] | None = None,
+        *,
+        fields: Mapping[str, Literal["mine", "theirs"]] | None = None,
     ) -> Awaitable[bool]:
         """Settle a conflict; works offline.
 
         Args:
             conflict_id: ``Conflict.id``.
             choice: ``mine``, ``theirs``, or the document as it shall be.
+            fields: instead, a side for each of ``Conflict.fields`` (dotted paths). What only one
+                side changed is kept.
 
         Returns False while other conflicts of the same transaction are open, else True.
+
+        Raises:
+            NotFound: it is settled already.
+            UsageError: the choice is incomplete or names what does not exist.
         """
-        return self._plan(conflicts.resolve(self._tables, conflict_id, choice), "write")
+        plan = conflicts.resolve(self._tables, conflict_id, choice, fields)
+        return self._plan(plan, "write")
 
     def integrity(self) -> Awaitable[list[IntegrityConflict]]:
         """Documents of the server that break a unique index or the model of this device.
@@ -171,6 +182,23 @@ class AsyncSync:
     def resolutions(self, limit: int = 1_000) -> Awaitable[list[Resolution]]:
         """Conflicts that were settled, here or on other devices, newest first."""
         return self._plan(conflicts.list_resolutions(self._tables, limit), "read")
+
+    def undo(
+        self, resolution_id: str, to: Literal["base", "local", "remote"] | None = None
+    ) -> Awaitable[dict[str, Any] | None]:
+        """Take a settlement back: the version that lost is written again, as an ordinary change
+        that syncs like any other → the document, None = it is deleted again.
+
+        Args:
+            resolution_id: ``Resolution.id``.
+            to: the version to go back to; None = the side that lost. Where only fields were
+                settled, only these change.
+
+        Raises:
+            NotFound: there is no such record, or its collection is not synced here.
+            UsageError: the document was changed again since.
+        """
+        return self._plan(conflicts.undo(self._tables, resolution_id, to), "write")
 
     def on_event(self, callback: Callable[[Event], None]) -> Callable[[], None]:
         """Call a function for each event → a function that ends that. It runs on the thread of

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import msgspec
 
 from homeport.core import diff
 from homeport.core.changes import Edit, captured_write
+from homeport.core.choices import MINE, THEIRS, Side, by_field, contested, taken_back
 from homeport.core.codec import Table
 from homeport.core.context import Context, Tables, open_context
 from homeport.core.integrity import examine_documents, note
@@ -37,8 +38,6 @@ from homeport.core.settle import settle
 from homeport.core.wire import RESOLUTIONS
 from homeport.errors import InvalidDocument, NotFound, UsageError
 
-MINE: Final = "mine"
-THEIRS: Final = "theirs"
 Choice = Literal["mine", "theirs"] | Mapping[str, Any]
 
 
@@ -58,6 +57,11 @@ class Conflict(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str
     at_ms: int
     choice: Any = None
+
+    @property
+    def fields(self) -> list[str]:
+        """The paths that both sides changed, each to something else; empty where one deleted it."""
+        return contested(self.base, self.local, self.remote)
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -111,18 +115,33 @@ def list_resolutions(tables: Tables, limit: int) -> Plan[list[Resolution]]:
     return [msgspec.json.decode(text, type=Resolution) for text in texts]
 
 
-def resolve(tables: Tables, conflict_id: str, choice: Choice) -> Plan[bool]:
+def resolve(
+    tables: Tables,
+    conflict_id: str,
+    choice: Choice | None = None,
+    fields: Mapping[str, Side] | None = None,
+) -> Plan[bool]:
     """Settle a conflict → False while other conflicts of its unit are open. A write operation."""
+    if (choice is None) == (fields is None):
+        raise UsageError(
+            "resolve() takes a choice for the document or for its fields, one of the two.",
+            action="For example resolve(id, 'mine') or resolve(id, fields={'depth_m': 'theirs'}).",
+        )
     text = yield Get(CONFLICTS, conflict_id)
     if text is None:
         raise NotFound(
             f"There is no conflict {conflict_id!r}.", action="List them with sync.conflicts()."
         )
     record = diff.parse(text)
+    if fields is not None:
+        theirs = yield from _theirs(record)
+        choice = by_field(record["base"], record["local"], theirs, fields)
     if isinstance(choice, str):
         if choice not in (MINE, THEIRS):
             raise UsageError(f"choice is 'mine', 'theirs' or a document, not {choice!r}.")
         record["choice"] = choice
+    elif not isinstance(choice, Mapping):
+        raise UsageError(f"choice is 'mine', 'theirs' or a document, not {choice!r:.60}.")
     else:
         field = tables[record["collection"]].collection.key
         document = dict(choice)
@@ -140,6 +159,55 @@ def resolve(tables: Tables, conflict_id: str, choice: Choice) -> Plan[bool]:
     return True
 
 
+def _theirs(record: Mapping[str, Any]) -> Plan[Any]:
+    """The server's side as it is now: it may have moved on since the conflict was listed."""
+    text = yield Get(BASE, record["ref"])
+    return parsed(read_base(text).doc) if text is not None else record["remote"]
+
+
+def undo(tables: Tables, resolution_id: str, to: str | None = None) -> Plan[dict[str, Any] | None]:
+    """Write the version that lost again, as an ordinary change → the document, None = deleted."""
+    text = yield Get(tables[RESOLUTIONS], resolution_id)
+    if text is None:
+        raise NotFound(
+            f"There is no resolution {resolution_id!r}.",
+            action="List them with sync.resolutions().",
+        )
+    record = msgspec.json.decode(text, type=Resolution)
+    side = to or {"local": "remote", "remote": "local"}.get(record.winner or "local")
+    if side not in ("base", "local", "remote"):
+        raise UsageError(
+            f"It was settled by a {record.winner}: neither side simply lost."
+            if to is None
+            else f"to= is 'base', 'local' or 'remote', not {to!r}.",
+            action="Say which version you want: undo(id, to='local'), 'remote' or 'base'.",
+        )
+    cut = diff.parse(text).get("cut", [])
+    if {"result", side, "all bodies"} & set(cut):
+        raise UsageError("The record is too large to hold that version.", action="Write it anew.")
+    table = tables.get(record.collection)
+    if table is None:
+        raise NotFound(f"{record.collection} is not synced here any more.")
+    old = yield Get(table, record.key)
+    wanted = taken_back(
+        None if old is None else diff.parse(old),
+        record.result,
+        {"base": record.base, "local": record.local, "remote": record.remote}[side],
+        record.fields,
+        f"{record.collection}/{record.key}",
+    )
+    if wanted is None and old is None:
+        return None
+    edit = Edit(record.key, old, None)
+    if wanted is not None:
+        text = table.codec.row_of_plain(wanted)[1]
+        edit = _edit(table, record.key, old, text)
+    result = yield from captured_write(table, [edit])
+    for error in result.failures.values():
+        raise error
+    return wanted
+
+
 def tables_text(table: Table[Any], document: dict[str, Any]) -> dict[str, Any]:
     """The document as it would be stored; raises what a write of it would raise."""
     parsed_back: dict[str, Any] = diff.parse(table.codec.row_of_plain(document)[1])
@@ -151,8 +219,7 @@ def _finish(tables: Tables, unit: str, records: list[dict[str, Any]]) -> Plan[No
     wanted: dict[str, Any] = {}
     clashes: list[Clash] = []
     for record in records:
-        base_text = yield Get(BASE, record["ref"])
-        theirs = parsed(read_base(base_text).doc) if base_text is not None else record["remote"]
+        theirs = yield from _theirs(record)
         choice = record["choice"]
         if choice == MINE:
             result, winner = record["local"], "local"
@@ -234,8 +301,12 @@ def _again(table: Table[Any], entry: Entry, old: str | None) -> Edit:
         )
     else:
         text = diff.dump(diff.apply(diff.parse(old), entry.patch))
+    return _edit(table, entry.key, old, text)
+
+
+def _edit(table: Table[Any], key: str, old: str | None, text: str) -> Edit:
     extras = table.codec.extras_of_text(text) if table.codec.has_extras else None
-    return Edit(entry.key, old, table.codec.row_of_text(text), extras)
+    return Edit(key, old, table.codec.row_of_text(text), extras)
 
 
 def discard(letter_id: str) -> Plan[DeadLetter]:

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 import msgspec
 
 from homeport.core import keys
-from homeport.core.diff import MISSING, apply, diff, get, same, set_at, unset_at
+from homeport.core.diff import MISSING, apply, diff, get, same
 from homeport.core.indexes import Frozen, check_path
 from homeport.errors import MissingDependency, SchemaError
 
@@ -34,9 +34,6 @@ __all__ = [
     "RemoteWins",
     "SetOf",
     "Text",
-    "combine",
-    "concerned",
-    "declared_types",
     "type_of",
 ]
 
@@ -62,6 +59,9 @@ class MergeType(Frozen):
 
     def merge(self, base: Any, mine: Any, theirs: Any) -> Merged | None:
         """Combine two values; None when they are not of this kind. ``MISSING`` = no value."""
+        return self._merge(base, mine, theirs)
+
+    def _merge(self, base: Any, mine: Any, theirs: Any) -> Merged | None:
         raise TypeError(f"{self!r} cannot merge {base!r}, {mine!r} and {theirs!r}.")
 
     def __eq__(self, other: object) -> bool:
@@ -84,7 +84,7 @@ class Counter(MergeType):
     __slots__ = ()
     kind = "counter"
 
-    def merge(self, base: Any, mine: Any, theirs: Any) -> Merged | None:
+    def _merge(self, base: Any, mine: Any, theirs: Any) -> Merged | None:
         start = 0 if base is MISSING or base is None else base
         now = 0 if (theirs is MISSING or theirs is None) and start is not base else theirs
         if not (_number(start) and _number(mine) and _number(now)):
@@ -105,7 +105,7 @@ class SetOf(MergeType):
     __slots__ = ()
     kind = "set"
 
-    def merge(self, base: Any, mine: Any, theirs: Any) -> Merged | None:
+    def _merge(self, base: Any, mine: Any, theirs: Any) -> Merged | None:
         start = [] if base is MISSING or base is None else base
         now = [] if (theirs is MISSING or theirs is None) and start is not base else theirs
         if not (isinstance(start, list) and isinstance(mine, list) and isinstance(now, list)):
@@ -146,7 +146,7 @@ class ListOf(MergeType):
     def __repr__(self) -> str:
         return f"ListOf({self.key!r})"
 
-    def merge(self, base: Any, mine: Any, theirs: Any) -> Merged | None:
+    def _merge(self, base: Any, mine: Any, theirs: Any) -> Merged | None:
         start = [] if base is MISSING or base is None else base
         now = [] if (theirs is MISSING or theirs is None) and start is not base else theirs
         named = [_named(value, self.key) for value in (start, mine, now)]
@@ -197,7 +197,7 @@ class Max(MergeType):
     __slots__ = ()
     kind = "max"
 
-    def merge(self, base: Any, mine: Any, theirs: Any) -> Merged | None:  # noqa: ARG002
+    def _merge(self, base: Any, mine: Any, theirs: Any) -> Merged | None:  # noqa: ARG002
         found = _compare(mine, theirs)
         return None if found is None else Merged(mine if found >= 0 else theirs)
 
@@ -208,7 +208,7 @@ class Min(MergeType):
     __slots__ = ()
     kind = "min"
 
-    def merge(self, base: Any, mine: Any, theirs: Any) -> Merged | None:  # noqa: ARG002
+    def _merge(self, base: Any, mine: Any, theirs: Any) -> Merged | None:  # noqa: ARG002
         found = _compare(mine, theirs)
         return None if found is None else Merged(mine if found <= 0 else theirs)
 
@@ -236,7 +236,7 @@ class Text(MergeType):
                 action="Install it: pip install 'homeport[text]'",
             ) from error
 
-    def merge(self, base: Any, mine: Any, theirs: Any) -> Merged | None:
+    def _merge(self, base: Any, mine: Any, theirs: Any) -> Merged | None:
         start = "" if base is MISSING or base is None else base
         now = "" if (theirs is MISSING or theirs is None) and start is not base else theirs
         if not (isinstance(start, str) and isinstance(mine, str) and isinstance(now, str)):
@@ -252,7 +252,7 @@ class LocalWins(MergeType):
     __slots__ = ()
     kind = "local-wins"
 
-    def merge(self, base: Any, mine: Any, theirs: Any) -> Merged | None:  # noqa: ARG002
+    def _merge(self, base: Any, mine: Any, theirs: Any) -> Merged | None:  # noqa: ARG002
         return Merged(mine, () if same(mine, theirs) else ("",))
 
 
@@ -262,7 +262,7 @@ class RemoteWins(MergeType):
     __slots__ = ()
     kind = "remote-wins"
 
-    def merge(self, base: Any, mine: Any, theirs: Any) -> Merged | None:  # noqa: ARG002
+    def _merge(self, base: Any, mine: Any, theirs: Any) -> Merged | None:  # noqa: ARG002
         return Merged(theirs, () if same(mine, theirs) else ("",))
 
 
@@ -287,65 +287,6 @@ def type_of(spec: str) -> MergeType | None:
         return next((kind() for kind in _PLAIN if kind.kind == spec), None)
     except (SchemaError, MissingDependency):
         return None
-
-
-def declared_types(given: Mapping[str, MergeType | str] | None, what: str) -> dict[str, MergeType]:
-    """Check a declaration ``{path: type}``. Raises ``SchemaError``."""
-    if given is None:
-        return {}
-    if not isinstance(given, Mapping):
-        raise SchemaError(f"{what}: fields= takes a dict such as {{'hits': hp.Counter()}}.")
-    found: dict[str, MergeType] = {}
-    for path, form in given.items():
-        check_path(path, f"{what}: a field")
-        kind = type_of(form) if isinstance(form, str) else form
-        if not isinstance(kind, MergeType):
-            raise SchemaError(
-                f"{what}: the field {path!r} has {form!r}, which is not a merge type.",
-                action="Use hp.Counter(), SetOf(), ListOf(key), Max(), Min(), Text(), "
-                "'local-wins' or 'remote-wins'.",
-            )
-        if any(other != path and path.startswith(other + ".") for other in given):
-            raise SchemaError(f"{what}: {path!r} lies inside another field with a merge type.")
-        found[path] = kind
-    return found
-
-
-def combine(
-    types: Mapping[str, MergeType], base: Any, mine: Any, theirs: Any, result: Any
-) -> tuple[Any, dict[str, list[str]]]:
-    """Put what the types make of their fields into ``result``, the merge by plain fields.
-
-    → the document, and of each field that a type decided the places that clashed.
-    """
-    decided: dict[str, list[str]] = {}
-    for path, kind in types.items():
-        was, wanted, there = (get(doc, path) for doc in (base, mine, theirs))
-        if same(there, was):
-            continue
-        if same(wanted, was):
-            around = path.rpartition(".")[0]
-            lost = there is not MISSING and not same(get(result, path), there)
-            if lost and (not around or isinstance(get(mine, around), dict)):
-                result = set_at(result, path, there)  # the object around it was put anew
-            continue
-        merged = kind.merge(was, wanted, there)
-        if merged is None:
-            continue
-        decided[path] = [path + place for place in merged.clashes]
-        value = merged.value
-        result = unset_at(result, path) if value is MISSING else set_at(result, path, value)
-    return result, decided
-
-
-def concerned(types: Mapping[str, MergeType], base: Any, mine: Any, theirs: Any) -> bool:
-    """Did both sides change a field that has a type? Then equal values are no agreement: two
-    counters that went from 1 to 2 make 3."""
-    for path in types:
-        was = get(base, path)
-        if not same(get(mine, path), was) and not same(get(theirs, path), was):
-            return True
-    return False
 
 
 def _number(value: object) -> bool:

@@ -17,7 +17,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from homeport.core import diff
 from homeport.core.diff import MISSING, Document, same
-from homeport.core.mergetypes import MergeType, combine, concerned
+from homeport.core.fieldtypes import combine, concerned
+from homeport.core.mergetypes import MergeType
 from homeport.core.outbox import Entry, parsed
 from homeport.core.schema import MANUAL
 from homeport.core.wire import RESOLUTIONS

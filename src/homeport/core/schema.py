@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar, overload
 from zlib import crc32
 
+from homeport.core.fieldtypes import declared_types
 from homeport.core.indexes import Frozen, FullText, Index, Kind, Multi, Unique, check_path
-from homeport.core.mergetypes import MergeType, declared_types
+from homeport.core.mergetypes import MergeType
 from homeport.core.modeltree import Node, Step, resolve, tree_of
 from homeport.errors import SchemaError, UnknownField
 

@@ -14,7 +14,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from homeport.core.mergetypes import MergeType, declared_types, type_of
+from homeport.core.fieldtypes import declared_types
+from homeport.core.mergetypes import MergeType, type_of
 from homeport.core.wire import RESOLUTIONS
 from homeport.errors import SchemaError
 

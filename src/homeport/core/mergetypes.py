@@ -289,7 +289,7 @@ def type_of(spec: str) -> MergeType | None:
         return None
 
 
-def _number(value: object) -> bool:
+def _number(value: Any) -> bool:
     return type(value) is int or (type(value) is float and isfinite(value))
 
 

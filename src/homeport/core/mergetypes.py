@@ -92,7 +92,8 @@ class Counter(MergeType):
         if all(isinstance(value, int) for value in (start, mine, now)):
             count = now + mine - start
             return Merged(count) if abs(count) <= keys.MAX_SAFE_INT else None
-        total = fsum((now, mine, -start))
+        sides: list[Any] = [now, mine, -start]  # numbers all
+        total = fsum(sides)
         return Merged(total) if isfinite(total) else None
 
 

@@ -15,6 +15,7 @@ from homeport._blocking.livequery import LiveQuery
 from homeport._blocking.queries import Query
 from homeport.core.keys import Key
 from homeport.core.live import LiveChange
+from homeport.core.loading import LoadProgress, LoadReport
 from homeport.core.mergetypes import Counter, ListOf, Max, Min, SetOf, Text
 from homeport.core.metadata import DocumentMeta
 from homeport.core.patching import REMOVE
@@ -29,6 +30,7 @@ from homeport.errors import (
     InvalidDocument,
     InvalidQuery,
     KeyExists,
+    LoadFailed,
     NotFound,
     NotUnique,
     TransactionError,
@@ -76,6 +78,9 @@ __all__ = [
     "ListOf",
     "LiveChange",
     "LiveQuery",
+    "LoadFailed",
+    "LoadProgress",
+    "LoadReport",
     "Max",
     "Min",
     "Multi",

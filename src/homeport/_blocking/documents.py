@@ -4,18 +4,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 from homeport._blocking.queries import Selection
+from homeport._blocking.transfer import Loader
 from homeport.core import metadata, operations, updates, writes
 from homeport.core.codec import Table
 from homeport.core.keys import Key
+from homeport.core.loading import CHUNK_ROWS, LoadProgress, LoadReport, OnError
 from homeport.core.metadata import DocumentMeta
 from homeport.core.query import EMPTY
 from homeport.core.schema import Collection
 from homeport.errors import UsageError
 from homeport.ids import new_id
 from homeport.runners import Runner
+from homeport.sources import Items
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -114,6 +117,41 @@ class Documents(Selection[T]):
     def delete_many(self, keys: Iterable[Key]) -> int:
         """Delete documents → how many there were."""
         return self._run(writes.delete_many(self._table, keys))
+
+    def load(
+        self,
+        documents: Items[T],
+        *,
+        mode: Literal["put", "add"] = "put",
+        on_error: OnError = "raise",
+        chunk: int = CHUNK_ROWS,
+        progress: Callable[[LoadProgress], object] | None = None,
+        total: int | None = None,
+        resume: str | None = None,
+    ) -> LoadReport:
+        """Store very many documents, chunk by chunk → what was done.
+
+        Each chunk is a transaction: readers see what is there, other writers get their turn, and
+        after an error or a crash whole chunks are stored. The indexes of an empty collection are
+        built at the end.
+
+        Args:
+            documents: any iterable, read once; on an event loop an async iterable too.
+            mode: ``put`` replaces existing documents, ``add`` makes them failures.
+            on_error: ``raise`` stops at the first document that cannot be stored, ``collect`` goes
+                on and lists such documents in the report.
+            chunk: documents of one transaction.
+            progress: called with a ``LoadProgress`` after each chunk.
+            total: how many documents there are, if that is known and ``len()`` does not say it.
+            resume: a name for this load. If it ends early, by an error or a crash, the next call
+                with the same name and the same documents goes on where it ended.
+
+        Raises ``LoadFailed``, which says how many are stored and how to go on; ``QuotaExceeded``;
+        ``TransactionError`` inside a transaction.
+        """
+        options = {"mode": mode, "on_error": on_error, "chunk": chunk, "resume": resume}
+        loader = Loader(self._runner, self._table, progress, total=total, **options)
+        return loader.load(documents)
 
     def clear(self) -> int:
         """Delete all documents → how many there were."""

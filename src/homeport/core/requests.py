@@ -134,7 +134,23 @@ class SetMeta:
         self.value = value
 
 
-Part: TypeAlias = Put | Delete | SetMeta
+class Indexes:
+    """Part of a write: secondary indexes of a collection that is being loaded.
+
+    ``defer`` leaves them away while the collection has no documents, to be built behind the load
+    → a result with keys when they are left away (repeated, it says that the load is alive).
+    ``build`` builds one of them → a result with keys when there are more. Queries answer the same
+    at any time. A store to which this means nothing answers with an empty result.
+    """
+
+    __slots__ = ("action", "table")
+
+    def __init__(self, table: Table[Any], action: Literal["defer", "build"]) -> None:
+        self.table = table
+        self.action = action
+
+
+Part: TypeAlias = Put | Delete | SetMeta | Indexes
 
 
 class PartResult:

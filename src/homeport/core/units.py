@@ -86,6 +86,12 @@ class UnitRunner:
             action="Follow the query outside the unit.",
         )
 
+    def forbid_inside(self, what: str) -> NoReturn:
+        raise TransactionError(
+            f"{what} is many transactions and has no place in a unit.",
+            action="Call it on the database; inside a unit use put_many().",
+        )
+
     def start(self, operation: Operation[R]) -> Generator[Request, Any, R]:
         self._check_open()
         if self._unstarted.pop(id(operation), None) is None:

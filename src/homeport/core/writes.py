@@ -56,7 +56,7 @@ def put(table: Table[T], doc: T, new_key: NewKey, mode: WriteMode = "put") -> Op
     row = codec.row(doc)
     extras = None
     if row[0] is None or codec.has_extras:
-        row, extras = _encoded(table, doc, new_key)
+        row, extras = encoded(table, doc, new_key)
     return Operation(stored(table, row, extras, mode), "write", False, (table,))
 
 
@@ -82,7 +82,7 @@ def put_many(
     position = -1
     for position, doc in enumerate(docs):
         try:
-            row, extra = _encoded(table, doc, new_key)
+            row, extra = encoded(table, doc, new_key)
         except HomeportError as error:
             failures[position] = error
             continue
@@ -102,7 +102,7 @@ def _put_many(
     return (yield from store(table, rows, extras, mode))
 
 
-def _encoded(table: Table[T], doc: T, new_key: NewKey) -> tuple[Row, Extras | None]:
+def encoded(table: Table[T], doc: T, new_key: NewKey) -> tuple[Row, Extras | None]:
     codec = table.codec
     row = codec.row(doc)
     if row[0] is None:

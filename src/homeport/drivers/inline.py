@@ -99,6 +99,9 @@ class InlineDriver:
         """Of no interest here: everything is stepped in place."""
         return False
 
+    def forbid_inside(self, what: str) -> None:
+        self.engine.forbid_inside(what)
+
     def transaction(self) -> Transaction:
         return Transaction(self.engine)
 

@@ -185,6 +185,9 @@ class WorkerDriver:
         access = plan(query, table.codec)
         return access.kind != "scan" and access.ordered and not access.left
 
+    def forbid_inside(self, what: str) -> None:
+        self.engine.forbid_inside(what)
+
     def transaction(self) -> Transaction:
         """There is none here: an open transaction would stay open over every await."""
         refuse_block()

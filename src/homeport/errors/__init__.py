@@ -16,7 +16,8 @@
     │   ├── KeyExists           add() met an existing key
     │   ├── UniqueViolation     a unique index holds the value already
     │   ├── ValidationFailed    the document does not satisfy its schema
-    │   └── BulkError           some rows of a bulk call failed, listed by position
+    │   ├── BulkError           some rows of a bulk call failed, listed by position
+    │   └── LoadFailed          a bulk load stopped at a document
     ├── StorageError            the file or its medium
     │   ├── Busy                another process kept the write lock for too long
     │   ├── Interrupted         a running statement was cancelled
@@ -54,6 +55,7 @@ from homeport.errors.data import (
     BulkError,
     DataError,
     KeyExists,
+    LoadFailed,
     NotFound,
     NotUnique,
     UniqueViolation,
@@ -121,6 +123,7 @@ __all__ = [
     "InvalidQuery",
     "KeyExists",
     "LaunchFailed",
+    "LoadFailed",
     "MissingDependency",
     "NeedsAuth",
     "NotFound",

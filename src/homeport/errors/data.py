@@ -66,3 +66,22 @@ class BulkError(DataError):
         super().__init__(message)
         self.failures = dict(failures)
         self.keys = list(keys)
+
+
+class LoadFailed(DataError):
+    """A bulk load stopped at a document; the whole chunks before it are stored.
+
+    Attributes:
+        position: of the document in the source, from 0.
+        loaded: so many documents of the source are dealt with: continue behind them.
+    """
+
+    code = "load"
+    action = "Correct the document and continue behind .loaded."
+
+    def __init__(
+        self, message: str, *, action: str | None = None, position: int, loaded: int
+    ) -> None:
+        super().__init__(message, action=action, position=position, loaded=loaded)
+        self.position = position
+        self.loaded = loaded

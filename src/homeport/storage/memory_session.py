@@ -177,7 +177,8 @@ class MemorySession:
             elif isinstance(part, Delete):
                 results.append(PartResult(self._delete(part.table, part.keys)))
             else:
-                self._set_meta(part)
+                if isinstance(part, SetMeta):
+                    self._set_meta(part)
                 results.append(PartResult([]))
         return results
 

@@ -22,7 +22,7 @@ from homeport.errors import (
     SchemaMismatch,
     UnknownCollection,
 )
-from homeport.storage import sql, sqlite_schema
+from homeport.storage import sql, sqlite_loading, sqlite_schema
 from homeport.storage.sql import Statements
 from homeport.storage.sqlite_errors import translate
 from homeport.storage.sqlite_explain import explain
@@ -165,8 +165,23 @@ class SQLiteStore:
                 self.tables[table.name] = table
                 self.statements.pop(table.name, None)
             self.refresh(session.execute, force=True)
+            if not self.readonly:
+                self._recover(session)
         except apsw.Error as error:
             raise translate(error, self.path) from error
+
+    def _recover(self, session: SQLiteSession) -> None:
+        """Build what a load that was killed left unbuilt."""
+        now = self.clock_ms()
+        if not sqlite_loading.abandoned(session.execute, now):
+            return
+
+        def build() -> None:
+            names = sqlite_loading.abandoned(session.execute, now)
+            found = [self.statements[name] for name in names if name in self.statements]
+            sqlite_loading.recover(session.execute, found)
+
+        session.within(build)
 
     def _follow(self, session: SQLiteSession, tables: Sequence[Table[Any]]) -> None:
         execute = session.execute

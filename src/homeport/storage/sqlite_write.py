@@ -11,9 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from homeport.core.codec import Extras, Row
 from homeport.core.keys import Encoded, Key, encode_key
-from homeport.core.requests import Delete, DeleteWhere, Part, PartResult, Put, SetMeta, Write
+from homeport.core.requests import (
+    Delete,
+    DeleteWhere,
+    Indexes,
+    Part,
+    PartResult,
+    Put,
+    SetMeta,
+    Write,
+)
 from homeport.errors import HomeportError, KeyExists
-from homeport.storage import sql
+from homeport.storage import sql, sqlite_loading
 from homeport.storage.sql import Statements, fold_text
 from homeport.storage.sqlite_read import json_list, public, publics
 from homeport.storage.sqlite_unique import refuse_duplicates
@@ -55,6 +64,8 @@ class Writes:
             return self._put(part)
         if type(part) is Delete:
             return self._delete(part)
+        if type(part) is Indexes:
+            return self._indexes(part)
         assert isinstance(part, SetMeta)
         if part.value is None:
             self.execute(sql.DROP_META, (part.name,)).fetchall()
@@ -63,6 +74,15 @@ class Writes:
         if part.name in ("epoch", "sync.collections"):
             self.session.declarations_changed = True
         return PartResult([])
+
+    def _indexes(self, part: Indexes) -> PartResult:
+        statements = self.statements[part.table.name]
+        if part.action == "defer":
+            done = sqlite_loading.defer(self.execute, statements, self.session.stamp_ms)
+        else:
+            changes = self.session.connection.total_changes
+            done = sqlite_loading.build(self.execute, statements, changes)
+        return PartResult([statements.name] if done else [])
 
     # -- put
 

@@ -46,6 +46,9 @@ class DirectDriver:
         """Of no interest here: everything is stepped in place."""
         return False
 
+    def forbid_inside(self, what: str) -> None:
+        self.engine.forbid_inside(what)
+
     def transaction(self) -> Transaction:
         refuse_block()
 

@@ -44,7 +44,7 @@ unit: setup ## the fast part of the suite
 
 check: lint unit ## before a commit: lint and the fast tests
 
-bench: setup ## against the same work written by hand; writes bench/latest.json
+bench: setup ## against the same work by hand and nine other databases; writes bench/latest.json
 	@$(PY) -m bench $(ARGS)
 
 format: setup ## let ruff lay out the code and sort its imports

@@ -91,16 +91,18 @@ class Cities:
         self._start = datetime(2025, 1, 1, tzinfo=timezone.utc)
 
     def take(self, count: int) -> list[Document]:
-        """The next ``count`` documents: new keys each time, cities repeat after the last one."""
+        """The next ``count`` documents: new keys each time; after the last city they begin anew."""
         return [self._document() for _ in range(count)]
 
     def _document(self) -> Document:
         rng, number = self._rng, self._number
         self._number += 1
-        city = self._cities[number % len(self._cities)]
+        lap, place = divmod(number, len(self._cities))
+        city = self._cities[place]
         return {
             "id": _key(number, rng),
-            "name": city["name"],
+            # Named apart after the last one: an equality finds as many in a larger collection.
+            "name": f"{city['name']} {lap + 1}" if lap else city["name"],
             "country": city["country"],
             "admin1": city["admin1"],
             "lat": float(city["lat"]),

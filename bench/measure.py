@@ -6,66 +6,96 @@ round alike; medians over the rounds drop the rest. Absolute times move from run
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from time import perf_counter_ns
 from typing import Any
 
 Call = Callable[[Any], Any]
 
 
-class Case:
-    """One operation, done by several sides.
+@dataclass
+class Side:
+    """One side of a case.
 
-    inputs: makes the fresh inputs of one round, the same for every side. sides: name → the call for
-    one input. finish: takes what the last call of a round returned, after the clock has stopped.
+    per_round: how many of the inputs of a round it does; rounds: in how many it takes part. A slow
+    side does fewer of both, so that it stays within its budget.
+    finish: takes what the last call of a round returned, after the clock has stopped.
     """
 
-    __slots__ = ("durability", "finish", "inputs", "op", "rounds", "sides")
-
-    def __init__(
-        self,
-        op: str,
-        durability: str | None,
-        rounds: int,
-        inputs: Callable[[], Sequence[Any]],
-        sides: Mapping[str, Call],
-        finish: Call | None = None,
-    ) -> None:
-        self.op = op
-        self.durability = durability
-        self.rounds = rounds
-        self.inputs = inputs
-        self.sides = sides
-        self.finish = finish
+    name: str
+    call: Call
+    is_async: bool = False
+    per_round: int = 1
+    rounds: int = 1
+    finish: Call | None = None
+    samples: list[float] = field(default_factory=list)
 
 
-def measure(case: Case, rng: random.Random, warmup: int = 2) -> dict[str, list[float]]:
-    """→ side → microseconds of one call, of each round."""
-    samples: dict[str, list[float]] = {side: [] for side in case.sides}
-    order = list(case.sides)
+def plan(estimate_us: float, per_round: int, rounds: int, budget_s: float) -> tuple[int, int]:
+    """→ (calls in a round, rounds) that keep a side within its budget."""
+    budget_us = budget_s * 1_000_000
+    if estimate_us * per_round * rounds > budget_us:
+        per_round = max(1, min(per_round, int(budget_us / rounds / estimate_us)))
+        rounds = max(1, min(rounds, int(budget_us / per_round / estimate_us)))
+    return per_round, rounds
+
+
+def measure(
+    sides: Sequence[Side],
+    inputs: Callable[[], Sequence[Any]],
+    rounds: int,
+    rng: random.Random,
+    loop: asyncio.AbstractEventLoop,
+    warmup: int = 2,
+) -> None:
+    """Fill the ``samples`` of each side: microseconds of one call, one figure for each round."""
+    order = list(sides)
     gc.collect()
     gc.freeze()
     try:
-        for number in range(warmup + case.rounds):
-            inputs = case.inputs()
+        for number in range(-warmup, rounds):
+            given = inputs()
             rng.shuffle(order)
             for side in order:
-                spent_us = _round(case.sides[side], inputs, case.finish)
-                if number >= warmup:
-                    samples[side].append(spent_us)
+                if number < 0 and side.rounds < rounds:
+                    continue  # a slow side needs no warming
+                # Those with fewer rounds take part in some that are spread over all.
+                if number >= 0 and number * side.rounds // rounds == (
+                    (number - 1) * side.rounds // rounds if number else -1
+                ):
+                    continue
+                spent_us = _round(side, given[: side.per_round], loop)
+                if number >= 0:
+                    side.samples.append(spent_us)
     finally:
         gc.unfreeze()
-    return samples
 
 
-def _round(call: Call, inputs: Sequence[Any], finish: Call | None) -> float:
+def _round(side: Side, inputs: Sequence[Any], loop: asyncio.AbstractEventLoop) -> float:
+    if side.is_async:
+        spent_ns, result = loop.run_until_complete(_timed_async(side.call, inputs))
+    else:
+        spent_ns, result = _timed(side.call, inputs)
+    if side.finish is not None:
+        side.finish(result)
+    return spent_ns / len(inputs) / 1000
+
+
+def _timed(call: Call, inputs: Sequence[Any]) -> tuple[int, Any]:
     result = None
     start = perf_counter_ns()
     for item in inputs:
         result = call(item)
-    spent_ns = perf_counter_ns() - start
-    if finish is not None:
-        finish(result)
-    return spent_ns / len(inputs) / 1000
+    return perf_counter_ns() - start, result
+
+
+async def _timed_async(call: Call, inputs: Sequence[Any]) -> tuple[int, Any]:
+    result = None
+    start = perf_counter_ns()
+    for item in inputs:
+        result = await call(item)
+    return perf_counter_ns() - start, result

@@ -24,10 +24,11 @@ from typing import Any
 import homeport as hp
 from homeport.server.postgres import Postgres
 
-from bench import raw_sync
+from bench import byhand_sync as raw_sync
 from bench.cities import DATA, ROOT, SEED, Cities, Document
-from bench.local import OURS, PRAGMAS
-from bench.raw import Raw
+from bench.byhand import PRAGMAS, Raw
+
+from bench.peers import OURS
 from bench.report import Row, row
 
 INDEXES = ["pop", ("country", "admin1"), "name"]

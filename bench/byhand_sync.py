@@ -10,7 +10,7 @@ from typing import Any
 
 import asyncpg
 
-from bench.raw import Raw, decode
+from bench.byhand import Raw, decode
 
 SCHEMA = """
 create schema if not exists bench;

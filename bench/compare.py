@@ -1,0 +1,116 @@
+"""The whole comparison: one contest for each size, from the smallest to the largest."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bench import memory, peers
+from bench.cities import ROOT, Cities
+from bench.contest import Contest, Pace, Result
+from bench.corpus import Corpus
+from bench.operations import OPEN, READS, TEXT, WRITES, Operation
+from bench.peers.base import Peer
+from bench.report import Facts, Row, rows_of
+
+TEXT_SIZE = NOTIFY_SIZE = 100_000
+"""Texts, and a live query that holds every document, end here."""
+
+
+def compare(
+    folder: Path,
+    supply: Cities,
+    sizes: Sequence[int],
+    names: Sequence[str],
+    operations: Sequence[Operation],
+    pace: Pace,
+    rng: random.Random,
+    tell: Callable[[str], None],
+) -> tuple[list[Row], list[Facts]]:
+    """Measure → rows and facts. A peer whose load or whose scan gets too slow leaves the contest
+    at the next size, and its rows say so."""
+    results: list[Result] = []
+    facts: list[Facts] = []
+    classes: dict[str, type[Peer]] = {}
+    out: dict[str, str] = {}
+    for name in names:
+        try:
+            classes[name] = peers.load(name)
+        except ImportError as error:
+            out[name] = f"not installed ({error.name})"
+    corpus = Corpus(supply, sizes[-1])
+    for place, size in enumerate(sizes):
+        sample = corpus.sample(size, rng)
+        contest = Contest(
+            folder / str(size),
+            {name: peer for name, peer in classes.items() if name not in out},
+            sample,
+            pace,
+            rng,
+            lambda text, size=size: tell(f"{size:,} documents: {text}"),
+        )
+        try:
+            contest.load()
+            facts += _facts(contest, pace)
+            contest.reads(operations)
+            if TEXT in operations and size <= TEXT_SIZE:
+                contest.text()
+            contest.writes([op for op in operations if op.name != "notify" or size <= NOTIFY_SIZE])
+        finally:
+            contest.close()
+        results += [
+            result
+            for result in contest.results.values()
+            if result.op in {operation.name for operation in operations}
+        ]
+        results += _absent(out, operations, size)
+        if place + 1 < len(sizes):
+            step = sizes[place + 1] / size
+            for name, spent_s in contest.load_s.items():
+                if spent_s * step > pace.load_budget_s:
+                    out[name] = f"stopped: loading {size:,} took {spent_s:.1f} s"
+    return rows_of(results), facts
+
+
+def _absent(out: dict[str, str], operations: Sequence[Operation], size: int) -> list[Result]:
+    rows = []
+    for name, reason in out.items():
+        for operation in operations:
+            if operation in READS or operation in (OPEN, TEXT):
+                rows.append(Result(operation.name, size, None, name, reason=reason))
+            elif operation in WRITES:
+                rows += [
+                    Result(operation.name, size, level, name, reason=reason)
+                    for level in peers.load(name).durabilities
+                ]
+            else:
+                rows.append(Result(operation.name, size, None, name, reason=reason))
+    return rows
+
+
+def _facts(contest: Contest, pace: Pace) -> list[Facts]:
+    keys, ranges = contest.sample.keys(1000), contest.sample.ranges(10, 1000)
+    found = []
+    for name in contest.classes:
+        if name in peers.HELPERS:
+            continue
+        contest.tell(f"memory {name}")
+        place = contest.folder / "cities" / name
+        seen = memory.ask(ROOT, name, place, keys, ranges, pace.load_budget_s) or {}
+        found.append(
+            Facts(
+                n=contest.sample.size,
+                side=name,
+                file_bytes=contest.bytes[name],
+                start_ms=seen.get("start_ms"),
+                open_bytes=_whole(seen.get("open_bytes")),
+                work_bytes=_whole(seen.get("work_bytes")),
+                peak_bytes=_whole(seen.get("peak_bytes")),
+            )
+        )
+    return found
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)

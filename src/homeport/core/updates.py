@@ -148,29 +148,48 @@ def _patch_many(
     wanted: list[tuple[int, Key, Mapping[str, Any]]],
     failures: dict[int, HomeportError],
 ) -> Plan[PartResult]:
-    texts: list[str | None] = (
-        (yield GetMany(table, [key for _, key, _ in wanted])) if wanted else []
-    )
-    # A key named twice is patched twice; both patches become one row.
-    latest: dict[Any, tuple[Key, str, Row, Extras | None]] = {}
-    for (position, key, changes), text in zip(wanted, texts, strict=True):
+    todo = wanted
+    while todo:
+        todo = yield from _patch_some(table, todo, failures)
+    return PartResult([key for position, key, _ in wanted if position not in failures])
+
+
+def _patch_some(
+    table: Table[T],
+    wanted: list[tuple[int, Key, Mapping[str, Any]]],
+    failures: dict[int, HomeportError],
+) -> Plan[list[tuple[int, Key, Mapping[str, Any]]]]:
+    """→ those to try again, because they were built on a patch of the same key that failed."""
+    texts: list[str | None] = yield GetMany(table, [key for _, key, _ in wanted])
+    latest: dict[Any, str] = {}
+    edits: list[tuple[Key, str, Row, Extras | None]] = []
+    tried: list[tuple[int, Key, Mapping[str, Any]]] = []
+    for item, text in zip(wanted, texts, strict=True):
+        position, key, changes = item
         name = key_order.encode_key(key)
-        before = latest.get(name)
         try:
             if text is None:
                 raise not_found(table, key, "patch_many")
-            row, extras = changed_row(table, text if before is None else before[2][1], changes)
+            row, extras = changed_row(table, latest.get(name, text), changes)
         except HomeportError as error:
             failures[position] = error
             continue
-        latest[name] = (key, text, row, extras)
-    result = yield from replace(table, list(latest.values()))
-    refused = {name: result.failures[n] for n, name in enumerate(latest) if n in result.failures}
-    for position, key, _ in wanted:
-        refusal = refused.get(key_order.encode_key(key))
-        if refusal is not None:
-            failures.setdefault(position, refusal)
-    return PartResult([key for position, key, _ in wanted if position not in failures])
+        latest[name] = row[1]
+        edits.append((key, text, row, extras))
+        tried.append(item)
+    result = yield from replace(table, edits)
+    again = []
+    refused = set()
+    for n, item in enumerate(tried):
+        if n not in result.failures:
+            continue
+        name = key_order.encode_key(item[1])
+        if name in refused:
+            again.append(item)
+            continue
+        refused.add(name)
+        failures[item[0]] = result.failures[n]
+    return again
 
 
 def _pair(item: Any) -> tuple[Key, Mapping[str, Any]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -28,13 +29,8 @@ from homeport.core.requests import (
     TxInfo,
     Write,
 )
-from homeport.errors import (
-    HomeportError,
-    KeyExists,
-    TransactionError,
-    UniqueViolation,
-    UnknownCollection,
-)
+from homeport.core.uniqueness import Value, refusals, values_of
+from homeport.errors import HomeportError, TransactionError, UnknownCollection
 
 if TYPE_CHECKING:
     from homeport.core.codec import Extras, Row, Table
@@ -194,55 +190,44 @@ class MemorySession:
 
     def _put(self, part: Put) -> PartResult:
         table = part.table
-        keys: list[Key | None] = []
+        extras: Sequence[Extras | None] = part.extras or [None] * len(part.rows)
+        if part.extras is None and table.codec.has_extras:
+            extras = [table.codec.extras_of_text(row[1]) for row in part.rows]
         failures: dict[int, HomeportError] = {}
+        if part.tokens is None:  # what the server sends is stored (rule G)
+            rows, adding = self._of(table), part.mode == "add"
+            there = {row[0] for row in part.rows if self._alive(rows.get(row[0])) is not None}
+            failures = refusals(
+                table.name,
+                table.codec,
+                part.rows,
+                extras,  # type: ignore[arg-type]
+                partial(self._holders, table),
+                adding=adding,
+                existing=there if adding else (),
+            )
+        keys: list[Key | None] = []
         for i, row in enumerate(part.rows):
-            extras = None if part.extras is None else part.extras[i]
-            if extras is None and table.codec.has_extras:
-                extras = table.codec.extras_of_text(row[1])
-            error = self._objection(table, row, extras, part)
-            if error is not None:
-                failures[i] = error
+            if i in failures:
                 keys.append(None)
                 continue
             token = part.tokens[i] if part.tokens is not None else None
-            self._store(table, row, extras, token)
+            self._store(table, row, extras[i], token)
             keys.append(decode(row[0]))
         return PartResult(keys, failures)
 
-    def _objection(
-        self, table: Table[Any], row: Row, extras: Extras | None, part: Put
-    ) -> HomeportError | None:
-        rows = self._of(table)
-        if part.mode == "add" and self._alive(rows.get(row[0])) is not None:
-            return KeyExists(
-                f"{table.name} has a document {row[0]!r} already.",
-                collection=table.name,
-                key=row[0],
-            )
-        if part.tokens is not None:
-            return None  # what the server sends is stored (rule G)
-        for index in table.codec.indexes:
-            if not index.unique:
+    def _holders(
+        self, table: Table[Any], index: Index, values: Sequence[Value]
+    ) -> Iterator[tuple[Value, Encoded]]:
+        wanted = {tuple(map(order, value)): value for value in values}
+        for key, stored in self._of(table).items():
+            if self._alive(stored) is None:
                 continue
-            mine = _values(table, index, row, extras)
-            own = self._alive(rows.get(row[0]))
-            held = set() if own is None else _values(table, index, own.row, own.extras)
-            for key, other in rows.items():
-                if key == row[0] or not mine or self._alive(other) is None:
-                    continue
-                clash = mine & _values(table, index, other.row, other.extras)
-                # What it holds already it may keep, even if the server has sent a twin.
-                if clash and not clash <= held:
-                    return UniqueViolation(
-                        f"{table.name}: another document ({decode(key)!r}) has the same "
-                        f"{', '.join(index.fields)}.",
-                        collection=table.name,
-                        index=index.name,
-                        key=row[0],
-                        other=key,
-                    )
-        return None
+            extras = None if stored.extras is None else [stored.extras]
+            for value in values_of(table.codec, index, [stored.row], extras)[0]:
+                found = wanted.get(tuple(map(order, value)))
+                if found is not None:
+                    yield found, key
 
     def _store(
         self,
@@ -369,12 +354,3 @@ def _restoring(rows: dict[Any, Any], key: Any, old: Any) -> Undo:
             rows[key] = old
 
     return undo
-
-
-def _values(table: Table[Any], index: Index, row: Row, extras: Extras | None) -> set[Any]:
-    """What a row holds in an index, with the type beside it: 1 and True are two keys."""
-    if index.multi:
-        entries = () if extras is None else extras[0][table.codec.multi.index(index)]
-        return {order(entry) for entry in entries}
-    values = tuple(row[2 + table.codec.columns.index(path)] for path in index.fields)
-    return set() if any(v is None for v in values) else {tuple(order(v) for v in values)}

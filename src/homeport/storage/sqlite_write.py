@@ -21,11 +21,12 @@ from homeport.core.requests import (
     SetMeta,
     Write,
 )
-from homeport.errors import HomeportError, KeyExists
+from homeport.core.uniqueness import refusals
+from homeport.errors import HomeportError
 from homeport.storage import sql, sqlite_loading
 from homeport.storage.sql import Statements, fold_text
 from homeport.storage.sqlite_read import json_list, public, publics
-from homeport.storage.sqlite_unique import refuse_duplicates
+from homeport.storage.sqlite_unique import holders
 
 if TYPE_CHECKING:
     from homeport.storage.sqlite_session import SQLiteSession
@@ -128,12 +129,7 @@ class Writes:
         extras = part.extras
         if statements.has_extras and extras is None:
             extras = [statements.codec.extras_of_text(row[1]) for row in rows]
-        failures: dict[int, HomeportError] = {}
-        if part.mode == "add":
-            self._refuse_existing(statements, rows, failures)
-        if statements.unique and part.tokens is None:
-            now = self.session.stamp_ms
-            refuse_duplicates(self.execute, statements, rows, extras, failures, now)
+        failures = self._refused(statements, part, rows, extras)
         chosen: Sequence[int] = range(len(rows))
         if failures:
             chosen = [n for n in chosen if n not in failures]
@@ -226,19 +222,28 @@ class Writes:
         if come:
             self.executemany(statements.text_add, come)
 
-    def _refuse_existing(
-        self, statements: Statements, rows: Sequence[Row], failures: dict[int, HomeportError]
-    ) -> None:
-        there = {key for key, _, _ in self._old_rows(statements, [row[0] for row in rows])}
-        for n, row in enumerate(rows):
-            if row[0] in there:
-                key = public(row[0])
-                failures[n] = KeyExists(
-                    f"{statements.name} has a document {key!r} already.",
-                    collection=statements.name,
-                    key=key,
-                )
-            there.add(row[0])
+    def _refused(
+        self,
+        statements: Statements,
+        part: Put,
+        rows: Sequence[Row],
+        extras: Sequence[Extras] | None,
+    ) -> dict[int, HomeportError]:
+        adding = part.mode == "add"
+        if part.tokens is not None or not (adding or statements.unique):
+            return {}
+        existing: set[Encoded] = set()
+        if adding:
+            existing = {key for key, _, _ in self._old_rows(statements, [row[0] for row in rows])}
+        return refusals(
+            statements.name,
+            statements.codec,
+            rows,
+            extras,
+            holders(self.execute, statements, self.session.stamp_ms),
+            adding=adding,
+            existing=existing,
+        )
 
     # -- delete
 

@@ -225,11 +225,12 @@ def cases(table: Mapping[str, Any] | None = None) -> list[Case]:
         conformance_data,
         conformance_semantics,
         conformance_transactions,
+        conformance_unique,
     )
 
     found = [
         Case(name.removeprefix("check_").replace("_", " "), check)
-        for module in (conformance_data, conformance_transactions)
+        for module in (conformance_data, conformance_transactions, conformance_unique)
         for name, check in vars(module).items()
         if name.startswith("check_")
     ]

@@ -10,7 +10,6 @@ from homeport.errors import (
     InvalidKey,
     KeyExists,
     SchemaMismatch,
-    UniqueViolation,
 )
 from homeport.testing.conformance import START_MS, World, raises, same
 
@@ -139,57 +138,6 @@ async def check_delete_where(world: World) -> None:
     same(await world.keys(docs), [])
     await world.put(docs, {"id": 1, "tags": [1], "text": "no 9"})
     same(await world.keys(docs, EMPTY.and_where(F.text.matches("9"))), [1], "an index used again")
-
-
-async def check_unique_indexes(world: World) -> None:
-    (docs,) = await world.define(Collection("docs", indexes=[Unique("name"), Unique("a", "b")]))
-    await world.put(docs, {"id": 1, "name": "x"}, {"id": 2, "name": "y", "a": 1, "b": 1})
-    result = await world.put(docs, {"id": 3, "name": "x"})
-    same((result.keys, type(result.failures[0])), ([None], UniqueViolation))
-    same(await world.get(docs, 3), None)
-    same((await world.put(docs, {"id": 1, "name": "x", "v": 2})).failures, {}, "its own value")
-    same(
-        (await world.put(docs, {"id": 4}, {"id": 5}, {"id": 6, "name": None})).failures,
-        {},
-        "no value",
-    )
-    same((await world.put(docs, {"id": 7, "a": 1}, {"id": 8, "a": 1})).failures, {}, "half a value")
-    result = await world.put(docs, {"id": 9, "a": 1, "b": 1})
-    same(list(result.failures), [0])
-    same((await world.put(docs, {"id": 9, "a": 1, "b": True})).failures, {}, "true is not one")
-
-
-async def check_unique_indexes_within_a_bulk_put(world: World) -> None:
-    (docs,) = await world.define(Collection("docs", indexes=[Unique("name")]))
-    await world.put(docs, {"id": 1, "name": "x"})
-    result = await world.put(
-        docs,
-        {"id": 2, "name": "x"},  # taken by 1
-        {"id": 1, "name": "y"},  # 1 lets go of x
-        {"id": 3, "name": "x"},  # free now
-        {"id": 4, "name": "y"},  # taken by 1 again
-        {"id": 5, "name": "z"},
-        {"id": 5, "name": "w"},
-        {"id": 6, "name": "z"},  # 5 let go of it
-    )
-    same(sorted(result.failures), [0, 3])
-    same(
-        {key: (await world.get(docs, key))["name"] for key in (1, 3, 5, 6)},
-        {1: "y", 3: "x", 5: "w", 6: "z"},
-    )
-
-
-async def check_unique_multi_entry_indexes(world: World) -> None:
-    (docs,) = await world.define(Collection("docs", indexes=[Multi("codes", unique=True)]))
-    await world.put(docs, {"id": 1, "codes": ["a", "b", "a"]})
-    same(
-        list(
-            (await world.put(docs, {"id": 2, "codes": ["c", "b"]}, {"id": 3, "codes": []})).failures
-        ),
-        [0],
-    )
-    await world.put(docs, {"id": 1, "codes": ["a"]})
-    same((await world.put(docs, {"id": 2, "codes": ["c", "b"]})).failures, {})
 
 
 async def check_a_row_from_the_server_is_never_refused(world: World) -> None:

@@ -1,4 +1,4 @@
-"""Conformance: unique indexes, alone, compound and multi-entry, within one write and between them."""
+"""Conformance: unique indexes, alone, compound and multi-entry, in one write and between writes."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from homeport.core.codec import Table
 from homeport.core.keys import Key
 from homeport.core.loading import CHUNK_ROWS, LoadProgress, LoadReport, OnError
 from homeport.core.metadata import DocumentMeta
+from homeport.core.paths import MISSING
 from homeport.core.query import EMPTY
 from homeport.core.schema import Collection
 from homeport.errors import UsageError
@@ -72,7 +73,7 @@ class Documents(Selection[T]):
         """
         return self._run(updates.patch(self._table, key, _changes(changes, fields)))
 
-    def update(self, key: Key, fn: Callable[[T], T], default: T = writes.MISSING) -> T:
+    def update(self, key: Key, fn: Callable[[T], T], default: T = MISSING) -> T:
         """Read the document, call ``fn``, store what it returns, in one transaction → the document.
 
         No other thread or process writes in between. ``fn`` must return the document and must not

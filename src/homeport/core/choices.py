@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal, TypeAlias
 
 from homeport.core import diff
-from homeport.core.diff import MISSING, Document, get, same
+from homeport.core.diff import Document, get, same
+from homeport.core.paths import MISSING
 from homeport.errors import UsageError
 
 MINE: Final = "mine"

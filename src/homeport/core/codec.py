@@ -17,7 +17,8 @@ from homeport.core import modeltree, unknown
 from homeport.core.inspection import inspect_document
 from homeport.core.keys import Encoded, Key, encode, encode_key
 from homeport.core.models import Model, decode_object, encode_json, model_of, read_instant
-from homeport.core.plain import all_json, builtins, get_path, instant, refuse
+from homeport.core.paths import get_path
+from homeport.core.plain import all_json, builtins, instant, refuse
 from homeport.core.rowbuilder import build_row, entries_of, multi_reader, reader
 from homeport.core.schema import Collection, Index
 from homeport.core.validation import Check, validator
@@ -322,7 +323,7 @@ def _distinct(paths: list[str]) -> tuple[str, ...]:
 def _plain_reader(path: str) -> Callable[[Any], Any]:
     if "." not in path:
         return lambda plain: plain.get(path)
-    return lambda plain: get_path(plain, path)
+    return lambda plain: get_path(plain, path, None)
 
 
 def stored_form(value: object) -> object:

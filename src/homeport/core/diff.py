@@ -11,26 +11,14 @@ device and its server must end with the same text.
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
+from homeport.core.paths import MISSING, get_path
+
 Json: TypeAlias = Any
 Document: TypeAlias = dict[str, Any]
-
-
-class _Missing:
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "MISSING"
-
-    def __bool__(self) -> bool:
-        return False
-
-
-MISSING: Final = _Missing()
-"""What ``get`` answers for a path that is not there; JSON null is a value."""
 
 
 class Patch(NamedTuple):
@@ -72,12 +60,7 @@ def dump(value: object) -> str:
 
 def get(doc: Json, path: str) -> Any:
     """The value at a path, or ``MISSING``."""
-    here = doc
-    for name in path.split("."):
-        if not isinstance(here, dict) or name not in here:
-            return MISSING
-        here = here[name]
-    return here
+    return get_path(doc, path)
 
 
 def set_at(doc: Document, path: str, value: object) -> Document:

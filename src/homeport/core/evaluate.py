@@ -16,7 +16,7 @@ The language-neutral table of cases is ``tests/cases/semantics.json``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from homeport.core.conditions import (
     And,
@@ -35,6 +35,7 @@ from homeport.core.conditions import (
     bracket,
 )
 from homeport.core.keys import Encoded, encode, order
+from homeport.core.paths import MISSING, get_path
 from homeport.core.words import found_in, terms, text_of, words
 
 __all__ = [
@@ -52,27 +53,6 @@ __all__ = [
 
 Test: TypeAlias = Callable[[Any], bool]
 """Is it true of this document?"""
-
-
-class _MissingValue:
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "MISSING"
-
-
-MISSING: Final[Any] = _MissingValue()
-"""No such field. Not null, which is a value."""
-
-
-def get_path(doc: Any, path: str) -> Any:
-    """The value at a dotted path of a plain document, or ``MISSING``."""
-    value = doc
-    for name in path.split("."):
-        if not isinstance(value, Mapping) or name not in value:
-            return MISSING
-        value = value[name]
-    return value
 
 
 def matches(condition: Condition, doc: Mapping[str, Any]) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from homeport.core.diff import MISSING, get, same, set_at, unset_at
+from homeport.core.diff import get, same, set_at, unset_at
 from homeport.core.indexes import check_path
 from homeport.core.mergetypes import MergeType, type_of
+from homeport.core.paths import MISSING
 from homeport.errors import SchemaError
 
 

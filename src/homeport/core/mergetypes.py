@@ -19,8 +19,9 @@ from typing import Any, ClassVar, Final, NamedTuple
 import msgspec
 
 from homeport.core import keys
-from homeport.core.diff import MISSING, apply, diff, get, same
+from homeport.core.diff import apply, diff, get, same
 from homeport.core.indexes import Frozen, check_path
+from homeport.core.paths import MISSING
 from homeport.errors import MissingDependency, SchemaError
 
 __all__ = [

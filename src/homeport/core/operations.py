@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import msgspec
 
-from homeport.core.evaluate import get_path
 from homeport.core.keys import encode_key
+from homeport.core.paths import get_path
 from homeport.core.query import QueryValue
 from homeport.core.requests import Count, Find, Get, GetMany, Lookup, Operation
 from homeport.errors import InvalidQuery, NotFound, NotUnique, UsageError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from math import isfinite
 from typing import Any, Final
@@ -175,14 +175,4 @@ def _instants(value: Any) -> Any:
         return {name: _instants(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_instants(item) for item in value]
-    return value
-
-
-def get_path(document: Any, path: str, default: Any = None) -> Any:
-    """The value at a dotted path of a plain document."""
-    value = document
-    for name in path.split("."):
-        if not isinstance(value, Mapping) or name not in value:
-            return default
-        value = value[name]
     return value

@@ -16,10 +16,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from homeport.core import diff
-from homeport.core.diff import MISSING, Document, same
+from homeport.core.diff import Document, same
 from homeport.core.fieldtypes import combine, concerned
 from homeport.core.mergetypes import MergeType
 from homeport.core.outbox import Entry, parsed
+from homeport.core.paths import MISSING
 from homeport.core.schema import MANUAL
 from homeport.core.wire import RESOLUTIONS
 

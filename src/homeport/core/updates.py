@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from homeport.core import keys as key_order
 from homeport.core.operations import refuse_single
 from homeport.core.patching import changed_row, checked
+from homeport.core.paths import MISSING
 from homeport.core.query import QueryValue
 from homeport.core.requests import Get, GetMany, Operation, PartResult, Plan
 from homeport.core.writes import (
-    MISSING,
     bulk,
     counted,
     matching,

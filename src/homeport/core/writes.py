@@ -11,7 +11,7 @@ happens, and ``finish`` raises ``BulkError``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from homeport.core import keys as key_order
 from homeport.core.changes import Edit, captured_write
@@ -37,15 +37,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 WriteMode = Literal["put", "add"]
 NewKey = Callable[[], str]
-
-
-class _Missing:
-    def __repr__(self) -> str:
-        return "MISSING"
-
-
-MISSING: Final[Any] = _Missing()
-"""No default given; None is a value."""
 
 
 # -- put and add

@@ -14,8 +14,8 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from msgspec import Raw
 
-from homeport.core.diff import MISSING as NOTHING
 from homeport.core.mergetypes import MergeType
+from homeport.core.paths import MISSING
 from homeport.core.wire import (
     ABSENT,
     MAX_DOCUMENT_BYTES,
@@ -29,7 +29,6 @@ from homeport.core.wire import (
 from .patches import (
     BLOCKED,
     MAX_NESTING,
-    MISSING,
     apply_patch,
     holds_nul,
     same_json,
@@ -229,8 +228,7 @@ def _merged(
             continue
         kind = types.get(path)
         if kind is not None and now is not BLOCKED and wants is not MISSING:
-            sides = (NOTHING if value is MISSING else value for value in (saw, wants, now))
-            merged = kind.merge(*sides)
+            merged = kind.merge(saw, wants, now)
             if merged is not None and not merged.clashes:
                 changed[path] = Raw(msgspec.json.encode(merged.value))
                 continue

@@ -9,20 +9,17 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
+from homeport.core.paths import MISSING
+
 _levels = msgspec.json.Decoder(dict[str, Raw])
 
 
-class _Token:
-    def __init__(self, name: str) -> None:
-        self._name = name
-
+class _Blocked:
     def __repr__(self) -> str:
-        return self._name
+        return "BLOCKED"
 
 
-MISSING: Final = _Token("MISSING")
-"""No value at this path."""
-BLOCKED: Final = _Token("BLOCKED")
+BLOCKED: Final = _Blocked()
 """A value that is no object stands where the path would go through."""
 
 MAX_NESTING: Final = 200

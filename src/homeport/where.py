@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from homeport.core.codec import Codec
@@ -17,24 +18,29 @@ T = TypeVar("T")
 
 class AsyncWhere(Generic[T]):
     """Dexie's words behind ``where("field")``. They follow the order of keys through all types:
-    numbers < texts < booleans < binary < lists; ``hp.F`` compares within one type."""
+    numbers < texts < booleans < binary < lists; ``hp.F`` compares within one type.
 
-    __slots__ = ("_clause", "_codec", "_join")
+    On a field with a multi-entry index (``hp.Multi``) they look at the elements of its array, and a
+    document with several that fit comes once.
+    """
+
+    __slots__ = ("_clause", "_join", "_stored")
+
+    _stored: Callable[[Any], Any]  # the form that documents store, whose order ranges follow
 
     def __init__(
         self, join: Callable[[Condition], AsyncQuery[T]], field: str, codec: Codec[T]
     ) -> None:
+        scope = codec.scope
+        entries = codec.has_entries(field)
         self._join = join
-        self._clause = WhereClause(field)
-        self._codec = codec
-        codec.check_path(field)
+        self._clause = WhereClause(field, entries=entries)
+        self._stored = (
+            partial(scope.element(field).convert, "") if entries else partial(scope.convert, field)
+        )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._clause.path}: equals(), above(), between(), ...>"
-
-    def _stored(self, value: Any) -> Any:
-        """Dates, UUIDs, enums … in the form that documents store: ranges follow its order."""
-        return self._codec.convert(self._clause.path, value)
 
     def equals(self, value: Any) -> AsyncQuery[T]:
         return self._join(self._clause.equals(self._stored(value)))

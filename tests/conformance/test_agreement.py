@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from homeport.core import evaluate
 from homeport.core.codec import Table
+from homeport.core.conditions import JSON_TYPES
 from homeport.core.query import (
     EMPTY,
     And,
@@ -19,13 +20,18 @@ from homeport.core.query import (
     Between,
     Compare,
     Contains,
+    Element,
     IgnoreCase,
     Matches,
     Missing,
+    Modulo,
     Not,
+    OfType,
     Or,
+    Pattern,
     QueryValue,
     Range,
+    Size,
     StartsWith,
 )
 from homeport.core.requests import Count, Find, Put, Write
@@ -64,7 +70,31 @@ def build(make: Any) -> Any:
     return attempt
 
 
+inner = st.one_of(
+    st.just(And(())),
+    st.builds(build(Compare), st.sampled_from(["", "x"]), st.sampled_from(["==", "!=", "<", ">="]), operand),
+    st.builds(build(Between), st.just(""), operand, operand, st.booleans(), st.booleans()),
+    st.builds(build(Range), st.just(""), operand, operand, st.booleans(), st.booleans()),
+    st.builds(AnyOf, st.just(""), st.lists(operand, max_size=3)),
+    st.builds(StartsWith, st.just(""), st.sampled_from(TEXTS)),
+    st.builds(Missing, st.just("x")),
+    st.builds(OfType, st.just(""), st.lists(st.sampled_from(JSON_TYPES), max_size=2)),
+)
+inside = st.recursive(
+    inner,
+    lambda items: st.one_of(
+        st.builds(And, st.lists(items, max_size=2)),
+        st.builds(Or, st.lists(items, max_size=2)),
+        st.builds(Not, items),
+    ),
+    max_leaves=3,
+)
 leaf = st.one_of(
+    st.builds(Element, path, inside),
+    st.builds(Size, path, st.integers(0, 3)),
+    st.builds(OfType, path, st.lists(st.sampled_from(JSON_TYPES), max_size=2)),
+    st.builds(Modulo, path, st.sampled_from([2, -3, 5]), st.integers(-2, 2)),
+    st.builds(Pattern, path, st.sampled_from(["", "^a", "[éE]", "b$"]), st.sampled_from(["", "i"])),
     st.builds(build(Compare), path, st.sampled_from(["==", "!=", "<", "<=", ">", ">="]), operand),
     st.builds(build(Between), path, operand, operand, st.booleans(), st.booleans()),
     st.builds(AnyOf, path, st.lists(operand, max_size=3)),

@@ -18,6 +18,7 @@ from homeport.core.query import (
     Between,
     Compare,
     Contains,
+    Element,
     F,
     Matches,
     Missing,
@@ -157,11 +158,76 @@ def test_json_form_says_the_same() -> None:
         ({1: 1}, "field name"),
         ([], "object"),
         ({"$and": [5]}, "object"),
+        ({"a": {"$gtt": 5}}, r"did you mean '\$gt'"),
+        ({"a": {"$elemMach": {}}}, r"did you mean '\$elemMatch'"),
+        ({"$ands": []}, r"did you mean '\$and'"),
+        ({"a": {"$or": []}}, "beside fields"),
+        ({"$where": "1"}, "filter"),
+        ({"a": {"$expr": 1}}, "filter"),
+        ({"a": {"$text": "x"}}, r"\$match"),
+        ({"a": {"$size": -1}}, "whole number"),
+        ({"a": {"$size": True}}, "whole number"),
+        ({"a": {"$type": "date"}}, "Use one of null"),
+        ({"a": {"$type": {}}}, "JSON has none"),
+        ({"a": {"$mod": [0, 1]}}, "not 0"),
+        ({"a": {"$mod": [2]}}, "divisor, remainder"),
+        ({"a": {"$mod": 2}}, "list"),
+        ({"a": {"$mod": [2.5, 1]}}, "whole numbers"),
+        ({"a": {"$regex": "("}}, "no regular expression"),
+        ({"a": {"$regex": 5}}, "a text"),
+        ({"a": {"$regex": "x", "$options": "g"}}, "no flag 'g'"),
+        ({"a": {"$options": "i"}}, "belongs to"),
+        ({"a": {"$all": 5}}, "list"),
+        ({"a": {"$elemMatch": 5}}, "element"),
+        ({"a": {"$elemMatch": {}}}, "element"),
+        ({"a": {"$elemMatch": {"$gt": 5, "b": 1}}}, r"inside a field"),
+        ({"a": {"$startsWith": 5}}, "text"),
+        ({"a": {"$match": 5}}, "text"),
     ],
 )
 def test_json_filters_are_refused_by_name(document: Any, words: str) -> None:
     with pytest.raises(InvalidQuery, match=words):
         parse_filter(document)
+
+
+def test_json_form_and_fields_say_the_same_about_arrays_and_types() -> None:
+    for document, condition in (
+        ({"a": {"$all": [1, 2]}}, F.a.contains_all(1, 2)),
+        ({"a": {"$elemMatch": {"$in": [1, 2]}}}, F.a.contains_any([1, 2])),
+        ({"a": {"$elemMatch": {"b": 1, "c": {"$gt": 2}}}}, F.a.has_element(F.b == 1, F.c > 2)),
+        ({"a": {"$size": 2}}, F.a.has_size(2)),
+        ({"a": {"$type": ["null", "bool"]}}, F.a.has_type("null", "boolean")),
+        ({"a": {"$regex": "x", "$options": "i"}}, F.a.regex("x", "i")),
+    ):
+        built = parse_filter(document)
+        docs: list[Any] = [{"a": [1, 2]}, {"a": [2]}, {"a": [{"b": 1, "c": 3}]}, {"a": None}, {"a": "X"}]
+        assert [matches(built, doc) for doc in docs] == [matches(condition, doc) for doc in docs]
+        assert any(matches(built, doc) for doc in docs)
+
+
+class Curve(msgspec.Struct, rename="camel"):
+    mnemonic: str
+    unit_name: str = ""
+    logged: datetime | None = None
+
+
+class Log(msgspec.Struct):
+    id: str
+    curves: list[Curve] = []
+    days: list[datetime] = []
+    extra: dict[str, Any] = {}
+
+
+def test_binding_reaches_into_the_elements_of_arrays() -> None:
+    codec = Codec(Collection("logs", Log))
+    bound = bind(F.curves.has_element(F.unit_name == "m", F.logged < datetime(2026, 1, 1, tzinfo=timezone.utc)), codec)
+    stored = And([Compare("unitName", "==", "m"), Compare("logged", "<", "2026-01-01T00:00:00.000000Z")])
+    assert bound == Element("curves", stored)
+    text = "2026-01-01T00:00:00+00:00"  # any form of the same moment
+    assert bind(F.days.contains(text), codec) == Contains("days", "2026-01-01T00:00:00.000000Z")
+    assert bind(F.extra.list.has_element(F.x == 1), codec) == Element("extra.list", And([Compare("x", "==", 1)]))
+    with pytest.raises(UnknownField, match="did you mean 'mnemonic'"):
+        bind(F.curves.has_element(F.mnemonik == "GR"), codec)
 
 
 def test_dexies_words() -> None:

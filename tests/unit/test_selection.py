@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,57 @@ def test_or_behind_nothing_or_a_function_is_refused(w: hp.Documents[Well]) -> No
         w.where(hp.F.depth_m > 1).or_()
     with pytest.raises(hp.UnknownField, match="did you mean 'field'"):
         w.where(hp.F.depth_m > 1).or_("feld")
+
+
+class Book(msgspec.Struct):
+    id: str
+    categories: list[str] = []
+    days: list[date] = []
+
+
+BOOKS = hp.Collection("books", Book, indexes=[hp.Multi("categories"), hp.Multi("days")])
+
+
+@pytest.mark.parametrize("kind", ["memory", "file"])
+def test_words_on_a_multi_entry_index_look_at_its_entries_as_in_dexie(kind: str, tmp_path: Path) -> None:
+    path = ":memory:" if kind == "memory" else tmp_path / "a.db"
+    with hp.open(path, collections=[BOOKS], durability="relaxed") as db:
+        books = db[BOOKS]
+        books.put_many(
+            [
+                Book("dome", ["sci-fi", "thriller"], [date(2009, 11, 10)]),
+                Book("it", ["horror", "thriller"], [date(1986, 9, 15), date(2017, 9, 8)]),
+                Book("none"),
+                Book("cook", ["Cooking"]),
+            ]
+        )
+
+        def found(query: Any) -> list[Any]:
+            assert len(query.keys()) == query.count()
+            return sorted(query.keys())
+
+        by = books.where("categories")
+        assert found(by.equals("thriller")) == ["dome", "it"]
+        assert found(by.equals("thriller").where("categories").equals("horror")) == ["it"]
+        assert found(by.any_of("thriller", "horror")) == ["dome", "it"]  # "it" comes once
+        assert found(by.none_of("thriller", "horror")) == ["cook", "dome"]  # some other entry
+        assert found(by.not_equal("Cooking")) == ["dome", "it"]
+        assert found(by.starts_with("sci")) == ["dome"]
+        assert found(by.starts_with_any_of("sci", "hor")) == ["dome", "it"]
+        assert found(by.between("h", "i")) == ["it"]
+        assert found(by.above("t")) == ["dome", "it"]
+        assert found(by.below_or_equal("Cooking")) == ["cook"]
+        assert found(by.in_any_range([("a", "i"), ("s", "t")])) == ["dome", "it"]
+        assert found(by.equals_ignore_case("cooking")) == ["cook"]
+        assert found(by.any_of_ignore_case("COOKING", "Horror")) == ["cook", "it"]
+        assert found(by.starts_with_ignore_case("COO")) == ["cook"]
+        assert found(books.where("days").between(date(2017, 1, 1), date(2018, 1, 1))) == ["it"]
+        assert found(books.where("days").equals(date(2009, 11, 10)).or_("categories").equals("horror")) == ["dome", "it"]
+        # F compares the whole field, whatever the indexes are.
+        assert found(books.where(hp.F.categories == "thriller")) == []
+        assert found(books.where(hp.F.categories == ["Cooking"])) == ["cook"]
+        if kind == "file":
+            assert books.where("categories").equals("horror").explain().index is not None
 
 
 def test_update_by_query_is_one_transaction(w: hp.Documents[Well]) -> None:

@@ -7,8 +7,6 @@ cannot be stored faithfully is refused before anything is written (``core/plain.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
-from decimal import Decimal
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import msgspec
@@ -16,14 +14,15 @@ import msgspec
 from homeport.core import modeltree, unknown
 from homeport.core.inspection import inspect_document
 from homeport.core.keys import Encoded, Key, encode, encode_key
-from homeport.core.models import Model, decode_object, encode_json, model_of, read_instant
+from homeport.core.models import Model, decode_object, encode_json, model_of
 from homeport.core.paths import get_path
-from homeport.core.plain import all_json, builtins, instant, refuse
+from homeport.core.plain import all_json, refuse
 from homeport.core.rowbuilder import build_row, entries_of, multi_reader, reader
 from homeport.core.schema import Collection, Index
+from homeport.core.scope import Scope
 from homeport.core.validation import Check, validator
 from homeport.core.words import text_of
-from homeport.errors import InvalidKey, InvalidQuery, ValidationFailed
+from homeport.errors import InvalidKey, ValidationFailed
 
 T = TypeVar("T")
 
@@ -32,8 +31,6 @@ Row: TypeAlias = tuple[Any, ...]
 
 Extras: TypeAlias = tuple[tuple[tuple[Encoded, ...], ...], tuple[str, ...]]
 """``(distinct entries of each multi-entry index, text of each full-text path)``."""
-
-_JSON_TYPES: Final = (str, int, float, bool, type(None))
 
 
 class Codec(Generic[T]):
@@ -44,6 +41,7 @@ class Codec(Generic[T]):
         indexes: the declared indexes.
         multi: the multi-entry ones; text_paths: the distinct full-text paths.
         has_extras: is there any of these two?
+        scope: the names of its fields.
         fingerprint: changes when the model's set of fields changes.
     """
 
@@ -54,7 +52,6 @@ class Codec(Generic[T]):
         "_multi",
         "_multi_plain",
         "_names",
-        "_paths",
         "_texts",
         "_texts_plain",
         "_tree",
@@ -66,6 +63,7 @@ class Codec(Generic[T]):
         "key",
         "multi",
         "row",
+        "scope",
         "text_paths",
     )
 
@@ -89,7 +87,7 @@ class Codec(Generic[T]):
         )
         self.has_extras = bool(self.multi or self.text_paths)
         self.fingerprint = modeltree.fingerprint(self._tree)
-        self._paths: dict[str, list[modeltree.Step]] = {}
+        self.scope = Scope(self._tree, collection.name)
         self._check: Check | None = (
             None if collection.schema is None else validator(collection.schema, collection.name)
         )
@@ -237,45 +235,22 @@ class Codec(Generic[T]):
 
     # -- queries
 
-    def steps(self, path: str) -> list[modeltree.Step]:
-        found = self._paths.get(path)
-        if found is None:
-            found = modeltree.resolve(self._tree, path, self.collection.name)
-            if len(self._paths) < 10_000:  # paths come from programs, but may come from anywhere
-                self._paths[path] = found
-        return found
-
     def check_path(self, path: str) -> str:
         """The stored form of a path of field names; raises ``UnknownField`` with a suggestion."""
-        if self._tree is None:
-            return path
-        return ".".join(step.stored for step in self.steps(path))
+        return self.scope.check_path(path)
+
+    def convert(self, path: str, value: object) -> object:
+        """A Python value in a condition or patch → the form in which documents store it."""
+        return self.scope.convert(path, value)
+
+    def has_entries(self, path: str) -> bool:
+        """Has this field a multi-entry index of its own? Raises ``UnknownField``."""
+        fields = (self.scope.check_path(path),)
+        return any(index.fields == fields for index in self.multi)
 
     def paths(self) -> list[str]:
         """The known field paths; empty without a model."""
         return [] if self._tree is None else sorted(set(self._tree.paths()))
-
-    def check_ordered(self, path: str) -> None:
-        """``InvalidQuery`` for types whose stored text sorts differently from their values."""
-        node = None if self._tree is None else self.steps(path)[-1].node
-        unordered = () if node is None else sorted(node.kinds & {"decimal", "timedelta"})
-        if unordered:
-            raise InvalidQuery(
-                f"{path} is a {unordered[0]}, which is stored as text: '10' would sort below '9'.",
-                action="Compare it with == or any_of(), filter() it in Python, or store a number "
-                "beside it.",
-            )
-
-    def convert(self, path: str, value: object) -> object:
-        """A Python value in a condition or patch → the form in which documents store it."""
-        node = None if self._tree is None else self.steps(path)[-1].node
-        if isinstance(value, str) and type(value) is str:
-            return read_instant(value) if node is not None and "datetime" in node.kinds else value
-        if type(value) in _JSON_TYPES:
-            return value
-        if isinstance(value, Decimal) and (node is None or "decimal" not in node.kinds):
-            return int(value) if value == value.to_integral_value() else float(value)
-        return stored_form(value)
 
 
 class Table(Generic[T]):
@@ -324,18 +299,3 @@ def _plain_reader(path: str) -> Callable[[Any], Any]:
     if "." not in path:
         return lambda plain: plain.get(path)
     return lambda plain: get_path(plain, path, None)
-
-
-def stored_form(value: object) -> object:
-    """Dates, UUIDs, enums, tuples, models … in the form in which a document stores them."""
-    if isinstance(value, datetime):
-        return instant(value)
-    try:
-        return builtins(_dumped(value))
-    except (TypeError, ValueError, msgspec.MsgspecError) as error:
-        raise InvalidQuery(f"{value!r:.60} has no JSON form to compare with.") from error
-
-
-def _dumped(value: object) -> object:
-    dump = getattr(value, "model_dump", None)
-    return dump(mode="json", by_alias=True) if callable(dump) else value

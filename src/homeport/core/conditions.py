@@ -11,6 +11,7 @@ condition means is said by ``core/evaluate.py``, and every engine has to agree w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal, NoReturn, TypeAlias
 
@@ -21,6 +22,10 @@ Operator: TypeAlias = Literal["==", "!=", "<", "<=", ">", ">="]
 OPERATORS: Final = ("==", "!=", "<", "<=", ">", ">=")
 
 
+JSON_TYPES: Final = ("null", "boolean", "number", "string", "array", "object")
+"""What ``OfType`` knows."""
+
+_FLAGS: Final = {"i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL, "x": re.VERBOSE}
 _PLAIN: Final = (str, int, float, dict, list, tuple, set, frozenset, bytes, bytearray)
 
 
@@ -223,6 +228,96 @@ class IgnoreCase(Condition):
         for value in self.values:
             if not isinstance(value, str):
                 raise InvalidQuery(f"Ignoring case on {path} takes texts, not {value!r:.60}.")
+
+
+class Element(Condition):
+    """An array with at least one element that satisfies ``item``. Paths in ``item`` begin at the
+    element; the empty path is the element itself."""
+
+    __slots__ = ("path", "item")  # noqa: RUF023
+
+    def __init__(self, path: str, item: Condition) -> None:
+        self.path = path
+        self.item = as_condition(item)
+
+
+class Size(Condition):
+    """An array of exactly so many elements."""
+
+    __slots__ = ("path", "size")
+
+    def __init__(self, path: str, size: int) -> None:
+        if type(size) is not int or size < 0:
+            raise InvalidQuery(f"The size of {path} is a whole number from 0, not {size!r:.60}.")
+        self.path = path
+        self.size = size
+
+
+class OfType(Condition):
+    """A value of one of these types of JSON."""
+
+    __slots__ = ("path", "types")
+
+    def __init__(self, path: str, types: Iterable[str]) -> None:
+        self.path = path
+        self.types = tuple(types)
+        for name in self.types:
+            if name not in JSON_TYPES:
+                raise InvalidQuery(
+                    f"{path} cannot be of the type {name!r:.60}: JSON has none of that name.",
+                    action=f"Use one of {', '.join(JSON_TYPES)}.",
+                )
+
+
+class Modulo(Condition):
+    """A whole number that leaves ``remainder`` when divided; the remainder has the sign of the
+    number, as in MongoDB and JavaScript: ``-7`` by 4 leaves ``-3``."""
+
+    __slots__ = ("path", "divisor", "remainder")  # noqa: RUF023
+
+    def __init__(self, path: str, divisor: int, remainder: int) -> None:
+        if type(divisor) is not int or type(remainder) is not int or divisor == 0:
+            raise InvalidQuery(
+                f"A remainder on {path} takes two whole numbers, the first not 0, not "
+                f"{divisor!r:.40} and {remainder!r:.40}."
+            )
+        self.path = path
+        self.divisor = divisor
+        self.remainder = remainder
+
+
+class Pattern(Condition):
+    """A text in which a regular expression of Python's ``re`` is found. flags: of ``imsx``."""
+
+    __slots__ = ("path", "pattern", "flags")  # noqa: RUF023
+
+    def __init__(self, path: str, pattern: str, flags: str = "") -> None:
+        self.path = path
+        self.pattern = pattern
+        self.flags = flags
+        self.compiled()
+
+    def compiled(self) -> re.Pattern[str]:
+        """The expression; ``re`` remembers it. Raises ``InvalidQuery`` for a wrong one."""
+        if not isinstance(self.pattern, str) or not isinstance(self.flags, str):
+            raise InvalidQuery(
+                f"A regular expression on {self.path} is a text, not {self.pattern!r:.60}.",
+                action='Give the pattern as text, flags as "imsx".',
+            )
+        flags = 0
+        for letter in self.flags:
+            if letter not in "imsx":
+                raise InvalidQuery(
+                    f"A regular expression on {self.path} has no flag {letter!r}.",
+                    action="Use i (ignore case), m (lines), s (dot is any) and x (verbose).",
+                )
+            flags |= _FLAGS[letter]
+        try:
+            return re.compile(self.pattern, flags)
+        except (re.error, OverflowError) as error:
+            raise InvalidQuery(
+                f"{self.pattern!r:.80} on {self.path} is no regular expression: {error}."
+            ) from error
 
 
 class And(Condition):

@@ -8,6 +8,8 @@ The language-neutral table of cases is ``tests/cases/semantics.json``.
 - ``==`` and ``AnyOf``: equal keys; null equals null alone; objects, and arrays that are no keys,
   are equal when their JSON is. A missing field equals nothing.
 - ``!=`` and ``Not`` match exactly the other documents, those without the field included.
+- ``Element`` matches an array with an element that satisfies the inner condition, whose paths begin
+  at the element. ``Size``, ``OfType``, ``Modulo`` and ``Pattern`` look at values of one type.
 - ``Range`` runs over all types and holds only values that are keys.
 - Order: values that are no keys (missing, null, objects) come last in both directions; ties are
   broken by the document key, in the direction of the last column.
@@ -25,12 +27,17 @@ from homeport.core.conditions import (
     Compare,
     Condition,
     Contains,
+    Element,
     IgnoreCase,
     Matches,
     Missing,
+    Modulo,
     Not,
+    OfType,
     Or,
+    Pattern,
     Range,
+    Size,
     StartsWith,
     bracket,
 )
@@ -60,18 +67,21 @@ def matches(condition: Condition, doc: Mapping[str, Any]) -> bool:
     return compile_condition(condition)(doc)
 
 
-def compile_condition(condition: Condition) -> Test:
-    """The test of a condition, made once for many documents."""
+def compile_condition(condition: Condition, *, inside: bool = False) -> Test:
+    """The test of a condition, made once for many documents; ``inside`` an array, where elements
+    need not be objects."""
     if isinstance(condition, (And, Or)):
-        tests = [compile_condition(item) for item in condition.items]
+        tests = [compile_condition(item, inside=inside) for item in condition.items]
         every = all if isinstance(condition, And) else any
         return lambda doc: every([test(doc) for test in tests])
     if isinstance(condition, Not):
-        inner = compile_condition(condition.item)
+        inner = compile_condition(condition.item, inside=inside)
         return lambda doc: not inner(doc)
     path: str = condition.path  # type: ignore[attr-defined]
     test = _value_test(condition)
-    if "." in path:
+    if not path:
+        return test  # the element of an array itself
+    if inside or "." in path:
         return lambda doc: test(get_path(doc, path))
     return lambda doc: test(doc.get(path, MISSING))
 
@@ -93,6 +103,11 @@ def _value_test(condition: Condition) -> Test:
     if isinstance(condition, Matches):
         asked = terms(condition.text)
         return lambda value: found_in(asked, text_of(value))
+    if isinstance(condition, Element):
+        inner = compile_condition(condition.item, inside=True)
+        return lambda value: isinstance(value, (list, tuple)) and any(map(inner, value))
+    if isinstance(condition, (Size, OfType, Modulo, Pattern)):
+        return _form_test(condition)
     if isinstance(condition, IgnoreCase):
         return _ignore_case_test(condition)
     if isinstance(condition, Between):
@@ -107,6 +122,45 @@ def _value_test(condition: Condition) -> Test:
         condition.upper_open,
         None,
     )
+
+
+def _form_test(condition: Size | OfType | Modulo | Pattern) -> Test:
+    if isinstance(condition, Size):
+        size = condition.size
+        return lambda value: isinstance(value, (list, tuple)) and len(value) == size
+    if isinstance(condition, OfType):
+        types = condition.types
+        return lambda value: json_type(value) in types
+    if isinstance(condition, Modulo):
+        divisor, remainder = condition.divisor, condition.remainder
+        return lambda value: _leaves(value, divisor) == remainder
+    search = condition.compiled().search
+    return lambda value: isinstance(value, str) and search(value) is not None
+
+
+def json_type(value: Any) -> str | None:
+    """The name of a plain value's type in JSON, None for a missing field."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, (int, float)):
+        return "number"
+    if isinstance(value, str):
+        return "string"
+    if isinstance(value, (list, tuple)):
+        return "array"
+    return "object" if isinstance(value, Mapping) else None
+
+
+def _leaves(value: Any, divisor: int) -> int | None:
+    """What is left of a whole number, with its sign; None for everything else."""
+    if isinstance(value, float):
+        value = int(value) if value.is_integer() else None
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    left = abs(value) % abs(divisor)
+    return -left if value < 0 else left
 
 
 def _compare_test(condition: Compare) -> Test:

@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import Final, NoReturn, TypeVar, cast
 
 from homeport.core.conditions import (
+    And,
     AnyOf,
     Between,
     Compare,
     Condition,
     Contains,
+    Element,
     Matches,
     Missing,
     Not,
+    OfType,
+    Pattern,
+    Size,
     StartsWith,
 )
 from homeport.errors import InvalidQuery
@@ -81,6 +86,32 @@ class Field:
     def contains(self, value: object) -> Condition:
         """An array with this element."""
         return Contains(self._path, _value(value))
+
+    def contains_any(self, *values: object) -> Condition:
+        """An array with one of these elements."""
+        return Element(self._path, AnyOf("", _many(values)))
+
+    def contains_all(self, *values: object) -> Condition:
+        """An array with each of these elements."""
+        return And(Contains(self._path, value) for value in _many(values))
+
+    def has_element(self, *conditions: Condition) -> Condition:
+        """An array with an element that satisfies all of these:
+        ``F.curves.has_element(F.mnemonic == "GR", F.samples > 100)``. Names begin at the element."""
+        return Element(self._path, And(conditions))
+
+    def has_size(self, size: int) -> Condition:
+        """An array of exactly so many elements."""
+        return Size(self._path, size)
+
+    def has_type(self, *types: str) -> Condition:
+        """A value of one of these types of JSON: null, boolean, number, string, array, object."""
+        return OfType(self._path, types)
+
+    def regex(self, pattern: str, flags: str = "") -> Condition:
+        """A text in which Python's ``re`` finds the pattern; flags: of ``imsx``. Every document is
+        looked at; ``starts_with`` uses an index."""
+        return Pattern(self._path, pattern, flags)
 
     def matches(self, text: str) -> Condition:
         """Full text: all words of ``text``; ``"a phrase"`` in quotes, ``pre*`` for a prefix."""

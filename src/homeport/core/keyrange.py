@@ -3,6 +3,9 @@
 These words run over the index as Dexie's do: ``above``, ``below`` and ``between`` follow the total
 order of keys through all types, and a document without the field is in none of them, not even in
 ``not_equal`` or ``none_of``. ``F`` compares within one type and negates exactly.
+
+On a field with a multi-entry index they run over its entries, as in Dexie: a document is found when
+one element of its array is. It is found once, so Dexie's ``distinct()`` is not needed.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from homeport.core.conditions import (
     And,
     AnyOf,
     Condition,
+    Element,
     IgnoreCase,
     Or,
     Range,
@@ -26,39 +30,47 @@ from homeport.errors import InvalidQuery
 
 
 class WhereClause:
-    """The words after ``where("field")``; each returns a condition."""
+    """The words after ``where("field")``; each returns a condition.
 
-    __slots__ = ("path",)
+    entries: the field has a multi-entry index, so that they look at the elements of its array.
+    """
 
-    def __init__(self, path: str) -> None:
+    __slots__ = ("_at", "_entries", "path")
+
+    def __init__(self, path: str, *, entries: bool = False) -> None:
         if not isinstance(path, str) or not path or "" in path.split("."):
             raise InvalidQuery(
                 f"where() takes a field name, a condition or a filter, not {path!r}."
             )
         self.path = path
+        self._entries = entries
+        self._at = "" if entries else path
+
+    def _made(self, condition: Condition) -> Condition:
+        return Element(self.path, condition) if self._entries else condition
 
     def equals(self, value: object) -> Condition:
         comparable(value, self.path)
-        return Range(self.path, value, value)
+        return self._made(Range(self._at, value, value))
 
     def not_equal(self, value: object) -> Condition:
         return self.none_of(value)
 
     def above(self, value: object) -> Condition:
         comparable(value, self.path)
-        return Range(self.path, value, None, lower_open=True)
+        return self._made(Range(self._at, value, None, lower_open=True))
 
     def above_or_equal(self, value: object) -> Condition:
         comparable(value, self.path)
-        return Range(self.path, value, None)
+        return self._made(Range(self._at, value, None))
 
     def below(self, value: object) -> Condition:
         comparable(value, self.path)
-        return Range(self.path, None, value, upper_open=True)
+        return self._made(Range(self._at, None, value, upper_open=True))
 
     def below_or_equal(self, value: object) -> Condition:
         comparable(value, self.path)
-        return Range(self.path, None, value)
+        return self._made(Range(self._at, None, value))
 
     def between(
         self,
@@ -70,7 +82,7 @@ class WhereClause:
         """As in Dexie: the lower bound is included, the upper one is not."""
         comparable(lower, self.path)
         comparable(upper, self.path)
-        return Range(self.path, lower, upper, not include_lower, not include_upper)
+        return self._made(Range(self._at, lower, upper, not include_lower, not include_upper))
 
     def in_any_range(
         self,
@@ -85,7 +97,7 @@ class WhereClause:
         values = many(values)
         for value in values:
             comparable(value, self.path)
-        return AnyOf(self.path, values)
+        return self._made(AnyOf(self._at, values))
 
     def none_of(self, *values: object) -> Condition:
         """Every key of the index but these; documents without the field are not in it."""
@@ -94,34 +106,34 @@ class WhereClause:
             comparable(value, self.path)
         ordered = sorted(values, key=cmp_to_key(compare))
         if not ordered:
-            return Range(self.path)
-        gaps: list[Condition] = [Range(self.path, None, ordered[0], upper_open=True)]
+            return self._made(Range(self._at))
+        gaps: list[Condition] = [Range(self._at, None, ordered[0], upper_open=True)]
         gaps += [
-            Range(self.path, low, high, lower_open=True, upper_open=True)
+            Range(self._at, low, high, lower_open=True, upper_open=True)
             for low, high in pairwise(ordered)
             if compare(low, high)
         ]
-        gaps.append(Range(self.path, ordered[-1], None, lower_open=True))
-        return Or(gaps)
+        gaps.append(Range(self._at, ordered[-1], None, lower_open=True))
+        return self._made(Or(gaps))
 
     def starts_with(self, prefix: str) -> Condition:
-        return StartsWith(self.path, prefix)
+        return self._made(StartsWith(self._at, prefix))
 
     def starts_with_any_of(self, *prefixes: str) -> Condition:
-        return Or(StartsWith(self.path, prefix) for prefix in _texts(prefixes))
+        return self._made(Or(StartsWith(self._at, prefix) for prefix in _texts(prefixes)))
 
     def equals_ignore_case(self, value: str) -> Condition:
         """Compared case-folded; looks at every document (no index helps)."""
-        return IgnoreCase(self.path, (value,))
+        return self._made(IgnoreCase(self._at, (value,)))
 
     def any_of_ignore_case(self, *values: str) -> Condition:
-        return IgnoreCase(self.path, _texts(values))
+        return self._made(IgnoreCase(self._at, _texts(values)))
 
     def starts_with_ignore_case(self, prefix: str) -> Condition:
-        return IgnoreCase(self.path, (prefix,), prefix=True)
+        return self._made(IgnoreCase(self._at, (prefix,), prefix=True))
 
     def starts_with_any_of_ignore_case(self, *prefixes: str) -> Condition:
-        return IgnoreCase(self.path, _texts(prefixes), prefix=True)
+        return self._made(IgnoreCase(self._at, _texts(prefixes), prefix=True))
 
     def __repr__(self) -> str:
         return f"where({self.path!r})"

@@ -18,12 +18,17 @@ from homeport.core.conditions import (
     Compare,
     Condition,
     Contains,
+    Element,
     IgnoreCase,
     Matches,
     Missing,
+    Modulo,
     Not,
+    OfType,
     Or,
+    Pattern,
     Range,
+    Size,
     StartsWith,
 )
 from homeport.core.keys import encode
@@ -141,6 +146,10 @@ def _special(codec: Codec[Any], parts: tuple[Condition, ...]) -> Access | None:
         if isinstance(part, Contains):
             for index in codec.multi:
                 if index.fields == (part.path,) and encode(part.value) is not None:
+                    return Access("multi", index.name, (part.path,), left=_without(parts, [part]))
+        if isinstance(part, Element):
+            for index in codec.multi:
+                if index.fields == (part.path,):
                     return Access("multi", index.name, (part.path,), left=_without(parts, [part]))
         if isinstance(part, Matches) and part.path in codec.text_paths:
             return Access("text", part.path, (part.path,), left=_without(parts, [part]))
@@ -311,6 +320,16 @@ def condition_words(condition: Condition) -> str:
         return f"{condition.path} is missing"
     if isinstance(condition, Range):
         return f"{condition.path} in the key range{_range_words(condition)}"
+    if isinstance(condition, Element):
+        return f"{condition.path} has an element with {condition_words(condition.item)}"
+    if isinstance(condition, Size):
+        return f"{condition.path} has {condition.size} elements"
+    if isinstance(condition, OfType):
+        return f"{condition.path} is of type {' or '.join(condition.types)}"
+    if isinstance(condition, Modulo):
+        return f"{condition.path} modulo {condition.divisor} is {condition.remainder}"
+    if isinstance(condition, Pattern):
+        return f"{condition.path} fits /{condition.pattern:.60}/{condition.flags}"
     assert isinstance(condition, IgnoreCase)
     how = "starts with" if condition.prefix else "is"
     return f"{condition.path} {how} {' or '.join(map(repr, condition.values))} ignoring case"

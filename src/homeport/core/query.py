@@ -17,13 +17,18 @@ from homeport.core.conditions import (
     Compare,
     Condition,
     Contains,
+    Element,
     IgnoreCase,
     Matches,
     Missing,
+    Modulo,
     Not,
+    OfType,
     Operator,
     Or,
+    Pattern,
     Range,
+    Size,
     StartsWith,
     as_condition,
     bracket,
@@ -36,6 +41,7 @@ from homeport.errors import InvalidQuery
 
 if TYPE_CHECKING:
     from homeport.core.codec import Codec
+    from homeport.core.scope import Scope
 
 __all__ = [
     "EMPTY",
@@ -46,18 +52,23 @@ __all__ = [
     "Compare",
     "Condition",
     "Contains",
+    "Element",
     "F",
     "Field",
     "Fields",
     "IgnoreCase",
     "Matches",
     "Missing",
+    "Modulo",
     "Not",
+    "OfType",
     "Operator",
     "Or",
     "Order",
+    "Pattern",
     "QueryValue",
     "Range",
+    "Size",
     "StartsWith",
     "WhereClause",
     "as_condition",
@@ -200,38 +211,41 @@ def _natural(value: object, what: str) -> int:
 def bind(condition: Condition, codec: Codec[Any]) -> Condition:
     """The condition with stored paths and stored values: names are checked against the model
     (``UnknownField``), attribute names become stored names, Python values their JSON form."""
+    return _bind(condition, codec.scope)
+
+
+def _bind(condition: Condition, scope: Scope) -> Condition:
     if isinstance(condition, (And, Or)):
-        return type(condition)(bind(item, codec) for item in condition.items)
+        return type(condition)(_bind(item, scope) for item in condition.items)
     if isinstance(condition, Not):
-        return Not(bind(condition.item, codec))
+        return Not(_bind(condition.item, scope))
     path: str = condition.path  # type: ignore[attr-defined]
-    stored = codec.check_path(path)
-    if isinstance(condition, (Between, Range)) or (
-        isinstance(condition, Compare) and condition.op not in {"==", "!="}
-    ):
-        codec.check_ordered(path)
+    stored = scope.check_path(path)
     if isinstance(condition, Compare):
-        return Compare(stored, condition.op, codec.convert(path, condition.value))
+        if condition.op not in {"==", "!="}:
+            scope.check_ordered(path)
+        return Compare(stored, condition.op, scope.convert(path, condition.value))
     if isinstance(condition, Between):
-        low, high = codec.convert(path, condition.low), codec.convert(path, condition.high)
+        scope.check_ordered(path)
+        low, high = scope.convert(path, condition.low), scope.convert(path, condition.high)
         return Between(stored, low, high, condition.low_open, condition.high_open)
-    if isinstance(condition, AnyOf):
-        return AnyOf(stored, (codec.convert(path, value) for value in condition.values))
     if isinstance(condition, Range):
+        scope.check_ordered(path)
         lower, upper = (
-            None if bound is None else codec.convert(path, bound)
+            None if bound is None else scope.convert(path, bound)
             for bound in (condition.lower, condition.upper)
         )
         return Range(stored, lower, upper, condition.lower_open, condition.upper_open)
+    if isinstance(condition, AnyOf):
+        return AnyOf(stored, (scope.convert(path, value) for value in condition.values))
     if isinstance(condition, Contains):
-        return Contains(stored, codec.convert(path, condition.value))
-    if isinstance(condition, StartsWith):
-        return StartsWith(stored, condition.prefix)
-    if isinstance(condition, Matches):
-        return Matches(stored, condition.text)
-    if isinstance(condition, IgnoreCase):
-        return IgnoreCase(stored, condition.values, condition.prefix)
-    return Missing(stored)
+        return Contains(stored, scope.element(path).convert("", condition.value))
+    if isinstance(condition, Element):
+        return Element(stored, _bind(condition.item, scope.element(path)))
+    # The others hold nothing that needs a stored form; their slots are their arguments.
+    rest = [getattr(condition, name) for name in condition.__slots__[1:]]
+    bound: Condition = type(condition)(stored, *rest)  # type: ignore[call-arg]
+    return bound
 
 
 def bind_order(order: Order, codec: Codec[Any]) -> Order:
@@ -240,6 +254,6 @@ def bind_order(order: Order, codec: Codec[Any]) -> Order:
     for path, down in order:
         stored = codec.check_path(path) if path else ""
         if path:
-            codec.check_ordered(path)
+            codec.scope.check_ordered(path)
         bound.append((stored, down))
     return tuple(bound)

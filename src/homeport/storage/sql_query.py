@@ -21,11 +21,14 @@ from homeport.core.conditions import (
     Compare,
     Condition,
     Contains,
+    Element,
     Matches,
     Missing,
     Not,
+    OfType,
     Or,
     Range,
+    Size,
     StartsWith,
 )
 from homeport.core.evaluate import terms
@@ -35,6 +38,14 @@ from homeport.storage.sql import Statements
 
 MAX_PARAMETERS = 10_000  # of one list; longer ones that JSON cannot carry are checked by Python
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_ -]+")
+_SQL_TYPES = {
+    "null": ("null",),
+    "boolean": ("true", "false"),
+    "number": ("integer", "real"),
+    "string": ("text",),
+    "array": ("array",),
+    "object": ("object",),
+}
 _LOW = (None, "''", "x'01'", "x'02'", "x'03'")  # by type: number, text, boolean, binary, array
 _HIGH = ("''", "x''", "x'02'", "x'03'", "x'04'")
 
@@ -89,6 +100,8 @@ class _Writer:
             return self._matches(condition)  # type: ignore[arg-type]
         if kind is Contains:
             return self._contains(condition)  # type: ignore[arg-type]
+        if kind is Element:
+            return self._element(condition)  # type: ignore[arg-type]
         path: str | None = getattr(condition, "path", None)
         if path is None:
             return None
@@ -135,6 +148,8 @@ class _Writer:
             return f"({k}>=? AND {k}<?)"
         if isinstance(condition, Missing):
             return self._json_type(path, "IS NULL", f"{k} IS NULL AND ")
+        if isinstance(condition, (Size, OfType)):
+            return self._unindexed(condition, path)
         return None
 
     def _indexed_compare(self, condition: Compare, path: str, k: str) -> str | None:
@@ -222,8 +237,16 @@ class _Writer:
             self.params.append(condition.prefix)
             test = f"substr({value},1,{len(condition.prefix)})=?"
             return f"({kind}='text' AND {test})"
+        return self._unindexed_type(condition, json_path, kind)
+
+    def _unindexed_type(self, condition: Condition, json_path: str, kind: str) -> str | None:
         if isinstance(condition, Missing):
             return f"({kind} IS NULL)"
+        if isinstance(condition, Size):
+            return f"({kind}='array' AND json_array_length(doc,{json_path})={condition.size})"
+        if isinstance(condition, OfType):
+            names = "','".join(name for type_ in condition.types for name in _SQL_TYPES[type_])
+            return f"({kind} IN ('{names}'))"
         return None
 
     def _unindexed_compare(self, op: str, operand: object, value: str, kind: str) -> str | None:
@@ -267,6 +290,26 @@ class _Writer:
                 return f"seq IN (SELECT seq FROM {side} WHERE k=?)"
         return None
 
+    def _element(self, condition: Element) -> str | None:
+        """Entries of a multi-entry index are the elements that are keys, so the inner condition
+        must be one that nothing else satisfies."""
+        item = condition.item
+        if not _of_keys(item):
+            return None
+        for index in self.statements.indexes_multi:
+            if index.fields == (condition.path,):
+                piece = self._entry(item)
+                side = self.statements.multi_of[index.name]
+                return f"seq IN (SELECT seq FROM {side} WHERE {piece})"
+        return None
+
+    def _entry(self, item: Condition) -> str | None:
+        if isinstance(item, (And, Or)):
+            joiner, empty = (" AND ", "1") if isinstance(item, And) else (" OR ", "0")
+            pieces = [piece for one in item.items if (piece := self._entry(one)) is not None]
+            return f"({joiner.join(pieces)})" if pieces else empty
+        return self._indexed(item, "", "k")
+
     def _matches(self, condition: Matches) -> str | None:
         column = self.statements.text_column.get(condition.path)
         if column is None:
@@ -278,6 +321,22 @@ class _Writer:
         self.params.append(f"{column} : ({' AND '.join(phrases)})")
         text = self.statements.text
         return f"seq IN (SELECT rowid FROM {text} WHERE {text} MATCH ?)"
+
+
+def _of_keys(item: Condition) -> bool:
+    """Is it about the element itself, and satisfied by values that are keys alone?"""
+    if isinstance(item, (And, Or)):
+        # No condition at all is satisfied by every element.
+        return bool(item.items) and all(map(_of_keys, item.items))
+    if getattr(item, "path", None) != "":
+        return False
+    if isinstance(item, Compare):
+        return item.op != "!=" and encode(item.value) is not None
+    if isinstance(item, AnyOf):
+        return len(item.values) <= MAX_PARAMETERS and all(
+            encode(value) is not None for value in item.values
+        )
+    return isinstance(item, (Between, Range, StartsWith))
 
 
 def _bracket(encoded: Encoded) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from homeport.core.conditions import And, Condition, IgnoreCase, Or, Range
+from homeport.core.conditions import And, Condition, Element, IgnoreCase, Or, Range
 from homeport.core.jsonfilter import parse_filter
 from homeport.core.query import QueryValue, parse_order
 from homeport.core.schema import Collection, FullText, Index, Multi
@@ -28,15 +28,15 @@ def condition_of(case: Mapping[str, Any]) -> Condition | None:
         parts.append(parse_filter(case["where"]))
     if "range" in case:
         bounds = case["range"]
-        parts.append(
-            Range(
-                bounds["path"],
-                bounds.get("lower"),
-                bounds.get("upper"),
-                bounds.get("lowerOpen", False),
-                bounds.get("upperOpen", False),
-            )
+        path, entries = bounds["path"], bounds.get("entries", False)
+        range_ = Range(
+            "" if entries else path,
+            bounds.get("lower"),
+            bounds.get("upper"),
+            bounds.get("lowerOpen", False),
+            bounds.get("upperOpen", False),
         )
+        parts.append(Element(path, range_) if entries else range_)
     if "ignoreCase" in case:
         asked = case["ignoreCase"]
         parts.append(IgnoreCase(asked["path"], asked["values"], asked.get("prefix", False)))

@@ -1,0 +1,99 @@
+"""The names inside a document, or inside the elements of one of its arrays: Python names become
+stored paths, and values of conditions the form in which documents store them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+
+from homeport.core.models import read_instant
+from homeport.core.modeltree import Node, Step, resolve
+from homeport.core.plain import builtins, instant
+from homeport.errors import InvalidQuery
+
+_JSON_TYPES: Final = (str, int, float, bool, type(None))
+_MOST_PATHS: Final = 10_000  # remembered; paths come from programs, but may come from anywhere
+
+
+class Scope:
+    """node: what is known about the values here, None = nothing. name: for error messages."""
+
+    __slots__ = ("_elements", "_node", "_paths", "name")
+
+    def __init__(self, node: Node | None, name: str) -> None:
+        self.name = name
+        self._node = node
+        self._paths: dict[str, list[Step]] = {}
+        self._elements: dict[str, Scope] = {}
+
+    def steps(self, path: str) -> list[Step]:
+        found = self._paths.get(path)
+        if found is None:
+            found = resolve(self._node, path, self.name)
+            if len(self._paths) < _MOST_PATHS:
+                self._paths[path] = found
+        return found
+
+    def node(self, path: str) -> Node | None:
+        """What is known about the values at a path; the empty path is this place itself."""
+        if self._node is None or not path:
+            return self._node
+        return self.steps(path)[-1].node
+
+    def element(self, path: str) -> Scope:
+        """The names inside the elements of an array."""
+        found = self._elements.get(path)
+        if found is None:
+            node = self.node(path)
+            inner = None if node is None or node.open else node.item
+            found = Scope(inner, f"the elements of {path} in {self.name}")
+            if len(self._elements) < _MOST_PATHS:
+                self._elements[path] = found
+        return found
+
+    def check_path(self, path: str) -> str:
+        """The stored form of a path of field names; raises ``UnknownField`` with a suggestion."""
+        if self._node is None or not path:
+            return path
+        return ".".join(step.stored for step in self.steps(path))
+
+    def check_ordered(self, path: str) -> None:
+        """``InvalidQuery`` for types whose stored text sorts differently from their values."""
+        node = self.node(path)
+        unordered = () if node is None else sorted(node.kinds & {"decimal", "timedelta"})
+        if unordered:
+            raise InvalidQuery(
+                f"{path or self.name} is a {unordered[0]}, which is stored as text: '10' would "
+                "sort below '9'.",
+                action="Compare it with == or any_of(), filter() it in Python, or store a number "
+                "beside it.",
+            )
+
+    def convert(self, path: str, value: object) -> object:
+        """A Python value in a condition or patch → the form in which documents store it."""
+        node = self.node(path)
+        if isinstance(value, str) and type(value) is str:
+            return read_instant(value) if node is not None and "datetime" in node.kinds else value
+        if type(value) in _JSON_TYPES:
+            return value
+        if isinstance(value, Decimal) and (node is None or "decimal" not in node.kinds):
+            return int(value) if value == value.to_integral_value() else float(value)
+        return stored_form(value)
+
+
+def stored_form(value: object) -> object:
+    """Dates, UUIDs, enums, tuples, models … in the form in which a document stores them."""
+    if isinstance(value, datetime):
+        return instant(value)
+    try:
+        return builtins(_dumped(value))
+    except (TypeError, ValueError, msgspec.MsgspecError) as error:
+        raise InvalidQuery(f"{value!r:.60} has no JSON form to compare with.") from error
+
+
+def _dumped(value: object) -> object:
+    dump = getattr(value, "model_dump", None)
+    return dump(mode="json", by_alias=True) if callable(dump) else value

@@ -96,8 +96,8 @@ class Field:
         return And(Contains(self._path, value) for value in _many(values))
 
     def has_element(self, *conditions: Condition) -> Condition:
-        """An array with an element that satisfies all of these:
-        ``F.curves.has_element(F.mnemonic == "GR", F.samples > 100)``. Names begin at the element."""
+        """An array with an element that satisfies all of these, whose names begin at the element:
+        ``F.curves.has_element(F.mnemonic == "GR", F.samples > 100)``."""
         return Element(self._path, And(conditions))
 
     def has_size(self, size: int) -> Condition:

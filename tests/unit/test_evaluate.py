@@ -17,6 +17,7 @@ from homeport.core.jsonfilter import parse_filter
 from homeport.core.keys import compare, encode
 from homeport.core.query import parse_order
 from homeport.core.words import Term, found_in, terms, words
+from homeport.testing.conformance_semantics import condition_of
 
 TABLE = json.loads(
     (Path(__file__).parent.parent / "cases" / "semantics.json").read_text(encoding="utf-8")
@@ -26,27 +27,6 @@ CASES = [
     for group in TABLE["groups"]
     for case in group["cases"]
 ]
-
-
-def condition_of(case: dict[str, Any]) -> Condition | None:
-    parts: list[Condition] = []
-    if "where" in case:
-        parts.append(parse_filter(case["where"]))
-    if "range" in case:
-        r = case["range"]
-        parts.append(
-            Range(
-                r["path"],
-                r.get("lower"),
-                r.get("upper"),
-                r.get("lowerOpen", False),
-                r.get("upperOpen", False),
-            )
-        )
-    if "ignoreCase" in case:
-        i = case["ignoreCase"]
-        parts.append(IgnoreCase(i["path"], i["values"], i.get("prefix", False)))
-    return And(parts) if parts else None
 
 
 def run(group: dict[str, Any], case: dict[str, Any]) -> list[str]:

@@ -14,7 +14,8 @@ from homeport._blocking.documents import Documents
 from homeport._blocking.livequery import LiveQuery
 from homeport._blocking.queries import Query
 from homeport.core.keys import Key
-from homeport.core.live import LiveChange
+from homeport.core.livechange import Edit, LiveChange
+from homeport.core.liverows import LiveRows
 from homeport.core.loading import LoadProgress, LoadReport
 from homeport.core.mergetypes import Counter, ListOf, Max, Min, SetOf, Text
 from homeport.core.metadata import DocumentMeta
@@ -67,6 +68,7 @@ __all__ = [
     "Database",
     "DocumentMeta",
     "Documents",
+    "Edit",
     "F",
     "FullText",
     "HomeportError",
@@ -78,6 +80,7 @@ __all__ = [
     "ListOf",
     "LiveChange",
     "LiveQuery",
+    "LiveRows",
     "LoadFailed",
     "LoadProgress",
     "LoadReport",

@@ -6,7 +6,8 @@ from time import monotonic
 from typing import Generic, TypeVar
 
 from homeport.core.codec import Table
-from homeport.core.live import LiveChange, View
+from homeport.core.live import View
+from homeport.core.livechange import LiveChange
 from homeport.core.query import QueryValue
 from homeport.runners import AsyncRunner
 
@@ -41,8 +42,10 @@ class AsyncLiveQuery(Generic[T]):
             left_s = None if deadline is None else max(0.0, deadline - monotonic())
             if not await self._watch.wait(self._view.head, left_s):
                 return None
-            change = await self._runner.run(self._view.refresh())
-            if change is not None:
+            step = await self._runner.run(self._view.refresh(bounded=True))
+            if step is None:
+                step = await self._runner.run(self._view.refresh())
+            if step is not None and (change := self._view.take(step)) is not None:
                 return change
         return None
 

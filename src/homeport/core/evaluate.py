@@ -224,7 +224,7 @@ def equal(a: Any, b: Any) -> bool:
     return type(a) is type(b) and bool(a == b)
 
 
-class _Down:
+class Down:
     """A sort key turned round."""
 
     __slots__ = ("key",)
@@ -232,11 +232,11 @@ class _Down:
     def __init__(self, key: Any) -> None:
         self.key = key
 
-    def __lt__(self, other: _Down) -> bool:
+    def __lt__(self, other: Down) -> bool:
         return bool(other.key < self.key)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Down) and bool(self.key == other.key)
+        return isinstance(other, Down) and bool(self.key == other.key)
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -267,4 +267,4 @@ def position_key(
 def _column(found: Encoded | None, down: bool) -> tuple[Any, ...]:
     if found is None:
         return (1,)
-    return (0, _Down(order(found)) if down else order(found))
+    return (0, Down(order(found)) if down else order(found))

@@ -1,23 +1,24 @@
 """A live query is a local pull: what changed since change n, and the rows of those keys, in one
 read transaction, evaluated when the consumer asks.
 
-The view keeps the texts of its rows in the order of the query. With a limit it keeps a margin of
-rows behind the limit, so that a row that leaves has a successor at hand, and runs the query again
-only when the margin is used up. A query with an offset or a position is run again at every change
-of its collection.
+The view keeps the texts of its rows in the order of the query, from the first row on; with a limit
+it keeps a margin of rows behind the last, so that a row that leaves has a successor at hand, and
+runs the query again only when the margin is used up. A refresh changes nothing: it gives the step
+to the next state, which the consumer takes when it has it in hand. A look that is cancelled half
+way, or whose predicate raises, loses no change.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
-
-import msgspec
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from homeport.core import evaluate
 from homeport.core.keys import encode_key
-from homeport.core.operations import KEY_ORDER, holds
+from homeport.core.livechange import LiveChange, Window, difference
+from homeport.core.liverows import Entry, SortedRows
+from homeport.core.models import decode_object
+from homeport.core.operations import BOUNDED_KEYS, KEY_ORDER, holds, unfiltered
+from homeport.core.places import compile_place
 from homeport.core.query import QueryValue
 from homeport.core.requests import Changes, ChangeSet, Find, GetMany, Operation, Plan
 from homeport.errors import UsageError
@@ -32,97 +33,36 @@ MARGIN = 32
 """Rows kept behind the limit of a live query."""
 
 
-class Entry:
-    """A row of the result. order: its place; name: its key in storable form."""
+class Step(Generic[T]):
+    """From one state of a view to the next.
 
-    __slots__ = ("key", "name", "order", "text")
-
-    def __init__(self, order: Any, name: Encoded, key: Key, text: str) -> None:
-        self.order = order
-        self.name = name
-        self.key = key
-        self.text = text
-
-    def __lt__(self, other: Entry) -> bool:
-        return bool(self.order < other.order)
-
-
-class LiveChange(Generic[T]):
-    """What one look at a live query found new.
-
-    Attributes:
-        added: documents that are in the result now and were not before (all of them, the first
-            time).
-        changed: documents of the result that were written.
-        removed: keys of documents that left the result (deleted, or no longer matching).
-        reset: the result was read as a whole: the first time, or because the log of changes did
-            not reach back far enough. The three lists are exact all the same.
-        rows: the whole result in its order, decoded when it is first asked for.
+    head: the change up to which it leads. change: what the consumer gets, None when the result is
+    the same. rows: the rows that are held then, the margin included. names: rows that come (or, by
+    None, go), by name; all=True: they are all there are. whole: nothing that matches is left out.
     """
 
-    __slots__ = ("_added", "_changed", "_decode", "_entries", "_rows", "removed", "reset")
+    __slots__ = ("all", "change", "head", "names", "rows", "whole")
 
     def __init__(
         self,
-        decode: Callable[[str], T],
-        entries: list[Entry],
-        added: list[Entry],
-        changed: list[Entry],
-        removed: list[Key],
+        head: int,
+        change: LiveChange[T] | None,
+        rows: SortedRows,
+        names: dict[Encoded, Entry | None],
         *,
-        reset: bool,
+        whole: bool,
+        all: bool = False,  # noqa: A002 - reads as it should
     ) -> None:
-        self._decode = decode
-        self._entries: list[Entry] | None = entries
-        self._added: list[Any] = added
-        self._changed: list[Any] = changed
-        self._rows: list[T] | None = None
-        self.removed = removed
-        self.reset = reset
-
-    @property
-    def added(self) -> list[T]:
-        self._added = self._decoded(self._added)
-        return self._added
-
-    @property
-    def changed(self) -> list[T]:
-        self._changed = self._decoded(self._changed)
-        return self._changed
-
-    @property
-    def rows(self) -> list[T]:
-        if self._rows is None:
-            if self._entries is None:
-                raise UsageError(
-                    "The rows of an earlier change are asked for after the next one was taken.",
-                    action="Read change.rows before asking the live query for the next change.",
-                )
-            self._rows = [self._decode(entry.text) for entry in self._entries]
-        return self._rows
-
-    def __len__(self) -> int:
-        """How many documents were added, changed or removed."""
-        return len(self._added) + len(self._changed) + len(self.removed)
-
-    def __repr__(self) -> str:
-        return (
-            f"LiveChange(added={len(self._added)}, changed={len(self._changed)}, "
-            f"removed={len(self.removed)}, reset={self.reset})"
-        )
-
-    def expire(self) -> None:
-        """The view is about to move on; from now on ``rows`` would be of another moment."""
-        self._entries = None
-
-    def _decoded(self, items: list[Any]) -> list[T]:
-        if items and isinstance(items[0], Entry):
-            return [self._decode(entry.text) for entry in items]
-        return items
+        self.head = head
+        self.change = change
+        self.rows = rows
+        self.names = names
+        self.whole = whole
+        self.all = all
 
 
 class View(Generic[T]):
-    """The state of one live query. ``refresh`` gives the operation that moves it on."""
+    """The state of one live query."""
 
     def __init__(self, table: Table[T], query: QueryValue) -> None:
         if not table.collection.track_changes:
@@ -136,169 +76,201 @@ class View(Generic[T]):
             query = query.with_bound_order(KEY_ORDER)
         self.table = table
         self.query = query
-        self.head = -1
-        self._rerun = bool(query.offset or query.after or (query.predicates and query.limit))
-        self._entries: list[Entry] = []
+        self._decode = table.codec.decode
+        self._test = None if query.where is None else evaluate.compile_condition(query.where)
+        self._place = compile_place(query.order)
+        self._start = (
+            None if query.after is None else evaluate.position_key(query.order, query.after)
+        )
+        # The consumer sees the rows from _low up to _end; None = to the last.
+        self._low = query.offset
+        self._end = None if query.limit is None else query.offset + query.limit
         self._at: dict[Encoded, Entry] = {}
-        self._whole = True
-        self._last: LiveChange[T] | None = None
+        self._step: Step[T] = Step(
+            -1, None, SortedRows.of([], self._rank), {}, whole=True, all=True
+        )
 
-    def refresh(self) -> Operation[LiveChange[T] | None]:
-        """→ what is new since the last refresh, None when nothing is."""
-        return Operation(self._refresh(), "read", False, (self.table,))
+    @property
+    def head(self) -> int:
+        """The number of the last change that the consumer has seen; -1 before the first."""
+        return self._step.head
 
-    def _refresh(self) -> Plan[LiveChange[T] | None]:
-        known = self.head
-        news: ChangeSet = yield Changes(known if known >= 0 else None, (self.table,))
-        if known < 0 or news.keys is None:
-            return (yield from self._run_again(news.head, reset=True))
-        keys = news.keys.get(self.table.name) or []
-        if not keys:
-            self.head = news.head
+    def refresh(self, *, bounded: bool = False) -> Operation[Step[T] | None]:
+        """→ the step to the present state. With ``bounded`` only if that costs little, else None:
+        ask again without."""
+        return Operation(self._refresh(bounded), "read", False, (self.table,), bounded)
+
+    def take(self, step: Step[T]) -> LiveChange[T] | None:
+        """Go on to the state of a step → what is new in it."""
+        self._step = step
+        return step.change
+
+    def _refresh(self, bounded: bool) -> Plan[Step[T] | None]:
+        now = self._known()
+        first = now.head < 0
+        if bounded and first:
             return None
-        if self._rerun:
-            return (yield from self._run_again(news.head, reset=False))
-        texts: list[str | None] = yield GetMany(self.table, keys)
-        return (yield from self._apply(news.head, keys, texts))
+        news: ChangeSet = yield Changes(None if first else now.head, (self.table,))
+        if not first and news.keys is not None:
+            keys = news.keys.get(self.table.name) or []
+            if not keys:
+                return Step(news.head, None, now.rows, {}, whole=now.whole)
+            if bounded and len(keys) > BOUNDED_KEYS:
+                return None
+            if not self._too_many(len(keys)):
+                texts: list[str | None] = yield GetMany(self.table, keys)
+                step = self._moved(news.head, keys, texts)
+                if step is not None or bounded:
+                    return step
+        elif bounded:
+            return None
+        return (yield from self._run_again(news.head, reset=first or news.keys is None))
+
+    def _known(self) -> Step[T]:
+        """The last step taken, with its rows under their names: done here and not when it was
+        taken, because a Ctrl-C there would leave half of it undone."""
+        step = self._step
+        if step.all:
+            self._at = cast("dict[Encoded, Entry]", step.names)
+        else:
+            for name, entry in step.names.items():
+                if entry is None:
+                    self._at.pop(name, None)
+                else:
+                    self._at[name] = entry
+        step.names, step.all = {}, False
+        return step
+
+    def _too_many(self, changed: int) -> bool:
+        """Would reading the changed documents cost more than reading the result?"""
+        held = len(self._step.rows)
+        return changed > BOUNDED_KEYS and changed > 2 * (held if self._end is None else self._end)
 
     # -- the whole result
 
-    def _run_again(self, head: int, *, reset: bool) -> Plan[LiveChange[T] | None]:
-        query = self._wanted()
-        found = yield Find(self.table, query, "entries")
-        before = self._visible()
-        self._whole = query.limit is None or len(found) < query.limit
-        entries = [self._entry(key, text) for key, text in found]
-        if self.query.predicates:
-            entries = [entry for entry in entries if self._passes(entry.text)]
-            if self._rerun:
-                end = None if self.query.limit is None else self.query.offset + self.query.limit
-                entries = entries[self.query.offset : end]
-        self._entries = entries
-        self._at = {entry.name: entry for entry in entries}
-        first = self.head < 0
-        self.head = head
-        change = self._difference(before, reset=reset)
-        return change if first or len(change) else None
-
-    def _wanted(self) -> QueryValue:
-        query = self.query
-        if query.predicates:
-            return query.with_limit(None).with_offset(0)
-        if query.limit is None or self._rerun:
-            return query
-        return query.with_limit(query.limit + MARGIN)
+    def _run_again(self, head: int, *, reset: bool) -> Plan[Step[T]]:
+        end = self._end
+        query = unfiltered(self.query)
+        if end is not None and not self.query.predicates:
+            query = query.with_limit(end + MARGIN)
+        found: list[tuple[Key, str]] = yield Find(self.table, query, "entries")
+        held = self._at
+        entries: list[Entry] = []
+        for key, text in found:
+            name = encode_key(key)
+            known = held.get(name)
+            if known is not None and known.text == text:
+                entries.append(known)
+            elif not self.query.predicates or self._passes(text):
+                entries.append(Entry(key, name, text))
+        whole = end is None or len(entries) < end + MARGIN
+        if not whole and end is not None:
+            del entries[end + MARGIN :]
+        rows = SortedRows.of(entries, self._rank)
+        windows = self._window(self._step.rows), self._window(rows)
+        change = difference(self._decode, windows, reset=reset)
+        delivered = change if len(change) or self._step.head < 0 else None
+        names: dict[Encoded, Entry | None] = {entry.name: entry for entry in entries}
+        return Step(head, delivered, rows, names, whole=whole, all=True)
 
     # -- a few rows of it
 
-    def _apply(
-        self, head: int, keys: list[Key], texts: list[str | None]
-    ) -> Plan[LiveChange[T] | None]:
-        limit = self.query.limit
-        fresh: list[tuple[Encoded, Entry | None, Entry | None]] = []
+    def _moved(self, head: int, keys: list[Key], texts: list[str | None]) -> Step[T] | None:
+        """The step that these documents make; None when the margin does not suffice."""
+        now = self._step
+        rows = now.rows
+        changes: dict[Encoded, tuple[Entry | None, Entry | None]] = {}
         for key, text in zip(keys, texts, strict=True):
             name = encode_key(key)
             old = self._at.get(name)
             if old is not None and text == old.text:
                 continue
-            new = None
-            if text is not None:
-                new = self._entry_if_match(key, text)
+            new = None if text is None else self._entry_if_match(key, name, text)
+            if new is not None and not now.whole and rows.behind(new.order):
+                new = None  # behind the margin, where rows are not known
             if old is not None or new is not None:
-                fresh.append((name, old, new))
-        if not fresh:
-            self.head = head
-            return None
-        before = None if limit is None else self._visible()
-        if self._last is not None:
-            self._last.expire()
-            self._last = None
-        for name, old, new in fresh:
-            if old is not None:
-                self._take_out(old)
-            if new is not None and (self._whole or (self._entries and new < self._entries[-1])):
-                insort(self._entries, new)
-                self._at[name] = new
-        self.head = head
-        if limit is None or before is None:
-            return self._delivered(
-                self._entries,
-                [new for _, old, new in fresh if new is not None and old is None],
-                [new for _, old, new in fresh if new is not None and old is not None],
-                [old.key for _, old, new in fresh if old is not None and new is None],
-                reset=False,
-            )
-        if not self._whole and len(self._entries) < limit:
-            # The margin is used up; what follows the last row is known to the store alone.
-            visible = before
-            found = yield Find(self.table, self._wanted(), "entries")
-            self._whole = len(found) < limit + MARGIN
-            self._entries = [self._entry(key, text) for key, text in found]
-            self._at = {entry.name: entry for entry in self._entries}
-            change = self._difference(visible, reset=False)
-        else:
-            if len(self._entries) > limit + 2 * MARGIN:
-                for entry in self._entries[limit + MARGIN :]:
-                    del self._at[entry.name]
-                del self._entries[limit + MARGIN :]
-                self._whole = False
-            change = self._difference(before, reset=False)
-        return change if len(change) else None
+                changes[name] = old, new
+        if not changes:
+            return Step(head, None, rows, {}, whole=now.whole)
+        rows = rows.replaced(
+            [old for old, _ in changes.values() if old is not None],
+            [new for _, new in changes.values() if new is not None],
+        )
+        names = {name: new for name, (_, new) in changes.items()}
+        whole, end = now.whole, self._end
+        if end is not None:
+            if not whole and len(rows) < end:
+                return None
+            if len(rows) > end + 2 * MARGIN:
+                rows, rest = rows.cut(end + MARGIN)
+                names.update((entry.name, None) for entry in rest)
+                whole = False
+        change = self._change(self._window(now.rows), self._window(rows), changes, names)
+        return Step(head, change if len(change) else None, rows, names, whole=whole)
 
-    def _take_out(self, entry: Entry) -> None:
-        del self._at[entry.name]
-        place = bisect_left(self._entries, entry)
-        while self._entries[place] is not entry:
-            place += 1
-        del self._entries[place]
+    def _change(
+        self,
+        before: Window,
+        after: Window,
+        changes: dict[Encoded, tuple[Entry | None, Entry | None]],
+        held: dict[Encoded, Entry | None],
+    ) -> LiveChange[T]:
+        """What the consumer sees of these changes, and of the rows that they push over the edges
+        of the window: at most as many at each edge as changes."""
+        added: list[Entry] = []
+        changed: list[tuple[Entry, Entry]] = []
+        removed: list[Entry] = []
+        for name, (old, new) in changes.items():
+            was = old is not None and before.sees(old)
+            sees = new is not None and held[name] is new and after.sees(new)
+            if was and sees:
+                assert old is not None
+                assert new is not None
+                changed.append((old, new))
+            elif was and old is not None:
+                removed.append(old)
+            elif sees and new is not None:
+                added.append(new)
+        n = len(changes)
+        edges = [self._low] if self._low else []
+        if self._end is not None:
+            edges.append(self._end)
+        pushed: dict[Encoded, Entry] = {}
+        for edge in edges:
+            for window in (before, after):
+                for entry in window.rows.between(edge - n, edge + n):
+                    if entry.name not in changes:
+                        pushed[entry.name] = entry
+        for name, entry in pushed.items():
+            was = before.sees(entry)
+            sees = (name not in held or held[name] is not None) and after.sees(entry)
+            if was and not sees:
+                removed.append(entry)
+            elif sees and not was:
+                added.append(entry)
+        return LiveChange(self._decode, (before, after), added, changed, removed, reset=False)
 
     # -- shared
 
-    def _entry(self, key: Key, text: str) -> Entry:
-        return Entry(self._order(key, msgspec.json.decode(text)), encode_key(key), key, text)
+    def _window(self, rows: SortedRows) -> Window:
+        return Window(rows, self._low, self.query.limit)
 
-    def _order(self, key: Key, plain: Any) -> Any:
-        return evaluate.sort_key(self.query.order, plain, key)
+    def _rank(self, entry: Entry) -> Any:
+        order = entry.order
+        if order is None:
+            order = entry.order = self._place(entry.text, entry.key)
+        return order
 
-    def _entry_if_match(self, key: Key, text: str) -> Entry | None:
-        plain = msgspec.json.decode(text)
-        where = self.query.where
-        if where is not None and not evaluate.matches(where, plain):
+    def _entry_if_match(self, key: Key, name: Encoded, text: str) -> Entry | None:
+        if self._test is not None and not self._test(decode_object(text)):
+            return None
+        order = self._place(text, key)
+        if self._start is not None and not self._start < order:
             return None
         if self.query.predicates and not self._passes(text):
             return None
-        return Entry(self._order(key, plain), encode_key(key), key, text)
+        return Entry(key, name, text, order)
 
     def _passes(self, text: str) -> bool:
-        doc = self.table.codec.decode(text)
+        doc = self._decode(text)
         return all(holds(predicate, doc) for predicate in self.query.predicates)
-
-    def _visible(self) -> list[Entry]:
-        limit = self.query.limit
-        return self._entries if limit is None else self._entries[:limit]
-
-    def _difference(self, before: list[Entry], *, reset: bool) -> LiveChange[T]:
-        visible = self._visible()
-        old = {entry.name: entry for entry in before}
-        now = {entry.name for entry in visible}
-        return self._delivered(
-            visible,
-            [entry for entry in visible if entry.name not in old],
-            [e for e in visible if e.name in old and old[e.name].text != e.text],
-            [entry.key for entry in before if entry.name not in now],
-            reset=reset,
-        )
-
-    def _delivered(
-        self,
-        visible: list[Entry],
-        added: list[Entry],
-        changed: list[Entry],
-        removed: list[Key],
-        *,
-        reset: bool,
-    ) -> LiveChange[T]:
-        change = LiveChange(self.table.codec.decode, visible, added, changed, removed, reset=reset)
-        # A list that later refreshes change in place belongs to the newest change alone.
-        self._last = change if visible is self._entries else None
-        return change

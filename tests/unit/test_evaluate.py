@@ -1,4 +1,4 @@
-"""The reference semantics against the language-neutral table of cases, and the tokenizer."""
+"""The reference semantics against the language-neutral table of cases."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from homeport.core.evaluate import MISSING, equal, get_path, matches, position_k
 from homeport.core.jsonfilter import parse_filter
 from homeport.core.keys import compare, encode
 from homeport.core.query import parse_order
-from homeport.core.words import Term, found_in, terms, words
 from homeport.testing.conformance_semantics import condition_of
 
 TABLE = json.loads(
@@ -129,41 +128,3 @@ def test_missing_is_not_null() -> None:
 def test_bounds_of_two_types_are_refused_by_between() -> None:
     with pytest.raises(Exception, match="mixes two types"):
         Between("v", 1, "z")
-
-
-@pytest.mark.parametrize(
-    ("text", "wanted"),
-    [
-        ("Mud-losses, 2,800 m", ["mud", "losses", "2", "800", "m"]),
-        ("Höhe ÅNGSTRÖM naïve", ["hohe", "angstrom", "naive"]),
-        ("straße STRASSE", ["strasse", "strasse"]),
-        ("İstanbul", ["istanbul"]),
-        ("ﬁne ①", ["fine", "1"]),
-        ("снег やまが हिन्दी", ["снег", "やまか\u3099", "हिन्दी"]),
-        ("under_score don't", ["under", "score", "don", "t"]),
-        ("", []),
-        ("?! 😀", []),
-    ],
-)
-def test_words(text: str, wanted: list[str]) -> None:
-    assert words(text) == wanted
-
-
-def test_terms() -> None:
-    assert terms('mud "Höhe fault" pre* brent-7') == [
-        Term(["mud"], prefix=False),
-        Term(["hohe", "fault"], prefix=False),
-        Term(["pre"], prefix=True),
-        Term(["brent", "7"], prefix=False),
-    ]
-    assert terms('"open phrase') == [Term(["open", "phrase"], prefix=False)]
-    assert terms('"a b"*') == [Term(["a", "b"], prefix=True)]
-    assert terms("* ? ") == []
-
-
-@given(st.text(max_size=20))
-def test_words_are_stable(text: str) -> None:
-    """Folding the folded words again changes nothing: an index may hold them joined by spaces."""
-    once = words(text)
-    assert words(" ".join(once)) == once
-    assert all(found_in([Term([word], prefix=False)], text) for word in once)

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal, NoReturn, TypeAlias
 
 from homeport.core.keys import Encoded, encode
+from homeport.core.textquery import parse
 from homeport.errors import InvalidQuery
 
 Operator: TypeAlias = Literal["==", "!=", "<", "<=", ">", ">="]
@@ -182,13 +183,14 @@ class Contains(Condition):
 
 
 class Matches(Condition):
-    """Full text: every word, ``prefix*`` and ``"quoted phrase"`` of ``text`` occurs."""
+    """Full text: what ``text`` asks for (``core/textquery.py``) occurs."""
 
     __slots__ = ("path", "text")
 
     def __init__(self, path: str, text: str) -> None:
         if not isinstance(text, str):
             raise InvalidQuery(f"matches() on {path} takes a text, not {text!r:.60}.")
+        parse(text)  # a query that is too large is refused here
         self.path = path
         self.text = text
 

@@ -43,7 +43,8 @@ from homeport.core.conditions import (
 )
 from homeport.core.keys import Encoded, encode, order
 from homeport.core.paths import MISSING, get_path
-from homeport.core.words import found_in, terms, text_of, words
+from homeport.core.textquery import holds, parse
+from homeport.core.words import text_of, words
 
 __all__ = [
     "MISSING",
@@ -53,9 +54,6 @@ __all__ = [
     "matches",
     "position_key",
     "sort_key",
-    "terms",
-    "text_of",
-    "words",
 ]
 
 Test: TypeAlias = Callable[[Any], bool]
@@ -101,8 +99,8 @@ def _value_test(condition: Condition) -> Test:
         prefix = condition.prefix
         return lambda value: isinstance(value, str) and value.startswith(prefix)
     if isinstance(condition, Matches):
-        asked = terms(condition.text)
-        return lambda value: found_in(asked, text_of(value))
+        asked = parse(condition.text)
+        return lambda value: holds(asked, words(text_of(value)))
     if isinstance(condition, Element):
         inner = compile_condition(condition.item, inside=True)
         return lambda value: isinstance(value, (list, tuple)) and any(map(inner, value))

@@ -114,7 +114,7 @@ class Field:
         return Pattern(self._path, pattern, flags)
 
     def matches(self, text: str) -> Condition:
-        """Full text: all words of ``text``; ``"a phrase"`` in quotes, ``pre*`` for a prefix."""
+        """Full text: all words of ``text``; ``"a phrase"``, ``pre*``, ``OR``, ``-without``."""
         return Matches(self._path, text)
 
     def __neg__(self) -> str:

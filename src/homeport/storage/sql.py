@@ -5,7 +5,7 @@ The file is meant to be read with the SQLite shell too:
     c_wells                 one row per document; ``doc`` is its JSON text with the key in it
     i_wells.field_depth_m   one index per declared index
     m_wells.tags_m          entries of a multi-entry index: (k, seq)
-    f_wells.text            full text, FTS5, by seq; holds words already folded (core.evaluate)
+    f_wells.text            full text, FTS5, by seq; holds words already folded (core.words)
     collections, meta, changes
 
 A dot cannot occur in the name of a collection, so names of side tables never collide. Names are
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from homeport.core.words import words
+from homeport.core.words import TOKENIZER
 
 if TYPE_CHECKING:
     from homeport.core.codec import Table
@@ -67,13 +67,14 @@ class Layout(msgspec.Struct):
     """The physical form of one collection, stored as JSON in ``collections.layout``.
 
     columns: path → column. indexes: name → [columns..., "sparse"?]. multi: name → fields.
-    text: path → column of the full-text table.
+    text: path → column of the full-text table; words: version of the tokenizer that filled it.
     """
 
     columns: dict[str, str] = {}
     indexes: dict[str, tuple[str, tuple[str, ...], bool]] = {}
     multi: dict[str, tuple[str, tuple[str, ...]]] = {}
     text: dict[str, str] = {}
+    words: int = 0
 
 
 def free_name(wanted: str, taken: Sequence[str]) -> str:
@@ -111,6 +112,7 @@ def wanted_layout(table: Table[Any], old: Layout | None = None) -> Layout:
         layout.text[path] = old.text.get(path) or free_name(
             f"t_{path}", [*old.text.values(), *layout.text.values()]
         )
+        layout.words = TOKENIZER
     return layout
 
 
@@ -151,17 +153,12 @@ def create_multi(ident: str) -> str:
 def create_text(collection: str, layout: Layout) -> str:
     """contentless_delete: a row is removed by its number, so an index never rots because the old
     text was computed differently. ``ascii`` splits at spaces only, since every word that reaches it
-    was folded by core.evaluate: one tokenizer decides for the index and for a scan."""
+    was folded by core.words: one tokenizer decides for the index and for a scan."""
     columns = ", ".join(map(quote, layout.text.values()))
     return (
         f"CREATE VIRTUAL TABLE {quote(text_ident(collection))} USING fts5({columns},"
         " content='', contentless_delete=1, tokenize='ascii')"
     )
-
-
-def fold_text(text: str) -> str:
-    """What goes into the full-text table; of ASCII text its tokenizer makes the same words."""
-    return text if text.isascii() else " ".join(words(text))
 
 
 def table_ident(collection: str) -> str:

@@ -31,10 +31,11 @@ from homeport.core.conditions import (
     Size,
     StartsWith,
 )
-from homeport.core.evaluate import terms
 from homeport.core.keys import FALSE, MAX_SAFE_INT, TRUE, Encoded, encode, prefix_range
 from homeport.core.query import QueryValue
+from homeport.core.textquery import parse
 from homeport.storage.sql import Statements
+from homeport.storage.sql_text import match_expression
 
 MAX_PARAMETERS = 10_000  # of one list; longer ones that JSON cannot carry are checked by Python
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_ -]+")
@@ -314,11 +315,10 @@ class _Writer:
         column = self.statements.text_column.get(condition.path)
         if column is None:
             return None
-        asked = terms(condition.text)
-        if not asked:
+        asked = parse(condition.text)
+        if asked is None:
             return "0"
-        phrases = (f'"{" ".join(term.words)}"{" *" if term.prefix else ""}' for term in asked)
-        self.params.append(f"{column} : ({' AND '.join(phrases)})")
+        self.params.append(match_expression(asked, [column]))
         text = self.statements.text
         return f"seq IN (SELECT rowid FROM {text} WHERE {text} MATCH ?)"
 

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from homeport.core.codec import Table
+from homeport.core.words import indexed_form
 from homeport.errors import SchemaMismatch
 from homeport.storage import sql
 from homeport.storage.sql import Layout, quote
@@ -88,7 +89,7 @@ class Follower:
         for name in old.multi.keys() - new.multi.keys():
             self.execute(f"DROP TABLE {quote(old.multi[name][0])}").fetchall()
         self._fill_multi(table, new, new.multi.keys() - old.multi.keys())
-        if set(old.text) != set(new.text):
+        if (set(old.text), old.words) != (set(new.text), new.words):
             if old.text:
                 self.execute(f"DROP TABLE {quote(sql.text_ident(table.name))}").fetchall()
             self._fill_text(table, new)
@@ -163,11 +164,13 @@ class Follower:
             return
         self.execute(sql.create_text(table.name, layout)).fetchall()
         statements = sql.Statements(table, layout)
-        fold = sql.fold_text
         for rows in self._chunks(sql.table_ident(table.name), ("seq", "doc")):
             self.executemany(
                 statements.text_add,
-                [(*map(fold, table.codec.extras_of_text(doc)[1]), seq) for seq, doc in rows],
+                [
+                    (*map(indexed_form, table.codec.extras_of_text(doc)[1]), seq)
+                    for seq, doc in rows
+                ],
             )
         text = statements.text
         self.execute(f"INSERT INTO {text}({text}) VALUES('optimize')").fetchall()

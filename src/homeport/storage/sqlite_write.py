@@ -22,9 +22,10 @@ from homeport.core.requests import (
     Write,
 )
 from homeport.core.uniqueness import refusals
+from homeport.core.words import indexed_form
 from homeport.errors import HomeportError
 from homeport.storage import sql, sqlite_loading
-from homeport.storage.sql import Statements, fold_text
+from homeport.storage.sql import Statements
 from homeport.storage.sqlite_read import json_list, public, publics
 from homeport.storage.sqlite_unique import holders
 
@@ -216,7 +217,7 @@ class Writes:
             if (old[1] if old else None) != (new[1] if new else None)
         ]
         gone = [(seq,) for seq, old, _ in changed if old]
-        come = [(*map(fold_text, new[1]), seq) for seq, _, new in changed if new]
+        come = [(*map(indexed_form, new[1]), seq) for seq, _, new in changed if new]
         if gone:
             self.executemany(statements.text_drop, gone)
         if come:

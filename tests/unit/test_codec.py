@@ -222,7 +222,7 @@ def test_extras() -> None:
     document = {"id": "k", "a": 1, "t": ["x", "y", "x", None, 2], "n": ["one", 2, "two"]}
     multi, texts = DICTS.extras(document)
     assert multi == (("x", "y", 2), tuple(encode([1, v]) for v in ("x", "y", 2)))
-    assert texts == ("one\ntwo",)
+    assert texts == ("one\x1etwo",)
     assert DICTS.extras({"id": "k", "t": "x", "n": 5}) == (((), ()), ("",))
     assert DICTS.extras({"id": "k", "t": ["x"], "n": "T"}) == ((("x",), ()), ("T",))
 

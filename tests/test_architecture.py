@@ -17,7 +17,7 @@ VOCABULARY = {
     "core.keys", "core.schema", "core.codec", "core.conditions", "core.fields",
     "core.jsonfilter", "core.keyrange", "core.query", "core.wire", "core.models", "core.modeltree",
     "core.plain", "core.rowbuilder", "core.unknown", "core.validation", "core.inspection",
-    "core.indexes", "core.paths", "core.scope", "core.words", "core.textquery", "core.diff", "core.mergetypes",
+    "core.indexes", "core.keygen", "core.paths", "core.scope", "core.words", "core.textquery", "core.diff", "core.mergetypes",
     "core.fieldtypes", "core.textmerge",
 }  # fmt: skip
 PROGRAMS = ("cli", "server", "testing", "__main__")

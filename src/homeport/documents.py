@@ -55,8 +55,8 @@ class AsyncDocuments(AsyncSelection[T]):
     def put(self, document: T) -> Awaitable[Key]:
         """Store a document, replacing the one with its key → the key.
 
-        A document without a key gets a UUIDv7. Raises ``InvalidDocument``, ``InvalidKey``,
-        ``ValidationFailed``, ``UniqueViolation``.
+        A document without a key gets one from the collection's ``key_generator``. Raises
+        ``InvalidDocument``, ``InvalidKey``, ``ValidationFailed``, ``UniqueViolation``.
         """
         return self._run(writes.put(self._table, document, new_id))
 

@@ -56,8 +56,8 @@ class Documents(Selection[T]):
     def put(self, document: T) -> Key:
         """Store a document, replacing the one with its key → the key.
 
-        A document without a key gets a UUIDv7. Raises ``InvalidDocument``, ``InvalidKey``,
-        ``ValidationFailed``, ``UniqueViolation``.
+        A document without a key gets one from the collection's ``key_generator``. Raises
+        ``InvalidDocument``, ``InvalidKey``, ``ValidationFailed``, ``UniqueViolation``.
         """
         return self._run(writes.put(self._table, document, new_id))
 

@@ -14,7 +14,7 @@ import msgspec
 from homeport.core import modeltree, unknown
 from homeport.core.inspection import inspect_document
 from homeport.core.keys import Encoded, Key, encode, encode_key
-from homeport.core.models import Model, decode_object, encode_json, model_of
+from homeport.core.models import Model, decode_object, encode_json, key_form, model_of
 from homeport.core.paths import get_path
 from homeport.core.plain import all_json, refuse
 from homeport.core.rowbuilder import build_row, entries_of, multi_reader, reader
@@ -48,6 +48,7 @@ class Codec(Generic[T]):
     __slots__ = (
         "_check",
         "_columns_plain",
+        "_key_form",
         "_model",
         "_multi",
         "_multi_plain",
@@ -92,6 +93,7 @@ class Codec(Generic[T]):
             None if collection.schema is None else validator(collection.schema, collection.name)
         )
         self._names: set[str] = set()
+        self._key_form = key_form(self._tree, self.key, collection.name)
         self._columns_plain = [_plain_reader(path) for path in self.columns]
         self._build()
 
@@ -113,7 +115,8 @@ class Codec(Generic[T]):
     def _checked(self, build: Callable[[T], Row]) -> Callable[[T], Row]:
         def row(doc: T) -> Row:
             made = build(doc)
-            self._validate(decode_object(made[1]))
+            if made[0] is not None:  # without its key a document is not finished
+                self._validate(decode_object(made[1]))
             return made
 
         return row
@@ -225,7 +228,7 @@ class Codec(Generic[T]):
 
     def with_key(self, doc: T, key: Key) -> T:
         """The document with this key: a copy of a dict; an object itself, or a copy when frozen."""
-        return self._model.with_key(doc, key)
+        return self._model.with_key(doc, key if self._key_form is None else self._key_form(key))
 
     def merge_unknown(self, old_text: str, new_text: str) -> str:
         """The new text with the fields of the old one that the model does not know (R15)."""
@@ -257,7 +260,8 @@ class Table(Generic[T]):
     """A collection in use: its codec, and what the opened file says about it.
 
     synced: replication is enabled for it on this file. keep_unknown: writes through the model merge
-    onto the stored text, because it may hold fields that the model does not know.
+    onto the stored text, because it may hold fields that the model does not know. keyed: missing
+    keys are made inside the transaction.
     """
 
     __slots__ = (
@@ -265,6 +269,7 @@ class Table(Generic[T]):
         "collection",
         "deletes",
         "keep_unknown",
+        "keyed",
         "merge_specs",
         "name",
         "policy",
@@ -277,6 +282,7 @@ class Table(Generic[T]):
         self.name: str = collection.name
         self.codec: Codec[T] = Codec(collection)
         self.system: bool = collection.system
+        self.keyed = collection.key_generator != "uuid7"
         self.synced = False
         self.keep_unknown = False
         self.policy: str = collection.sync.policy if collection.sync else "merge"

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Final, Generic, TypeVar, cast
+from uuid import UUID
 
 import msgspec
 from msgspec import UNSET
@@ -16,7 +17,7 @@ from msgspec import UNSET
 from homeport.core.keys import Key
 from homeport.core.modeltree import FieldInfo, Node, is_pydantic
 from homeport.core.plain import builtins, instant
-from homeport.errors import SchemaError
+from homeport.errors import InvalidKey, SchemaError
 
 T = TypeVar("T")
 
@@ -157,6 +158,37 @@ def read_instant(text: str) -> str:
         return instant(msgspec.convert(text, datetime))
     except msgspec.ValidationError:
         return text
+
+
+def key_form(tree: Node | None, key: str, collection: str) -> Callable[[Key], Any] | None:
+    """What makes the Python value of a key field from the stored key; None: it is the same."""
+    if tree is None:
+        return None
+    field = next((field for field in tree.fields().values() if field.stored == key), None)
+    if field is None or field.node.open or "str" in field.node.kinds or "enum" in field.node.kinds:
+        return None
+    kinds = field.node.kinds
+
+    def form(value: Key) -> Any:
+        for kind in kinds & _KEY_CLASSES.keys() if isinstance(value, str) else ():
+            try:
+                return msgspec.convert(value, _KEY_CLASSES[kind])
+            except msgspec.ValidationError:
+                continue
+        if isinstance(value, str):
+            listed = " or ".join(sorted(kinds - {"null"}))
+            raise InvalidKey(
+                f"A document of {collection} has no key, and {value!r} is none: the model's "
+                f"{field.name} is {listed}.",
+                action="Give every document its key, or declare key_generator='autoincrement' or a "
+                "function that makes keys.",
+            )
+        return value
+
+    return form
+
+
+_KEY_CLASSES: Final[dict[str, type[Any]]] = {"uuid": UUID, "datetime": datetime, "date": date}
 
 
 def model_of(cls: type[T] | None, tree: Node | None, key: str, collection: str) -> Model[T]:

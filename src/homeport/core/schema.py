@@ -9,6 +9,7 @@ from zlib import crc32
 
 from homeport.core.fieldtypes import declared_types
 from homeport.core.indexes import Frozen, FullText, Index, Kind, Multi, Unique, check_path
+from homeport.core.keygen import KeyGenerator, checked_generator
 from homeport.core.mergetypes import MergeType
 from homeport.core.modeltree import Node, Step, resolve, tree_of
 from homeport.errors import SchemaError, UnknownField
@@ -241,6 +242,9 @@ class Collection(Frozen, Generic[T]):
         model: a msgspec Struct, dataclass, TypedDict, pydantic or attrs class; None = plain dicts.
         key: the field that holds the document's key.
         indexes: field names, tuples of them (compound) or ``hp.Index`` values.
+        key_generator: where the key of a document comes from that has none: ``uuid7``, or
+            ``autoincrement`` (1, 2, 3 …; the collection then stays on the device), or a function
+            without arguments, called in the transaction of the write.
         schema: a JSON Schema (2020-12) that every local write must satisfy.
         sync: ``hp.Synced(...)``, None for its defaults, False for data that stays on the device.
         ttl_s: documents expire this many seconds after their last write; None = never.
@@ -251,6 +255,7 @@ class Collection(Frozen, Generic[T]):
         "__weakref__",
         "indexes",
         "key",
+        "key_generator",
         "model",
         "name",
         "schema",
@@ -265,6 +270,7 @@ class Collection(Frozen, Generic[T]):
     model: type[T] | None
     tree: Node | None
     key: str
+    key_generator: KeyGenerator
     indexes: tuple[Index, ...]
     schema: Mapping[str, Any] | None
     sync: Synced | None
@@ -281,6 +287,7 @@ class Collection(Frozen, Generic[T]):
         key: str = "id",
         indexes: Iterable[IndexForm] = (),
         schema: Mapping[str, Any] | None = None,
+        key_generator: KeyGenerator = "uuid7",
         sync: Synced | Literal[False] | None = None,
         ttl_s: float | None = None,
         track_changes: bool = True,
@@ -294,6 +301,7 @@ class Collection(Frozen, Generic[T]):
         key: str = "id",
         indexes: Iterable[IndexForm] = (),
         schema: Mapping[str, Any] | None = None,
+        key_generator: KeyGenerator = "uuid7",
         sync: Synced | Literal[False] | None = None,
         ttl_s: float | None = None,
         track_changes: bool = True,
@@ -306,6 +314,7 @@ class Collection(Frozen, Generic[T]):
         key: str = "id",
         indexes: Iterable[IndexForm] = (),
         schema: Mapping[str, Any] | None = None,
+        key_generator: KeyGenerator = "uuid7",
         sync: Synced | Literal[False] | None = None,
         ttl_s: float | None = None,
         track_changes: bool = True,
@@ -327,15 +336,20 @@ class Collection(Frozen, Generic[T]):
         if ttl_s is not None and not (isinstance(ttl_s, (int, float)) and ttl_s > 0):
             raise SchemaError(f"{name}: ttl_s must be a number of seconds above 0, not {ttl_s!r}.")
         if sync is None:
-            sync = Synced()
+            # Numbers that each device counts by itself would collide, so these stay on it.
+            sync = False if key_generator == "autoincrement" else Synced()
         elif sync is not False and not isinstance(sync, Synced):
             raise SchemaError(f"{name}: sync= takes hp.Synced(...) or False, not {sync!r}.")
         tree = tree_of(model)
+        stored_key = _stored_key(tree, key, name)
         self._set(
             name=name,
             model=None if model is dict else model,
             tree=tree,
-            key=_stored_key(tree, key, name),
+            key=stored_key,
+            key_generator=checked_generator(
+                key_generator, name, tree, stored_key, synced=sync is not False
+            ),
             indexes=_indexes(indexes, name, tree),
             schema=schema,
             sync=sync._stored(name, tree) if sync else None,
@@ -350,6 +364,8 @@ class Collection(Frozen, Generic[T]):
             parts.append(self.model.__name__)
         if self.key != "id":
             parts.append(f"key={self.key!r}")
+        if self.key_generator != "uuid7":
+            parts.append(f"key_generator={self.key_generator!r}")
         if self.indexes:
             parts.append(f"indexes={list(self.indexes)!r}")
         return f"Collection({', '.join(parts)})"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from homeport.core import keys as key_order
 from homeport.core.changes import Edit, captured_write
+from homeport.core.numbering import keyed
 from homeport.core.operations import passing, refuse_single, unfiltered
 from homeport.core.query import QueryValue
 from homeport.core.requests import (
@@ -53,7 +54,7 @@ def put(table: Table[T], doc: T, new_key: NewKey, mode: WriteMode = "put") -> Op
 
 def stored(table: Table[T], row: Row, extras: Extras | None, mode: WriteMode) -> Plan[Key]:
     more = None if extras is None else (extras,)
-    if table.synced or table.keep_unknown:
+    if table.synced or table.keep_unknown or table.keyed:
         result = yield from store(table, (row,), more, mode)
     else:
         (result,) = yield Write((Put(table, (row,), more, mode=mode),))
@@ -94,9 +95,10 @@ def _put_many(
 
 
 def encoded(table: Table[T], doc: T, new_key: NewKey) -> tuple[Row, Extras | None]:
+    """The row of a document; a missing key is made, or left to ``store``."""
     codec = table.codec
     row = codec.row(doc)
-    if row[0] is None:
+    if row[0] is None and not table.keyed:
         doc = codec.with_key(doc, new_key())
         row = codec.row(doc)
     return row, codec.extras(doc) if codec.has_extras else None
@@ -106,6 +108,26 @@ def store(
     table: Table[T], rows: Sequence[Row], extras: Sequence[Extras] | None, mode: WriteMode
 ) -> Plan[PartResult]:
     """Write rows of one table, captured for the outbox when it is synced."""
+    if not table.keyed:
+        return (yield from _store(table, rows, extras, mode))
+    made = yield from keyed(table, rows, extras)
+    result = PartResult([])
+    if made.rows:
+        result = yield from _store(table, made.rows, made.extras, mode)
+    if made.meta is not None:
+        yield Write((made.meta,))
+    if not made.failures:
+        return result
+    keys: list[Key | None] = [None] * len(rows)
+    for place, key in zip(made.places, result.keys, strict=True):
+        keys[place] = key
+    failures = {made.places[n]: error for n, error in result.failures.items()}
+    return PartResult(keys, {**made.failures, **failures})
+
+
+def _store(
+    table: Table[T], rows: Sequence[Row], extras: Sequence[Extras] | None, mode: WriteMode
+) -> Plan[PartResult]:
     if not (table.synced or table.keep_unknown):
         (result,) = yield Write((Put(table, rows, extras, mode=mode),))
         return result  # type: ignore[no-any-return]

@@ -14,6 +14,7 @@
     │   ├── NotFound
     │   ├── NotUnique           one() met several
     │   ├── KeyExists           add() met an existing key
+    │   ├── KeysExhausted       a key generator has come to its end
     │   ├── UniqueViolation     a unique index holds the value already
     │   ├── ValidationFailed    the document does not satisfy its schema
     │   ├── BulkError           some rows of a bulk call failed, listed by position
@@ -55,6 +56,7 @@ from homeport.errors.data import (
     BulkError,
     DataError,
     KeyExists,
+    KeysExhausted,
     LoadFailed,
     NotFound,
     NotUnique,
@@ -122,6 +124,7 @@ __all__ = [
     "InvalidKey",
     "InvalidQuery",
     "KeyExists",
+    "KeysExhausted",
     "LaunchFailed",
     "LoadFailed",
     "MissingDependency",

@@ -35,6 +35,13 @@ class KeyExists(DataError):
     action = "Use put() to replace it, or patch() to change some fields."
 
 
+class KeysExhausted(DataError):
+    """A key generator has reached 2**53, behind which numbers are not exact any more."""
+
+    code = "keys-exhausted"
+    action = "Give the keys yourself, or use key_generator='uuid7'."
+
+
 class UniqueViolation(DataError):
     """Another document has this value in a unique index."""
 

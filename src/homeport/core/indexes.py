@@ -38,6 +38,35 @@ def check_path(path: object, what: str) -> str:
     return path
 
 
+def _check_kind(
+    kind: Kind, paths: tuple[str, ...], *, unique: bool, multi: bool, sparse: bool
+) -> None:
+    """Refuse combinations that promise what no engine keeps, or say nothing."""
+    if kind == "fulltext" and len(paths) > 1:
+        raise SchemaError(
+            f"A full-text index has one field, not {len(paths)}.",
+            action="Declare one for each; search() looks through all of them.",
+        )
+    if kind == "fulltext" and unique:
+        raise SchemaError(
+            "A full-text index cannot be unique: many documents share a word.",
+            action="Declare hp.Unique for the field beside it.",
+        )
+    if kind == "fulltext" and (multi or sparse):
+        word = "multi" if multi else "sparse"
+        raise SchemaError(
+            f"{word}=True adds nothing to a full-text index: it holds the words that are there, "
+            "also those of arrays of texts.",
+            action=f"Leave {word}=True out.",
+        )
+    if multi and sparse:
+        raise SchemaError(
+            "sparse=True adds nothing to a multi-entry index: it holds the elements that are "
+            "there and nothing else.",
+            action="Leave sparse=True out.",
+        )
+
+
 class Index(Frozen):
     """An index over one field or several (compound, in this order).
 
@@ -47,9 +76,13 @@ class Index(Frozen):
             is not in the index.
         multi: one entry per element of an array field (with several fields, the last one is the
             array).
-        sparse: every index leaves out documents without its fields; accepted so that a
-            declaration may say it.
-        kind: ``btree``, ``hash`` (equality only) or ``fulltext`` (one field of text).
+        sparse: documents without the first field take no room in the index. It serves conditions
+            that such documents cannot satisfy (equality, ranges) and never an order alone.
+        kind: ``btree``, ``hash`` (equality of all its fields; no ranges, no order) or ``fulltext``
+            (one field of text).
+
+    Raises ``SchemaError`` for combinations that say nothing: a full-text index has one field and
+    is not unique, multi or sparse; a multi-entry index is sparse by nature.
     """
 
     __slots__ = ("fields", "kind", "multi", "name", "sparse", "unique")
@@ -76,8 +109,7 @@ class Index(Frozen):
             raise SchemaError(f"An index names {paths} with a repetition.")
         if kind not in _SUFFIX:
             raise SchemaError(f"There is no index kind {kind!r}; use btree, hash or fulltext.")
-        if kind == "fulltext" and (unique or multi or len(paths) > 1):
-            raise SchemaError("A full-text index has one field and is neither unique nor multi.")
+        _check_kind(kind, paths, unique=unique, multi=multi, sparse=sparse)
         readable = "_".join(re.sub(r"\W", "_", path, flags=re.ASCII) for path in paths)
         name = readable + ("_m" if multi else "") + _SUFFIX[kind]
         self._set(fields=paths, unique=unique, multi=multi, sparse=sparse, kind=kind, name=name)

@@ -81,7 +81,7 @@ def plan(query: QueryValue, codec: Codec[Any]) -> Access:
             used = equal[path] if path in equal else ranges[path]
             ordered = path in equal or not query.order or query.order[0][0] in (codec.key, "")
             return Access("key", "id", (path,), ordered=ordered, left=_without(parts, [used]))
-    special = _special(codec, parts)
+    special = _special(codec, parts, equal)
     if special is not None:
         return special
     best: tuple[tuple[int, int, int], Access] | None = None
@@ -89,9 +89,11 @@ def plan(query: QueryValue, codec: Codec[Any]) -> Access:
         if index.multi or index.kind == "fulltext":
             continue
         if index.kind == "hash":
-            if any(path not in equal for path in index.fields):
+            choices = {p: c for p, c in ranges.items() if isinstance(c, AnyOf)}
+            fixed = {**choices, **equal}
+            if any(path not in fixed for path in index.fields):
                 continue  # equality of the whole, and no order
-            access, score = _on_hash(query, parts, equal, index)
+            access, score = _on_hash(query, parts, fixed, index)
         else:
             access, score = _on_index(query, parts, equal, ranges, index.name, index.fields)
         if index.sparse and not score[0] and not score[1]:
@@ -141,12 +143,17 @@ def _on_hash(
     return access, (len(index.fields), 0, 0)
 
 
-def _special(codec: Codec[Any], parts: tuple[Condition, ...]) -> Access | None:
+def _special(
+    codec: Codec[Any], parts: tuple[Condition, ...], equal: dict[str, Condition]
+) -> Access | None:
     for part in parts:
-        if isinstance(part, Contains):
-            for index in codec.multi:
-                if index.fields == (part.path,) and encode(part.value) is not None:
-                    return Access("multi", index.name, (part.path,), left=_without(parts, [part]))
+        if isinstance(part, Contains) and encode(part.value) is not None:
+            # Of several fields: the ones in front equal, the last one has the element.
+            for index in sorted(codec.multi, key=lambda one: -len(one.fields)):
+                *heads, last = index.fields
+                if last == part.path and all(path in equal for path in heads):
+                    left = _without(parts, [*(equal[path] for path in heads), part])
+                    return Access("multi", index.name, index.fields, left=left)
         if isinstance(part, Element):
             for index in codec.multi:
                 if index.fields == (part.path,):

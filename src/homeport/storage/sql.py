@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from homeport.core.words import TOKENIZER
+from homeport.storage.sql_indexes import Hashed
 
 if TYPE_CHECKING:
     from homeport.core.codec import Table
@@ -198,6 +199,7 @@ class Statements:
         self.ttl_ms = None if table.collection.ttl_s is None else int(table.collection.ttl_s * 1000)
         self.codec = table.codec
         self.has_extras = table.codec.has_extras
+        self.hashed = Hashed(table.codec.indexes)
         self.unique = tuple(index for index in table.collection.indexes if index.unique)
         self.plain = not (self.has_extras or self.unique or self.ttl_ms is not None)
         self.tracked = table.collection.track_changes

@@ -32,9 +32,9 @@ from homeport.core.conditions import (
     StartsWith,
 )
 from homeport.core.keys import FALSE, MAX_SAFE_INT, TRUE, Encoded, encode, prefix_range
-from homeport.core.query import QueryValue
 from homeport.core.textquery import parse
 from homeport.storage.sql import Statements
+from homeport.storage.sql_indexes import compound_entry, fixed_path
 from homeport.storage.sql_text import match_expression
 
 MAX_PARAMETERS = 10_000  # of one list; longer ones that JSON cannot carry are checked by Python
@@ -66,11 +66,17 @@ def where(condition: Condition | None, statements: Statements) -> Where:
     """Split a condition into SQL and the rest."""
     if condition is None:
         return Where("", [], None)
-    items = condition.items if isinstance(condition, And) else (condition,)
+    items = list(condition.items if isinstance(condition, And) else (condition,))
     writer = _Writer(statements)
+    writer.fix(items)
     pieces: list[str] = []
     params: list[Any] = []
     rest: list[Condition] = []
+    entry = compound_entry(items, statements.indexes_multi)
+    if entry is not None:
+        index, key, items = entry
+        pieces.append(f"seq IN (SELECT seq FROM {statements.multi_of[index.name]} WHERE k=?)")
+        params.append(key)
     for item in items:
         writer.params = []
         piece = writer.write(item)
@@ -89,6 +95,14 @@ class _Writer:
     def __init__(self, statements: Statements) -> None:
         self.statements = statements
         self.params: list[Any] = []
+        self.fixed: frozenset[str] = frozenset()
+
+    def fix(self, items: Sequence[Condition]) -> frozenset[str]:
+        """Conditions that hold together: note what they fix → what was fixed before."""
+        before = self.fixed
+        if self.statements.hashed:
+            self.fixed = before | {path for item in items if (path := fixed_path(item)) is not None}
+        return before
 
     def write(self, condition: Condition) -> str | None:
         kind = type(condition)
@@ -107,18 +121,28 @@ class _Writer:
         if path is None:
             return None
         column = self.statements.column_of.get(path)
-        if column is not None:
-            return self._indexed(condition, path, column)
-        return self._unindexed(condition, path)
+        if column is None:
+            return self._unindexed(condition, path)
+        if path in self.statements.hashed:
+            equal = fixed_path(condition)
+            fixed = self.fixed if equal is None else self.fixed | {equal}
+            if equal is None or self.statements.hashed.refuses(path, fixed):
+                piece = self._indexed(condition, path, column)
+                return None if piece is None else f"coalesce({piece}, 0)"
+        return self._indexed(condition, path, column)
 
     def _group(self, condition: And | Or) -> str | None:
         joiner, empty = (" AND ", "1") if isinstance(condition, And) else (" OR ", "0")
         pieces: list[str] = []
-        for item in condition.items:
-            piece = self.write(item)
-            if piece is None:
-                return None
-            pieces.append(piece)
+        before = self.fix(condition.items if isinstance(condition, And) else ())
+        try:
+            for item in condition.items:
+                piece = self.write(item)
+                if piece is None:
+                    return None
+                pieces.append(piece)
+        finally:
+            self.fixed = before
         return f"({joiner.join(pieces)})" if pieces else empty
 
     # -- index columns
@@ -176,6 +200,9 @@ class _Writer:
     ) -> str:
         if low is None and high is None:
             return f"{k} IS NOT NULL"
+        if low == high and type(low) is type(high) and not (low_open or high_open):
+            self.params.append(low)
+            return f"{k}=?"
         pieces = []
         if low is not None:
             self.params.append(low)
@@ -351,47 +378,3 @@ def _json_path(path: str) -> str | None:
     if not all(map(_PLAIN_NAME.fullmatch, names)):
         return None
     return "'$" + "".join(f'."{name}"' for name in names) + "'"
-
-
-def order_columns(query: QueryValue, statements: Statements) -> list[tuple[str, bool]] | None:
-    """(SQL expression, descending) of the order, ending in the key; None = Python has to sort."""
-    out: list[tuple[str, bool]] = []
-    for path, down in query.order:
-        if path == "":
-            out.append(("id", down))
-            continue
-        column = statements.column_of.get(path)
-        if column is None:
-            return None
-        out.append((column, down))
-    if not out or out[-1][0] != "id":
-        out.append(("id", out[-1][1] if out else False))
-    return out
-
-
-def order_by(columns: Sequence[tuple[str, bool]]) -> str:
-    """Missing values last in both directions; SQLite's own order has them first ascending."""
-    return ", ".join(
-        f"{name} DESC" if down else name if name == "id" else f"{name} NULLS LAST"
-        for name, down in columns
-    )
-
-
-def position(
-    columns: Sequence[tuple[str, bool]], values: Sequence[Encoded | None]
-) -> tuple[str, list[Any]]:
-    """The condition "behind this position", by the order of ``order_by``."""
-    ors: list[str] = []
-    params: list[Any] = []
-    same: list[str] = []
-    same_params: list[Any] = []
-    for (name, down), value in zip(columns, values, strict=True):
-        if value is not None:
-            past = f"{name}{'<' if down else '>'}?"
-            if name != "id":
-                past = f"({past} OR {name} IS NULL)"
-            ors.append(" AND ".join([*same, past]))
-            params += [*same_params, value]
-        same.append(f"{name} IS ?" if value is None else f"{name}=?")
-        same_params.append(value)
-    return f"({' OR '.join(f'({one})' for one in ors)})" if ors else "0", params

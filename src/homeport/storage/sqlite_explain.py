@@ -8,7 +8,7 @@ from typing import Any
 from homeport.core.codec import Table
 from homeport.core.planner import Explanation, advice, condition_words, conjuncts
 from homeport.core.query import QueryValue
-from homeport.storage import sql_query
+from homeport.storage import sql_order
 from homeport.storage.sql import Statements
 from homeport.storage.sqlite_read import Reads
 
@@ -22,9 +22,9 @@ def explain(
     reads: Reads, statements: Statements, table: Table[Any], query: QueryValue
 ) -> Explanation:
     where = reads.where(statements, query)
-    columns = sql_query.order_columns(query, statements) if query.order else []
+    columns = sql_order.order_columns(query, statements) if query.order else []
     text = f"FROM {statements.table}" + (f" WHERE {where.sql}" if where.sql else "")
-    order = f" ORDER BY {sql_query.order_by(columns)}" if columns else ""
+    order = f" ORDER BY {sql_order.order_by(columns)}" if columns else ""
     limit = "" if query.limit is None else f" LIMIT {query.limit}"
     rows = reads.execute(
         f"EXPLAIN QUERY PLAN SELECT doc {text}{order}{limit}", where.params

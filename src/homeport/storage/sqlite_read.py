@@ -28,7 +28,7 @@ from homeport.core.requests import (
     RowInfo,
     TxInfo,
 )
-from homeport.storage import sql, sql_query
+from homeport.storage import sql, sql_order, sql_query
 from homeport.storage.sql import Statements
 
 CHUNK = 1_000  # documents in one JSON text
@@ -127,7 +127,7 @@ class Reads:
     def _rows(self, statements: Statements, query: QueryValue, form: str) -> list[Any]:
         where = self.where(statements, query)
         placed = query.order or query.offset or query.after is not None
-        columns = sql_query.order_columns(query, statements) if placed else []
+        columns = sql_order.order_columns(query, statements) if placed else []
         if where.residual is None and columns is not None:
             return self._by_sql(statements, query, form, where, columns)
         rows = self.by_python(statements, query, where, columns, "id, doc")
@@ -160,7 +160,7 @@ class Reads:
         source = f"FROM {statements.table}"
         if where.sql:
             source += f" WHERE {where.sql}"
-        order = f" ORDER BY {sql_query.order_by(columns)}" if columns else ""
+        order = f" ORDER BY {sql_order.order_by(columns)}" if columns else ""
         params = where.params
         if form == "text" and not query.offset and (limit is None or limit <= CHUNK):
             one = self._one_text(source, order, params, limit)
@@ -205,7 +205,7 @@ class Reads:
         """Behind a position. The rows without the first column come last, so they are a second
         statement, and the first one starts in the index where the position is."""
         values = position_values(query, columns)
-        behind, behind_params = sql_query.position(columns, values)
+        behind, behind_params = sql_order.position(columns, values)
         name, down = columns[0]
         phases: list[tuple[str, list[Any]]] = []
         if name == "id" or query.offset:
@@ -238,7 +238,7 @@ class Reads:
             both = f"{where.sql} AND {condition}" if where.sql else condition
             rows += self.execute(
                 f"SELECT {select} FROM {statements.table} WHERE {both}"
-                f" ORDER BY {sql_query.order_by(columns)} LIMIT ? OFFSET ?",
+                f" ORDER BY {sql_order.order_by(columns)} LIMIT ? OFFSET ?",
                 [*where.params, *params, rest, query.offset],
             ).fetchall()
             if query.limit is not None and len(rows) >= query.limit:
@@ -259,13 +259,13 @@ class Reads:
         params = where.params
         conditions = [where.sql] if where.sql else []
         if query.after is not None and columns:
-            behind, more = sql_query.position(columns, position_values(query, columns))
+            behind, more = sql_order.position(columns, position_values(query, columns))
             conditions.append(behind)
             params = [*params, *more]
         if conditions:
             text += f" WHERE {' AND '.join(conditions)}"
         if columns:
-            text += f" ORDER BY {sql_query.order_by(columns)}"
+            text += f" ORDER BY {sql_order.order_by(columns)}"
         test = compile_condition(where.residual) if where.residual is not None else None
         end = None if query.limit is None else query.offset + query.limit
         if end == 0:
@@ -315,7 +315,7 @@ class Reads:
         """(key, seq, text) of the rows of a query, for their deletion."""
         where = self.where(statements, query)
         placed = query.order or query.offset or query.after is not None
-        columns = sql_query.order_columns(query, statements) if placed else []
+        columns = sql_order.order_columns(query, statements) if placed else []
         rows = self.by_python(statements, query, where, columns, "seq, id, doc")
         return [(key, seq, text) for seq, key, text in rows]
 

@@ -240,9 +240,17 @@ class Statements:
             self.text_add = f"INSERT INTO {self.text}({columns}, rowid) VALUES({marks}, ?)"
             self.text_drop = f"DELETE FROM {self.text} WHERE rowid=?"
 
-    def _upsert(self, *, tokens: bool) -> str:
+    def put_at(self, stamp_ms: int) -> str:
+        """``put`` for very many rows at one time: it binds nothing but the rows of ``Codec``."""
+        return self._upsert(tokens=False, stamp=str(stamp_ms))
+
+    def _upsert(self, *, tokens: bool, stamp: str = "") -> str:
         n = len(self.columns)
-        stamp, expires, token, bucket = (f"?{n + i}" for i in (3, 4, 5, 6))
+        expires, token, bucket = (f"?{n + i}" for i in (4, 5, 6))
+        if stamp:
+            expires = "NULL"
+        else:
+            stamp = f"?{n + 3}"
         names = ["id", "doc", *self.columns, "rev", "created", "modified", "expires"]
         values = [f"?{i + 1}" for i in range(n + 2)] + ["1", stamp, stamp, expires]
         updates = ["rev=rev+1", "modified=excluded.modified", "expires=excluded.expires"]

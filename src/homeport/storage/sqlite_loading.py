@@ -27,6 +27,8 @@ ALIVE_MS = 60_000
 MERGE_PAGES = 500
 """Work of one step of merging the full text behind a load: about 20 ms."""
 
+SORT_KIB = 2_000
+
 _TOKEN = os.urandom(8).hex()
 
 
@@ -89,7 +91,14 @@ def _build_next(execute: Execute, statements: Statements) -> bool:
     missing = _missing(execute, statements)
     for ident, columns, sparse in missing[:1]:
         table = sql.table_ident(statements.name)
-        execute(sql.create_index(table, ident, columns, sparse=sparse)).fetchall()
+        cache = execute("PRAGMA cache_size").get
+        # SQLite sorts in runs as large as its cache; small ones stay in the processor's: a sixth
+        # of the time.
+        execute(f"PRAGMA cache_size=-{SORT_KIB}").fetchall()
+        try:
+            execute(sql.create_index(table, ident, columns, sparse=sparse)).fetchall()
+        finally:
+            execute(f"PRAGMA cache_size={cache}").fetchall()
     return len(missing) > 1
 
 

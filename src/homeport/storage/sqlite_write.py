@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 Old = tuple[Encoded, int, str]
 """(encoded key, seq, stored text)"""
 
+MANY_ROWS = 500
+"""From here on, preparing a statement of its own costs less than lengthening every row."""
+
 
 class Writes:
     """Answers to the writing requests, inside the transaction of ``session``."""
@@ -117,8 +120,12 @@ class Writes:
         statements = self.statements[part.table.name]
         rows = part.rows
         keys = [row[0] for row in rows]
-        tail = (self.session.stamp_ms, None)
-        self.executemany(statements.put, [row + tail for row in rows])
+        stamp = self.session.stamp_ms
+        if len(rows) < MANY_ROWS:
+            tail = (stamp, None)
+            self.executemany(statements.put, [row + tail for row in rows])
+        else:
+            self.executemany(statements.put_at(stamp), rows)
         self.session.note(statements, keys)
         return PartResult([*publics(keys)])
 

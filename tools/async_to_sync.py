@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "homeport"
 TARGET = SOURCE / "_blocking"
 
-MODULES = ["livequery", "where", "queries", "transfer", "documents", "database", "replication"]
+MODULES = ["livequery", "where", "queries", "transfer", "documents", "care", "database"]
+MODULES += ["replication"]
 FILES = {SOURCE / f"{name}.py": TARGET / f"{name}.py" for name in MODULES}
 FILES[ROOT / "tests" / "facade" / "cases.py"] = ROOT / "tests" / "facade" / "cases_blocking.py"
 

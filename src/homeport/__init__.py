@@ -22,6 +22,7 @@ from homeport.core.metadata import DocumentMeta
 from homeport.core.patching import REMOVE
 from homeport.core.query import Condition, F, fields
 from homeport.core.schema import MANUAL, Collection, FullText, Index, Multi, Synced, Unique
+from homeport.core.storageinfo import CleanupReport, StorageInfo
 from homeport.database import AsyncDatabase
 from homeport.documents import AsyncDocuments
 from homeport.errors import (
@@ -45,12 +46,11 @@ from homeport.livequery import AsyncLiveQuery
 from homeport.opening import open, open_async  # noqa: A004 - hp.open reads as it should
 from homeport.queries import AsyncQuery
 from homeport.transactions import Tx
+from homeport.version import __version__ as __version__  # noqa: PLC0414 - it is public
 
 if TYPE_CHECKING:
     from homeport._blocking.replication import Sync
     from homeport.replication import AsyncSync
-
-__version__ = "0.1.0"
 
 __all__ = [
     "MANUAL",
@@ -62,6 +62,7 @@ __all__ = [
     "AsyncSync",
     "BulkError",
     "Busy",
+    "CleanupReport",
     "Collection",
     "Condition",
     "Counter",
@@ -91,6 +92,7 @@ __all__ = [
     "NotUnique",
     "Query",
     "SetOf",
+    "StorageInfo",
     "Sync",
     "Synced",
     "Text",

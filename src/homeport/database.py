@@ -6,8 +6,10 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
+from homeport.care import AsyncCare
 from homeport.core.codec import Table
 from homeport.core.schema import Collection
+from homeport.core.storageinfo import CleanupReport, StorageInfo
 from homeport.core.units import unit
 from homeport.documents import AsyncDocuments
 from homeport.drivers.inline import Transaction
@@ -114,8 +116,25 @@ class AsyncDatabase:
     # -- care
 
     def size(self) -> Awaitable[dict[str, int]]:
-        """Bytes: ``total``, and one entry per table and index."""
-        return self._driver.call(self._driver.engine.store.size, "size()")
+        """Bytes of each collection (``wells``), index (``wells.depth_m``) and part of the library's
+        own (``_outbox``, ``homeport.changes``, ``homeport.free``, ``homeport.log``); ``total`` is
+        their sum: what the files take on the disk. It looks at every page."""
+        return AsyncCare(self._driver).sizes()
+
+    def storage_info(self) -> Awaitable[StorageInfo]:
+        """Path, engine, versions, what is used, what may be used, and documents and bytes of each
+        collection and index."""
+        return AsyncCare(self._driver).info(self._tables.values(), self._path)
+
+    def cleanup(self, aggressive: bool = False) -> Awaitable[CleanupReport]:
+        """Remove expired documents and old rows of the change log, move the log into the file →
+        what that gave.
+
+        aggressive: shorten the change log further, and write the file anew without its free pages;
+        writers wait for that. What waits for the server, and documents, are never touched.
+        Raises ``TransactionError`` inside a transaction, ``ReadOnly``.
+        """
+        return AsyncCare(self._driver).cleanup(aggressive=aggressive)
 
     def checkpoint(self) -> Awaitable[None]:
         """Move the write-ahead log into the file; done by itself on close and when it grows."""

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 Durability: TypeAlias = Literal["full", "relaxed"]
 Path: TypeAlias = "str | os.PathLike[str]"
 MEMORY = ":memory:"
+
+MIN_QUOTA_BYTES = 1024 * 1024
+"""The smallest quota: an empty file with the library's own collections takes an eighth of it."""
 THREADS = sys.platform != "emscripten"
 """Pyodide has neither threads nor a SQLite of ours."""
 
@@ -47,6 +50,7 @@ def open(  # noqa: A001 - hp.open reads as it should
     readonly: bool = False,
     busy_timeout_s: float = 5.0,
     cache_mb: int = 32,
+    max_bytes: int | None = None,
 ) -> Database:
     """Open a database, creating the file if there is none; a context manager.
 
@@ -58,12 +62,15 @@ def open(  # noqa: A001 - hp.open reads as it should
         readonly: write nothing; the file must exist.
         busy_timeout_s: how long a write waits for another thread or process, then ``Busy``.
         cache_mb: page cache of each connection.
+        max_bytes: quota of the file (of the JSON texts for ``":memory:"``); a write that would pass
+            it raises ``QuotaExceeded``, deletes go on. The log beside the file comes on top, up to
+            64 MB. At least 1 MiB; None = no quota but the disk.
 
     Raises:
         CannotOpen, ReadOnly, Corrupted, FileTooNew, SchemaMismatch, Busy: about the file.
         SchemaError: about the declarations.
     """
-    make = _plan(path, collections, durability, readonly, busy_timeout_s, cache_mb)
+    make = _plan(path, collections, durability, readonly, busy_timeout_s, cache_mb, max_bytes)
     engine, tables = make()
     return Database(InlineDriver(engine), tables, os.fspath(path))
 
@@ -76,10 +83,11 @@ def open_async(
     readonly: bool = False,
     busy_timeout_s: float = 5.0,
     cache_mb: int = 32,
+    max_bytes: int | None = None,
 ) -> Opening:
     """As ``open``, for asyncio: ``async with hp.open_async(...) as db`` or
     ``db = await hp.open_async(...)``."""
-    make = _plan(path, collections, durability, readonly, busy_timeout_s, cache_mb)
+    make = _plan(path, collections, durability, readonly, busy_timeout_s, cache_mb, max_bytes)
     return Opening(make, os.fspath(path))
 
 
@@ -145,6 +153,7 @@ def _plan(
     readonly: bool,
     busy_timeout_s: float,
     cache_mb: int,
+    max_bytes: int | None,
 ) -> Make:
     """Check the arguments now → what opens the file."""
     file = os.fspath(path)
@@ -154,10 +163,12 @@ def _plan(
         raise UsageError(f"durability is 'full' or 'relaxed', not {durability!r}.")
     if busy_timeout_s < 0 or cache_mb < 1:
         raise UsageError("busy_timeout_s must be 0 or more, cache_mb 1 or more.")
+    if max_bytes is not None and (not isinstance(max_bytes, int) or max_bytes < MIN_QUOTA_BYTES):
+        raise UsageError(f"max_bytes is at least {MIN_QUOTA_BYTES:,} bytes, not {max_bytes!r}.")
     tables = _tables(collections)
 
     def make() -> tuple[Engine, Tables]:
-        store = _store(file, durability, readonly, busy_timeout_s, cache_mb)
+        store = _store(file, durability, readonly, busy_timeout_s, cache_mb, max_bytes)
         expiring = any(table.collection.ttl_s is not None for table in tables.values())
         try:
             store.define(list(tables.values()))
@@ -197,12 +208,17 @@ def _tables(collections: Iterable[Collection[Any]]) -> Tables:
 
 
 def _store(
-    path: str, durability: Durability, readonly: bool, busy_timeout_s: float, cache_mb: int
+    path: str,
+    durability: Durability,
+    readonly: bool,
+    busy_timeout_s: float,
+    cache_mb: int,
+    max_bytes: int | None,
 ) -> Store:
     if path == MEMORY:
         from homeport.storage.memory import MemoryStore  # noqa: PLC0415 - most programs use a file
 
-        return MemoryStore(clock_ms=_clock_ms)
+        return MemoryStore(clock_ms=_clock_ms, max_bytes=max_bytes)
     if not THREADS:
         raise CannotOpen(
             f"{path} is a file, and Python in a browser (Pyodide) has no SQLite of ours.",
@@ -217,6 +233,7 @@ def _store(
         busy_timeout_s=busy_timeout_s,
         cache_mb=cache_mb,
         clock_ms=_clock_ms,
+        max_bytes=max_bytes,
     )
 
 

@@ -375,7 +375,7 @@ def test_size_and_checkpoint(tmp_path: Path) -> None:
     session = store.session()
     put(session, table, *({"id": n, "v": n, "text": "x" * 400} for n in range(1_000)))
     sizes = store.size()
-    assert sizes["total"] == sum((tmp_path / n).stat().st_size for n in ("a.db", "a.db-wal"))
+    assert sizes["total"] == sum((tmp_path / n).stat().st_size for n in ("a.db", "a.db-wal", "a.db-shm"))
     assert sizes["docs"] > 400_000
     assert sizes["docs.v"] > 4_096
     assert {"docs.key", "docs.tags_m", "docs.text"} <= set(sizes)

@@ -15,6 +15,7 @@ from homeport.core.requests import Mode, Request
 if TYPE_CHECKING:
     from homeport.core.codec import Table
     from homeport.core.query import QueryValue
+    from homeport.core.storageinfo import StoreFacts
 
 
 class StoreSession(Protocol):
@@ -76,7 +77,20 @@ class Store(Protocol):
         ...
 
     def size(self) -> dict[str, int]:
-        """→ bytes: ``total`` and one entry per table and index."""
+        """→ bytes: one entry for each collection, index and other part, and ``total``, their
+        sum."""
+        ...
+
+    def facts(self) -> StoreFacts:
+        """What there is to say about the store beside sizes."""
+        ...
+
+    def prune(self, *, aggressive: bool) -> int:
+        """Drop old rows of the change log → how many. As ``purge_expired``."""
+        ...
+
+    def shrink(self, *, aggressive: bool) -> str | None:
+        """Give free space back → why that could not be done now, or None. As ``purge_expired``."""
         ...
 
     def purge_expired(self, limit: int) -> int:

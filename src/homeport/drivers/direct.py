@@ -39,6 +39,10 @@ class DirectDriver:
         """Run ``fn`` under the lock, outside any transaction."""
         return self.engine.call(fn, what)
 
+    async def aside(self, fn: Callable[[], R], what: str) -> R:
+        """Run ``fn``, which only reads."""
+        return self.engine.call(fn, what)
+
     async def explain(self, table: Table[Any], query: QueryValue) -> Explanation:
         return self.engine.explain(table, query)
 

@@ -92,6 +92,11 @@ class InlineDriver:
         """Run ``fn`` under the lock, outside any transaction."""
         return self.engine.call(fn, what)
 
+    def aside(self, fn: Callable[[], R], what: str) -> R:
+        """Run ``fn``, which only reads on a session of its own, beside whatever is going on."""
+        self.engine.forbid_inside(what)
+        return fn() if self.engine.store.multiprocess else self.engine.call(fn, what)
+
     def explain(self, table: Table[Any], query: QueryValue) -> Explanation:
         return self.engine.explain(table, query)
 

@@ -175,6 +175,13 @@ class WorkerDriver:
                 self._ended = True
                 self._queue.put(None)
 
+    async def aside(self, fn: Callable[[], R], what: str) -> R:
+        """Run ``fn``, which only reads on a session of its own, beside whatever is going on."""
+        from asyncio import to_thread  # noqa: PLC0415 - a loop runs
+
+        self._forbid_worker()
+        return await (to_thread(fn) if self.engine.store.multiprocess else self.call(fn, what))
+
     async def explain(self, table: Table[Any], query: QueryValue) -> Explanation:
         return await self.call(lambda: self.engine.store.explain(table, query), "explain()")
 

@@ -8,13 +8,16 @@ survives the process.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from sys import version
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from homeport.core.keys import Encoded, Key, decode
+from homeport.core.loading import META_LOAD
 from homeport.core.planner import Explanation, advice, condition_words, conjuncts
 from homeport.core.requests import Delete, Write
+from homeport.core.storageinfo import StoreFacts
 from homeport.errors import SchemaMismatch
 from homeport.storage.memory_session import MemorySession, StoredRow
 
@@ -23,13 +26,18 @@ if TYPE_CHECKING:
     from homeport.core.query import QueryValue
 
 
+CHANGES_LEFT = 100
+
+
 class MemoryStore:
     """Documents of one process."""
 
     multiprocess = False
 
-    def __init__(self, *, clock_ms: Callable[[], int]) -> None:
+    def __init__(self, *, clock_ms: Callable[[], int], max_bytes: int | None = None) -> None:
         self.clock_ms = clock_ms
+        self.max_bytes = max_bytes
+        self.used_bytes = 0
         self.tables: dict[str, Table[Any]] = {}
         self.rows: dict[str, dict[Encoded, StoredRow]] = {}
         self.meta: dict[str, str] = {"epoch": "1"}
@@ -105,6 +113,22 @@ class MemoryStore:
                 self._main.answer(Write([Delete(table, keys)]))
             removed += len(keys)
         return removed
+
+    def facts(self) -> StoreFacts:
+        loads = [(name, text) for name, text in self.meta.items() if name.startswith(META_LOAD)]
+        return StoreFacts("memory", version.split()[0], 1, self.max_bytes, None, loads)
+
+    def prune(self, *, aggressive: bool) -> int:
+        """Drop old entries of the change log → how many."""
+        if not aggressive:
+            return 0  # a commit does that
+        before = len(self.log)
+        del self.log[:-CHANGES_LEFT]
+        return before - len(self.log)
+
+    def shrink(self, *, aggressive: bool) -> str | None:  # noqa: ARG002 (nothing is kept)
+        """What was deleted is gone."""
+        return None
 
     def checkpoint(self) -> None:
         """Nothing to move."""

@@ -30,7 +30,7 @@ from homeport.core.requests import (
     Write,
 )
 from homeport.core.uniqueness import Value, refusals, values_of
-from homeport.errors import HomeportError, TransactionError, UnknownCollection
+from homeport.errors import HomeportError, QuotaExceeded, TransactionError, UnknownCollection
 
 if TYPE_CHECKING:
     from homeport.core.codec import Extras, Row, Table
@@ -167,9 +167,12 @@ class MemorySession:
         if self._tx is None:
             return self._own_transaction(lambda: self._write(request))  # type: ignore[no-any-return]
         results: list[PartResult] = []
+        before = self.store.used_bytes
         for part in request.parts:
             if isinstance(part, Put):
                 results.append(self._put(part))
+                if not part.table.system:
+                    self._refuse_growth(before)
             elif isinstance(part, Delete):
                 results.append(PartResult(self._delete(part.table, part.keys)))
             else:
@@ -253,6 +256,7 @@ class MemorySession:
         )
         rows[key] = StoredRow(row, extras, info)
         self._undo.append(_restoring(rows, key, old))
+        self._grow(_bytes(row[1]) - (0 if old is None else _bytes(old.row[1])))
         self._touch(table, decode(key))
 
     def _delete(self, table: Table[Any], keys: Sequence[Key]) -> list[Key | None]:
@@ -264,6 +268,7 @@ class MemorySession:
             if old is None:
                 continue
             self._undo.append(_restoring(rows, encoded, old))
+            self._grow(-_bytes(old.row[1]))
             self._touch(table, key)
             if self._alive(old) is not None:
                 went.append(key)
@@ -282,6 +287,24 @@ class MemorySession:
         else:
             meta[part.name] = part.value
         self._undo.append(_restoring(meta, part.name, old))
+
+    def _grow(self, by: int) -> None:
+        store = self.store
+        store.used_bytes += by
+
+        def undo() -> None:
+            store.used_bytes -= by
+
+        self._undo.append(undo)
+
+    def _refuse_growth(self, before: int) -> None:
+        store = self.store
+        if store.max_bytes is not None and store.used_bytes > max(store.max_bytes, before):
+            raise QuotaExceeded(
+                f"The database in memory has reached its quota of {store.max_bytes:,} bytes.",
+                action="Delete documents, or open it with a larger max_bytes.",
+                max_bytes=store.max_bytes,
+            )
 
     def _touch(self, table: Table[Any], key: Key) -> None:
         if table.collection.track_changes:
@@ -344,6 +367,10 @@ class MemorySession:
 
     def close(self) -> None:
         self.rollback()
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _restoring(rows: dict[Any, Any], key: Any, old: Any) -> Undo:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import apsw
@@ -14,6 +13,7 @@ import msgspec
 from homeport.core.codec import Table
 from homeport.core.planner import Explanation
 from homeport.core.query import QueryValue
+from homeport.core.storageinfo import StoreFacts
 from homeport.errors import (
     CannotOpen,
     Closed,
@@ -22,11 +22,11 @@ from homeport.errors import (
     SchemaMismatch,
     UnknownCollection,
 )
-from homeport.storage import sql, sqlite_loading, sqlite_schema
+from homeport.storage import sql, sqlite_care, sqlite_loading, sqlite_schema
 from homeport.storage.sql import Statements
 from homeport.storage.sqlite_errors import translate
 from homeport.storage.sqlite_explain import explain
-from homeport.storage.sqlite_open import WAL_STOP_PAGES, Opener, check_place
+from homeport.storage.sqlite_open import PAGE_BYTES, WAL_STOP_PAGES, Opener, check_place
 from homeport.storage.sqlite_session import SQLiteSession
 
 __all__ = ["WAL_STOP_PAGES", "Durability", "SQLiteStore"]
@@ -45,6 +45,7 @@ class SQLiteStore:
         busy_timeout_s: how long a write waits for another process before ``Busy``.
         cache_mb: page cache of each connection.
         clock_ms: milliseconds since 1970.
+        max_bytes: quota of the file; None = none.
     """
 
     multiprocess = True
@@ -58,8 +59,10 @@ class SQLiteStore:
         busy_timeout_s: float,
         cache_mb: float,
         clock_ms: Callable[[], int],
+        max_bytes: int | None = None,
     ) -> None:
         self.path = path
+        self.max_bytes = max_bytes
         self.durability: Durability = durability
         self.readonly = readonly
         self.busy_ms = round(busy_timeout_s * 1000)
@@ -72,6 +75,7 @@ class SQLiteStore:
             readonly=readonly,
             busy_ms=self.busy_ms,
             cache_kib=max(1, round(cache_mb * 1024)),
+            max_pages=None if max_bytes is None else max_bytes // PAGE_BYTES,
         )
         self._sessions: list[SQLiteSession] = []
         self._spare: SQLiteSession | None = None
@@ -89,6 +93,7 @@ class SQLiteStore:
         busy_timeout_s: float = 5.0,
         cache_mb: float = 32,
         clock_ms: Callable[[], int],
+        max_bytes: int | None = None,
     ) -> SQLiteStore:
         """Open or create a file. Raises ``CannotOpen``, ``ReadOnly``, ``Corrupted``,
         ``FileTooNew``, ``Busy``."""
@@ -101,6 +106,7 @@ class SQLiteStore:
             busy_timeout_s=busy_timeout_s,
             cache_mb=cache_mb,
             clock_ms=clock_ms,
+            max_bytes=max_bytes,
         )
         check_place(store.path, readonly=readonly)
         store._spare = store.session()
@@ -275,14 +281,26 @@ class SQLiteStore:
         return total
 
     def size(self) -> dict[str, int]:
-        """→ bytes: ``total`` (file and log), and each collection and index by name."""
+        """→ bytes of each collection, index and part of the file; see ``sqlite_care.sizes``."""
         with self._aside() as session:
-            found = session.execute("SELECT name, sum(pgsize) FROM dbstat GROUP BY name").fetchall()
-        sizes = {"total": sum(_file_size(self.path + end) for end in ("", "-wal"))}
-        for name, size in found:
-            label = sql.label(name)
-            sizes[label] = sizes.get(label, 0) + size
-        return sizes
+            return sqlite_care.sizes(session.execute, self.path)
+
+    def facts(self) -> StoreFacts:
+        with self._aside() as session:
+            return sqlite_care.facts(session.execute, self.path, self.max_bytes)
+
+    def prune(self, *, aggressive: bool) -> int:
+        """Drop old rows of the change log → how many. Under the driver's lock."""
+        session = self._main()
+        return session.within(lambda: sqlite_care.prune(session.execute, aggressive=aggressive))
+
+    def shrink(self, *, aggressive: bool) -> str | None:
+        """Give free space back to the disk → why that could not be done, or None. Under the
+        driver's lock, outside a transaction."""
+        if self.readonly:
+            self.refuse_write()
+        main = self._main()
+        return sqlite_care.shrink(main.connection, main.execute, self.path, aggressive=aggressive)
 
     def checkpoint(self) -> None:
         """Move what the log holds into the file, as far as no reader needs it there."""
@@ -325,10 +343,3 @@ def _check_names(tables: Sequence[Table[Any]], execute: Callable[..., Any]) -> N
                 "SQLite does not tell apart.",
                 action="Give one of them another name.",
             )
-
-
-def _file_size(path: str) -> int:
-    try:
-        return Path(path).stat().st_size
-    except OSError:
-        return 0

@@ -14,6 +14,8 @@ from homeport.storage import sql
 WAL_STOP_PAGES = 8_000
 """The write-ahead log is moved into the file at this size at the latest (32 MB), else when idle."""
 
+PAGE_BYTES = 4096
+
 WAL_KEPT_BYTES = 64 * 1024 * 1024
 STATEMENT_CACHE = 256
 FULL = 2
@@ -62,13 +64,21 @@ class Opener:
     """Makes connections to one file, all alike."""
 
     def __init__(
-        self, path: str, *, synchronous: int, readonly: bool, busy_ms: int, cache_kib: int
+        self,
+        path: str,
+        *,
+        synchronous: int,
+        readonly: bool,
+        busy_ms: int,
+        cache_kib: int,
+        max_pages: int | None = None,
     ) -> None:
         self.path = path
         self.readonly = readonly
         self._synchronous = synchronous
         self._busy_ms = busy_ms
         self._cache_kib = cache_kib
+        self._max_pages = max_pages
         self._immutable = False
 
     def connect(self, *, query_only: bool) -> apsw.Connection:
@@ -98,6 +108,9 @@ class Opener:
             self._set_pragmas(cursor, query_only=query_only)
             if not self.readonly:
                 self._initialise(connection, cursor)
+            if self._max_pages is not None:
+                # Kept by the connection, not by the file; never below what the file has already.
+                cursor.execute(f"PRAGMA max_page_count={self._max_pages}").fetchall()
             cursor.close()
         except BaseException:
             connection.close(True)

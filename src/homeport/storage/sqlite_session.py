@@ -31,6 +31,7 @@ from homeport.errors import Closed, StorageError, TransactionError
 from homeport.storage import sql
 from homeport.storage.sql import Statements
 from homeport.storage.sqlite_errors import translate
+from homeport.storage.sqlite_quota import Quota
 from homeport.storage.sqlite_read import Reads, publics
 from homeport.storage.sqlite_write import Writes
 
@@ -65,6 +66,9 @@ class SQLiteSession:
         self._marks: list[int] = []
         self._version = -1
         self._busy_ms = store.busy_ms
+        self.quota = (
+            None if store.max_bytes is None else Quota(cursor.execute, store.path, store.max_bytes)
+        )
         self.reads = Reads(connection, self.execute, store.statements, store.clock_ms)
         self.writes = Writes(self)
         self._answers: dict[type[Request], Callable[[Any], Any]] = {
@@ -89,6 +93,8 @@ class SQLiteSession:
             raise self._translated(error) from error
 
     def _translated(self, error: apsw.Error) -> Exception:
+        if self.quota is not None and isinstance(error, apsw.FullError):
+            return self.quota.exceeded()
         return translate(error, self.store.path, self.connection.system_errno)
 
     # -- transactions
@@ -124,6 +130,8 @@ class SQLiteSession:
             if version != self._version:
                 self.store.refresh(self.execute)
                 self._version = version
+            if self.quota is not None:
+                self.quota.begin()
         except BaseException:
             self.execute("ROLLBACK").fetchall()
             raise

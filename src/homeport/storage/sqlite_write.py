@@ -52,14 +52,25 @@ class Writes:
 
     def write(self, request: Write) -> list[PartResult]:
         parts = request.parts
-        if len(parts) == 1 and self.session.writing:
+        session = self.session
+        if session.quota is not None:
+            return session.within(lambda: self._within_quota(parts))
+        if len(parts) == 1 and session.writing:
             part = parts[0]
             # One statement needs no care that half of it might stay.
             if type(part) is Put and len(part.rows) == 1:
                 result = self._put_one(part)
                 if result is not None:
                     return [result]
-        return self.session.within(lambda: [self._part(part) for part in parts])
+        return session.within(lambda: [self._part(part) for part in parts])
+
+    def _within_quota(self, parts: Sequence[Part]) -> list[PartResult]:
+        results = [self._part(part) for part in parts]
+        quota = self.session.quota
+        # The library's own records (outbox, bases) have what is kept free for them.
+        if quota and any(type(part) is Put and not part.table.system for part in parts):
+            quota.check()
+        return results
 
     def delete_where(self, request: DeleteWhere) -> list[Key]:
         return self.session.within(lambda: self._delete_where(request))

@@ -46,7 +46,7 @@ from homeport.livequery import AsyncLiveQuery
 from homeport.opening import open, open_async  # noqa: A004 - hp.open reads as it should
 from homeport.queries import AsyncQuery
 from homeport.transactions import Tx
-from homeport.version import __version__ as __version__  # noqa: PLC0414 - it is public
+from homeport.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from homeport._blocking.replication import Sync

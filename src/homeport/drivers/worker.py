@@ -18,19 +18,19 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from homeport.core.operations import BOUNDED_KEYS
 from homeport.core.planner import plan
-from homeport.core.requests import Operation, Request
-from homeport.core.stores import StoreSession
+from homeport.core.requests import Operation
 from homeport.drivers.engine import Engine
+from homeport.drivers.jobs import Cancelled, Job, Watched, finish, settle
 from homeport.drivers.steps import perform, read, refuse_block, refuse_closed, running
 from homeport.drivers.watch import AsyncWatch
 from homeport.errors import Busy, Closed
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop, Future
+    from asyncio import AbstractEventLoop
 
     from homeport.core.codec import Table
     from homeport.core.planner import Explanation
@@ -43,73 +43,6 @@ BUSY_SLICE_S = 0.1
 GROUP_JOBS = 256
 GROUP_S = 0.02
 """A group commit takes in no more jobs than this and starts none after this time."""
-
-
-class _Cancelled(BaseException):
-    """Thrown into the plan of a job whose caller was cancelled; ``except Exception`` is no stop."""
-
-
-class _Watched:
-    """The session as one job sees it: between two requests it looks whether it was cancelled."""
-
-    __slots__ = ("_answer", "_job", "begin", "close", "commit", "interrupt", "release", "rollback",
-                 "rollback_to", "savepoint", "session")  # fmt: skip
-
-    def __init__(self, session: StoreSession, job: Job[Any]) -> None:
-        self.session = session
-        self._answer = session.answer
-        self._job = job
-        self.begin = session.begin
-        self.commit = session.commit
-        self.rollback = session.rollback
-        self.savepoint = session.savepoint
-        self.release = session.release
-        self.rollback_to = session.rollback_to
-        self.interrupt = session.interrupt
-        self.close = session.close
-
-    @property
-    def in_transaction(self) -> bool:
-        return self.session.in_transaction
-
-    def answer(self, request: Request) -> Any:
-        if self._job.cancelled:
-            raise _Cancelled
-        return self._answer(request)
-
-
-class Job(Generic[R]):
-    """An operation (or a plain function) on its way through the worker."""
-
-    __slots__ = ("cancelled", "error", "fn", "future", "loop", "operation", "released", "result",
-                 "settled")  # fmt: skip
-
-    def __init__(
-        self,
-        loop: AbstractEventLoop,
-        operation: Operation[R] | None,
-        fn: Callable[[], R] | None = None,
-    ) -> None:
-        self.loop = loop
-        self.future: Future[R] = loop.create_future()
-        self.operation = operation
-        self.fn = fn
-        self.cancelled = False
-        self.settled = False
-        self.released: Future[None] | None = None
-        self.result: Any = None
-        self.error: BaseException | None = None
-
-    def settle(self) -> None:
-        """On the job's own loop: hand over the outcome."""
-        self.settled = True
-        if not self.future.done():
-            if self.error is not None:
-                self.future.set_exception(self.error)
-            else:
-                self.future.set_result(self.result)
-        if self.released is not None and not self.released.done():
-            self.released.set_result(None)
 
 
 class WorkerDriver:
@@ -242,7 +175,7 @@ class WorkerDriver:
                 # Nothing may end this thread while callers wait for it.
                 for one in done:
                     one.error = one.error or error
-            _settle(done)
+            settle(done)
 
     def _do(self, job: Job[Any], fn: Callable[[], Any]) -> None:
         try:
@@ -259,13 +192,13 @@ class WorkerDriver:
             return
         try:
             self._mark(job)
-            job.result = read(_Watched(engine.session, job), operation)
+            job.result = read(Watched(engine.session, job), operation)
         except BaseException as error:
             job.error = error
         finally:
             self._mark(None)
             engine.release()
-        _finish(job)
+        finish(job)
 
     def _group(self, jobs: list[Job[Any]]) -> None:
         """Commit the write in ``jobs`` with those queued behind it, which join the list."""
@@ -291,7 +224,7 @@ class WorkerDriver:
             engine.release()
         engine.announce()
         for job in jobs:
-            _finish(job)
+            finish(job)
 
     def _begin(self, job: Job[Any]) -> None:
         """In slices, so that a cancelled caller need not wait for another process's lock."""
@@ -323,8 +256,8 @@ class WorkerDriver:
                     job.result = self.engine.read_aside(operation)
                 except BaseException as error:
                     job.error = error
-                _finish(job)
-            _settle([job])
+                finish(job)
+            settle([job])
 
     def _fill(self, jobs: list[Job[Any]]) -> None:
         """Step the first job and the writes queued behind it in the open transaction."""
@@ -355,9 +288,9 @@ class WorkerDriver:
         if alone:
             self._mark(job)
         try:
-            job.result = perform(_Watched(session, job), operation)
+            job.result = perform(Watched(session, job), operation)
             if job.cancelled:
-                raise _Cancelled  # noqa: TRY301 - one way back for both
+                raise Cancelled  # noqa: TRY301 - one way back for both
         except BaseException as error:
             job.error = error
             if session.in_transaction:
@@ -371,32 +304,6 @@ class WorkerDriver:
     def _mark(self, job: Job[Any] | None) -> None:
         with self._guard:
             self._alone = job
-
-
-def _settle(jobs: list[Job[Any]]) -> None:
-    """Hand outcomes to the loops of the callers, one wake-up per loop."""
-    loops: dict[AbstractEventLoop, list[Job[Any]]] = {}
-    for job in jobs:
-        loops.setdefault(job.loop, []).append(job)
-    for loop, mine in loops.items():
-        try:
-            loop.call_soon_threadsafe(_settle_here, mine)
-        except RuntimeError:
-            continue  # that loop is closed: nobody waits any more
-
-
-def _settle_here(jobs: list[Job[Any]]) -> None:
-    for job in jobs:
-        job.settle()
-
-
-def _finish(job: Job[Any]) -> None:
-    if job.operation is None or job.error is not None or job.cancelled:
-        return
-    try:
-        job.result = job.operation.finished(job.result)
-    except BaseException as error:
-        job.error = error
 
 
 def _loop() -> AbstractEventLoop:

@@ -12,18 +12,18 @@ from time import monotonic
 
 from rich.console import Console
 
-from bench import peers, report
+from bench import docs, peers, report
 from bench.cities import DATA, ROOT, SEED, Cities, DataUnavailable
 from bench.compare import compare
 from bench.contest import Pace
 from bench.operations import BY_NAME
 
-SYNC_OPS = ("push", "pull")
+SYNC_OPS = ("push", "pull", "latency", "wire", "calls", "clients")
 ALL_OPS = (*BY_NAME, *SYNC_OPS)
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 QUICK_SIZES = (1_000, 10_000)
 QUICK = Pace(rounds=6, sittings=1, loads=1, budget_s=0.3, load_budget_s=5)
-MOVED = 10_000
+MOVED = (10_000, 100_000)
 
 
 def _size(text: str) -> int:
@@ -51,6 +51,16 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--budget", type=float, metavar="SECONDS", help="of a peer per operation")
     parser.add_argument("--json", type=Path, default=ROOT / "bench" / "latest.json", metavar="FILE")
     parser.add_argument("--cities", type=Path, metavar="FILE", help="cities from a JSON file")
+    parser.add_argument(
+        "--write-docs", action="store_true", help="write the tables and pictures of docs/ anew"
+    )
+    parser.add_argument(
+        "--from",
+        dest="earlier",
+        type=Path,
+        metavar="FILE",
+        help="measure nothing: take the rows of an earlier run (with --write-docs)",
+    )
     options = parser.parse_args(arguments)
     options.ops = [op.strip() for op in options.ops.split(",") if op.strip()]
     for op in options.ops:
@@ -81,8 +91,15 @@ def main(arguments: list[str]) -> int:
     console = Console()
     # A pipe has no width of its own; the tables need this much.
     console.width = max(console.width, 112)
+    if options.earlier:
+        rows, facts, figures, conditions = report.read(options.earlier)
+        report.show(rows, facts, figures, console)
+        if options.write_docs:
+            docs.write(rows, facts, figures, conditions, ROOT / "docs" / "benchmarks.md")
+        return 0
     began = monotonic()
-    console.print(report.conditions())
+    conditions = report.conditions(options.peers, quick=options.quick)
+    console.print(conditions)
     try:
         supply = Cities(options.cities)
     except DataUnavailable as error:
@@ -109,15 +126,26 @@ def main(arguments: list[str]) -> int:
                 )
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    moved = [op for op in SYNC_OPS if op in options.ops]
-    if moved:
+    figures: list[report.Measure] = []
+    wanted = [op for op in SYNC_OPS if op in options.ops]
+    if wanted:
+        # The network side is loaded by runs that sync.
         from bench import replication
 
-        count = min(options.sizes[-1], MOVED)
-        with console.status("push and pull"):
-            rows += replication.rows(supply, count, moved, quick=options.quick)
-    report.show(rows, facts, console)
-    report.write(rows, options.json)
+        counts = sorted({min(options.sizes[-1], count) for count in MOVED})
+        with console.status("replication") as status:
+            moved, figures = replication.measure(
+                supply,
+                counts[:1] if options.quick else counts,
+                wanted,
+                status.update,
+                quick=options.quick,
+            )
+        rows += moved
+    report.show(rows, facts, figures, console)
+    report.write(rows, facts, figures, conditions, options.json)
+    if options.write_docs:
+        docs.write(rows, facts, figures, conditions, ROOT / "docs" / "benchmarks.md")
     console.print(
         f"{monotonic() - began:.0f} s; written: {options.json}", style="dim", markup=False
     )

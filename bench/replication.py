@@ -1,22 +1,18 @@
-"""Push and pull of many documents: a real device, a real node, a real PostgreSQL, wall time.
+"""Replication: a real device, a real node, a real PostgreSQL, each in a process of its own.
 
-The same PostgreSQL serves both sides. A round uses new documents, a new collection and new files;
-the sides take turns in random order.
+Push and pull are wall times of the whole job; a round uses new documents, a new collection and new
+files, and the sides take turns in random order. The other figures are in modules of their own:
+``replication_latency``, ``replication_wire``, ``replication_clients``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import random
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -24,47 +20,101 @@ from typing import Any
 import homeport as hp
 from homeport.server.postgres import Postgres
 
-from bench import byhand_sync as raw_sync
-from bench.cities import DATA, ROOT, SEED, Cities, Document
+from bench import byhand_sync, replication_clients, replication_latency, replication_wire
 from bench.byhand import PRAGMAS, Raw
-
+from bench.cities import DATA, SEED, Cities, Document
 from bench.peers import OURS
-from bench.report import Row, row
+from bench.report import Measure, Row, row
+from bench.stage import Node, node
 
+MOVES = ("push", "pull")
+FIGURES = ("latency", "wire", "calls", "clients")
+OPS = (*MOVES, *FIGURES)
 INDEXES = ["pop", ("country", "admin1"), "name"]
 REFERENCES = {"push": "asyncpg-unnest-500", "pull": "asyncpg-paging"}
-ROUNDS = 3
-LIMIT_S = 300.0
+LIMIT_S = 600.0
 
 
-def rows(supply: Cities, count: int, ops: Sequence[str], *, quick: bool) -> list[Row]:
-    """Measure and → one row per operation."""
+def measure(
+    supply: Cities,
+    counts: Sequence[int],
+    ops: Sequence[str],
+    tell: Callable[[str], None],
+    *,
+    quick: bool,
+) -> tuple[list[Row], list[Measure]]:
+    """counts: documents to push and pull, one job for each."""
     DATA.mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="bench-sync-", dir=DATA))
-    spent: dict[tuple[str, str], list[float]] = {}
+    rows: list[Row] = []
+    figures: list[Measure] = []
     rng = random.Random(SEED)
+    settings = {"max_connections": "200"}
     try:
-        with Postgres.start() as postgres, _node(postgres.dsn, folder) as (url, token):
-            asyncio.run(raw_sync.prepare(postgres.dsn))
-            for number in range(1 if quick else ROUNDS):
-                place = folder / str(number)
-                place.mkdir()
-                _round(
-                    f"cities{number}",
-                    supply.take(count),
-                    place,
-                    url,
-                    token,
-                    postgres.dsn,
-                    rng,
-                    spent,
+        with Postgres.start(settings=settings) as postgres:
+            with node(postgres.dsn, folder / "node") as stage:
+                if set(ops) & set(MOVES):
+                    asyncio.run(byhand_sync.prepare(postgres.dsn))
+                    for count in counts:
+                        tell(f"push and pull of {count:,} documents")
+                        rows += _moves(
+                            supply, count, ops, folder, stage, postgres.dsn, rng, quick=quick
+                        )
+                if "latency" in ops:
+                    tell("latency")
+                    figures += replication_latency.measures(
+                        supply, postgres.dsn, stage, folder, 10 if quick else 200, rng
+                    )
+                if "wire" in ops:
+                    tell("bytes on the wire")
+                    figures += replication_wire.wire(supply, stage, folder)
+                if "clients" in ops:
+                    tell("clients")
+                    crowd = (1, 10) if quick else (1, 10, 100, 1000)
+                    figures += replication_clients.measures(
+                        supply, stage, folder, crowd, 2 if quick else 5
+                    )
+            if "calls" in ops:
+                tell("statements")
+                figures += replication_wire.calls(
+                    supply, postgres.dsn, folder, 100 if quick else 1000
                 )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    return rows, figures
+
+
+def _moves(
+    supply: Cities,
+    count: int,
+    ops: Sequence[str],
+    folder: Path,
+    stage: Node,
+    dsn: str,
+    rng: random.Random,
+    *,
+    quick: bool,
+) -> list[Row]:
+    spent: dict[tuple[str, str], list[float]] = {}
+    for number in range(1 if quick else 3 if count <= 20_000 else 1):
+        place = folder / f"{count}-{number}"
+        place.mkdir()
+        _round(
+            f"cities{count}x{number}",
+            supply.take(count),
+            place,
+            stage.url,
+            stage.token,
+            dsn,
+            rng,
+            spent,
+        )
+        shutil.rmtree(place)
     median = {key: statistics.median(values) * 1_000_000 for key, values in spent.items()}
     return [
         row(op, count, "full", median[op, OURS], REFERENCES[op], median[op, REFERENCES[op]])
         for op in ops
+        if op in MOVES
     ]
 
 
@@ -96,13 +146,13 @@ def _round(
     def push_raw() -> float:
         device = Raw(str(place / "raw-a.db"), "full", PRAGMAS)
         device.put_many(documents)
-        seconds = _timed(lambda: asyncio.run(raw_sync.push(dsn, name, device)))
+        seconds = _timed(lambda: asyncio.run(byhand_sync.push(dsn, name, device)))
         device.close()
         return seconds
 
     def pull_raw() -> float:
         device = Raw(str(place / "raw-b.db"), "full", PRAGMAS)
-        seconds = _timed(lambda: asyncio.run(raw_sync.pull(dsn, name, device)))
+        seconds = _timed(lambda: asyncio.run(byhand_sync.pull(dsn, name, device)))
         _check("raw pull", device.count((0, 1_000_000)), len(documents))
         device.close()
         return seconds
@@ -123,32 +173,3 @@ def _timed(call: Callable[[], object]) -> float:
 def _check(what: str, found: int, wanted: int) -> None:
     if found != wanted:
         raise AssertionError(f"{what}: {found} documents arrived instead of {wanted}")
-
-
-@contextmanager
-def _node(dsn: str, folder: Path) -> Iterator[tuple[str, str]]:
-    """A node in a process of its own, its key and its log in ``folder`` → (url, token)."""
-    command = [sys.executable, "-m", "homeport", "serve", "--dev", "--json"]
-    command += ["--port", "0", "--postgres", dsn]
-    path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
-    log = folder / "node.log"
-    with log.open("w") as errors:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            env={**os.environ, "PYTHONPATH": path},
-        )
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"The node did not start:\n{log.read_text()}")
-        ready = json.loads(line)
-        yield ready["url"], ready["token"]
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-        process.stdout.close()

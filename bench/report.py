@@ -7,6 +7,7 @@ import os
 import platform
 import statistics
 from collections.abc import Iterable, Sequence
+from datetime import date
 from pathlib import Path
 
 import apsw
@@ -57,6 +58,35 @@ class Facts(msgspec.Struct, frozen=True):
     open_bytes: int | None = None
     work_bytes: int | None = None
     peak_bytes: int | None = None
+
+
+class Measure(msgspec.Struct, frozen=True):
+    """A figure of replication that is no time of one call: what, of which subject, against what."""
+
+    name: str
+    subject: str
+    value: float
+    unit: str
+    reference: str = ""
+    reference_value: float | None = None
+    ratio: float | None = None
+    note: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        subject: str,
+        value: float,
+        unit: str,
+        reference: str = "",
+        reference_value: float | None = None,
+        note: str = "",
+    ) -> Measure:
+        """With its ratio, rounded for people."""
+        ratio = None if not reference_value else round(value / reference_value, 3)
+        known = None if reference_value is None else round(reference_value, 3)
+        return cls(name, subject, round(value, 3), unit, reference, known, ratio, note)
 
 
 # What we want of ourselves; "≤ 1.0" for reads of many rows is against the obvious loop by hand.
@@ -163,32 +193,53 @@ def _ratio(above: float | None, below: float | None) -> float | None:
     return None if above is None or below is None else round(above / below, 3)
 
 
-def growth(rows: Sequence[Row]) -> list[tuple[str, str, float, bool]]:
-    """→ (operation, durability, exponent of our cost over the number of documents, is it too much).
+class Growth(msgspec.Struct, frozen=True):
+    """Exponents of cost over number of documents, ours and by hand."""
 
-    The exponent is the slope of log(cost) over log(n) by least squares: 0 = flat, 1 = linear. Point
-    operations may not exceed 0.2; a tree that becomes one level deeper stays below.
+    op: str
+    durability: str
+    ours: float
+    by_hand: float | None
+    too_much: bool
+
+
+def growths(rows: Sequence[Row]) -> list[Growth]:
+    """The slope of log(cost) over log(n) by least squares: 0 = flat, 1 = linear.
+
+    Point operations may not exceed 0.2; a tree that becomes one level deeper stays below.
     """
-    points: dict[tuple[str, str], dict[int, float]] = {}
+    costs: dict[tuple[str, str], tuple[dict[int, float], dict[int, float]]] = {}
     for entry in rows:
-        if entry.op in BY_NAME and entry.ours_us:
-            points.setdefault((entry.op, entry.durability or ""), {})[entry.n] = entry.ours_us
+        if entry.op in BY_NAME and entry.reference in ("raw-apsw", "raw-apsw-bare"):
+            # small collections have no group of the size that this one looks for
+            if entry.op == "compound_eq" and entry.n < 100_000:
+                continue
+            ours, by_hand = costs.setdefault((entry.op, entry.durability or ""), ({}, {}))
+            if entry.ours_us:
+                ours[entry.n] = entry.ours_us
+            if entry.reference_us:
+                by_hand[entry.n] = entry.reference_us
     found = []
-    for (op, durability), costs in points.items():
-        if op == "compound_eq":  # small collections have no group of this size
-            costs = {n: cost for n, cost in costs.items() if n >= 100_000}
-        if len(costs) < 2:
-            continue
-        slope = statistics.linear_regression(
-            [math.log(n) for n in costs], [math.log(cost) for cost in costs.values()]
-        ).slope
-        operation = BY_NAME[op]
-        limited = operation.point or operation.per_document
-        found.append((op, durability, slope, limited and slope > GROWTH_LIMIT))
+    for (op, durability), (ours, by_hand) in costs.items():
+        slope = _slope(ours)
+        if slope is not None:
+            limited = BY_NAME[op].point or BY_NAME[op].per_document
+            too_much = limited and slope > GROWTH_LIMIT
+            found.append(Growth(op, durability, slope, _slope(by_hand), too_much))
     return found
 
 
+def _slope(costs: dict[int, float]) -> float | None:
+    if len(costs) < 2:
+        return None
+    return statistics.linear_regression(
+        [math.log(n) for n in costs], [math.log(cost) for cost in costs.values()]
+    ).slope
+
+
 GROWTH_LIMIT = 0.2
+BUSY = 1.0
+"""A load above this at the start says that the machine has other work."""
 
 
 def time_text(us: float) -> str:
@@ -213,16 +264,31 @@ def judged(entry: Row) -> tuple[str, str]:
     return f"≤ {wanted:.2f}", "yellow" if entry.ratio <= wanted + TIE else "red"
 
 
-def conditions() -> str:
-    """What a reader must know to judge the figures."""
+def conditions(names: Sequence[str], *, quick: bool) -> str:
+    """What a reader must know to judge the figures: when, where, and which versions."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+    caution = ""
+    if quick or load > BUSY:
+        what = "A quick run" if quick else "A run beside other work"
+        caution = f" **{what}: to be measured anew on a quiet machine.**"
+    known = []
+    for name in names:
+        try:
+            peer = peers.load(name)
+        except ImportError:
+            continue
+        if name not in (peers.OURS, *peers.HELPERS, "homeport-async"):
+            known.append(f"{peer.title.removesuffix(' by hand')} {peer.version()}")
     return (
-        f"Python {platform.python_version()} · SQLite {apsw.sqlite_lib_version()} · "
-        f"{os.cpu_count()} cores, load {load:.1f} at the start"
+        f"Measured on {date.today().isoformat()}: {os.cpu_count()} cores, load {load:.1f} at the "
+        f"start, Python {platform.python_version()}, SQLite {apsw.sqlite_lib_version()} (apsw), "
+        f"{', '.join(known)}.{caution}"
     )
 
 
-def show(rows: Sequence[Row], facts: Sequence[Facts], console: Console) -> None:
+def show(
+    rows: Sequence[Row], facts: Sequence[Facts], figures: Sequence[Measure], console: Console
+) -> None:
     """Print the tables."""
     for n in sorted({entry.n for entry in rows}):
         table = Table(
@@ -261,11 +327,26 @@ def show(rows: Sequence[Row], facts: Sequence[Facts], console: Console) -> None:
                 "" if fact.peak_bytes is None else bytes_text(fact.peak_bytes),
             )
         console.print(table)
-    for op, durability, slope, too_much in growth(rows):
-        colour = "red" if too_much else "dim"
+    if figures:
+        table = Table(title="replication", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+        for name in ("figure", "of", "homeport", "reference", "", "ratio"):
+            table.add_column(name, justify="left" if name in ("figure", "of", "") else "right")
+        for figure in figures:
+            table.add_row(
+                figure.name,
+                figure.subject,
+                f"{figure.value:g} {figure.unit}".strip(),
+                "" if figure.reference_value is None else f"{figure.reference_value:g}",
+                figure.reference or figure.note,
+                "" if figure.ratio is None else f"{figure.ratio:.2f}",
+            )
+        console.print(table)
+    for slope in growths(rows):
+        by_hand = "" if slope.by_hand is None else f" (by hand n^{slope.by_hand:+.2f})"
         console.print(
-            f"growth of {op} {durability}: n^{slope:+.2f}{' – too much' if too_much else ''}",
-            style=colour,
+            f"growth of {slope.op} {slope.durability}: n^{slope.ours:+.2f}{by_hand}"
+            f"{' – too much' if slope.too_much else ''}",
+            style="red" if slope.too_much else "dim",
         )
     console.print(
         "Ratios: homeport / other, medians of interleaved rounds; below 1 homeport is faster. "
@@ -279,7 +360,27 @@ def bytes_text(count: float) -> str:
     return f"{count / 1e6:.1f} MB" if count < 1e8 else f"{count / 1e6:.0f} MB"
 
 
-def write(rows: Sequence[Row], path: Path) -> None:
-    """The rows as a JSON list."""
+def write(
+    rows: Sequence[Row],
+    facts: Sequence[Facts],
+    figures: Sequence[Measure],
+    text: str,
+    path: Path,
+) -> None:
+    """The rows as a JSON list, and beside them, in ``*.facts.json``, what is no time of one call."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(list(rows)), indent=2) + b"\n")
+    beside = {"conditions": text, "facts": list(facts), "replication": list(figures)}
+    for place, content in ((path, list(rows)), (path.with_suffix(".facts.json"), beside)):
+        place.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+
+
+def read(path: Path) -> tuple[list[Row], list[Facts], list[Measure], str]:
+    """What ``write`` wrote."""
+    rows = msgspec.json.decode(path.read_bytes(), type=list[Row])
+    beside = msgspec.json.decode(path.with_suffix(".facts.json").read_bytes())
+    return (
+        rows,
+        msgspec.convert(beside["facts"], list[Facts]),
+        msgspec.convert(beside["replication"], list[Measure]),
+        beside["conditions"],
+    )

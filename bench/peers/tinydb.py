@@ -21,8 +21,6 @@ class ByText(Table):
     """Its documentation's way to keys of one's own."""
 
     document_id_class = str  # type: ignore[assignment]
-    default_query_cache_capacity = 0
-    """Its cache of queries would answer the second round without looking."""
 
 
 class Database(TinyDB):
@@ -43,8 +41,9 @@ class Tinydb(Peer):
     def __init__(self, folder: Path, durability: str) -> None:
         storage = JSONStorage if durability == "full" else CachingMiddleware(JSONStorage)
         self._db = Database(str(folder / "cities.json"), storage=storage)
-        self._cities = self._db.table("cities")
-        self._notes = self._db.table("notes")
+        # Without its cache of queries, which would answer a repeated one without looking.
+        self._cities = self._db.table("cities", cache_size=0)
+        self._notes = self._db.table("notes", cache_size=0)
 
     @classmethod
     def plain(cls, result: Any) -> Document:

@@ -11,15 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from homeport._blocking.database import Database
 from homeport.core.codec import Table
-from homeport.core.outbox import (
-    BASE,
-    CONFLICTS,
-    DEAD,
-    INTEGRITY,
-    OUTBOX,
-    RESOLUTION_LOG,
-    STAGED,
-)
+from homeport.core.outbox import LOCAL_TABLES, RESOLUTION_LOG
 from homeport.core.schema import Collection
 from homeport.drivers.engine import Engine
 from homeport.drivers.inline import InlineDriver
@@ -202,7 +194,7 @@ def _tables(collections: Iterable[Collection[Any]]) -> Tables:
         if known is not None and known.collection is not collection:
             raise SchemaError(f"Two declarations are named {collection.name!r}.")
         tables.setdefault(collection.name, Table(collection))
-    for table in (OUTBOX, BASE, CONFLICTS, DEAD, INTEGRITY, STAGED, Table(RESOLUTION_LOG)):
+    for table in (*LOCAL_TABLES, Table(RESOLUTION_LOG)):
         tables[table.name] = table
     return tables
 

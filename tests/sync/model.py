@@ -248,6 +248,9 @@ class ModelServer:
         reply.cursor = f"{self.epoch}:{self.seq}"
         reply.holds = {n: Hold(i.generation, i.buckets) for n, i in infos.items()}
         reply.batch = self.clients.get(request.client)
+        if pull.former:
+            none = BatchAnswer(0, "", [])
+            reply.former = {client: self.clients.get(client, none) for client in pull.former}
         return reply
 
 

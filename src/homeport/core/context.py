@@ -65,6 +65,8 @@ class Context:
         self.client = client
         self.policies = policies
         self.events: list[Event] = []
+        self.keep_edits = False
+        """Edits win over what looks like a delete."""
         self.suspects: set[tuple[str, str, str]] = set()
         """(collection, index, key): looked at when all is written (``core.integrity``)."""
 
@@ -82,6 +84,8 @@ class Context:
         types: Mapping[str, MergeType] = {} if declared is None else declared.fields
         if info is not None:
             types = _types(tuple(sorted(info.fields.items())))
+        if self.keep_edits:
+            deletes = "edit-wins"
         resolver = None
         if declared is not None and declared.policy == policy:
             resolver = declared.resolver

@@ -12,15 +12,18 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from homeport.core.acknowledged import PutBack, applied, keep, put_back
 from homeport.core.adopt import adopt_rows
 from homeport.core.codec import Row, Table
 from homeport.core.context import Context, Event, Moved, Tables, open_context
+from homeport.core.former import answer_of, read_former
 from homeport.core.freeze import InFlight, read_in_flight
 from homeport.core.integrity import examine_documents, examine_rows, note
 from homeport.core.outbox import (
     BASE,
     META_CLIENT,
     META_CURSOR,
+    META_FORMER,
     META_HOLDS,
     META_IN_FLIGHT,
     META_LAST,
@@ -36,6 +39,7 @@ from homeport.core.outbox import (
     write_json,
 )
 from homeport.core.query import EMPTY, Compare
+from homeport.core.recovery import reconcile
 from homeport.core.requests import (
     Delete,
     Find,
@@ -93,7 +97,8 @@ class Received(NamedTuple):
     committed: int = 0
     answered: bool = False
     news: bool = False
-    """The server knows other collections than before."""
+    """Ask again at once: the server knows other collections than before, or the file was reset and
+    may send again."""
     events: Sequence[Event] = ()
 
 
@@ -161,6 +166,18 @@ class _Cut:
         context, last = self.context, self.last
         pages = 0 if self.staged is None else self.staged.pages
         unknown = set(last.unknown)
+        former = yield from read_former()
+        back: PutBack | None = None
+        sender = context.client
+        answer = last.batch
+        if former is not None:
+            context.state.frozen = 0
+            if last.former is not None:
+                back = yield from put_back(context, last.former)
+                # The server was set back: what is not there is not known to be deleted.
+                context.keep_edits = bool(back.ids)
+            answer = answer_of(former, last.former)
+            in_flight, sender = (former.in_flight, former.client) if answer else (None, "")
         before = set(msgspec.json.decode((yield Meta(META_UNKNOWN)) or "[]", type=list[str]))
         for number in range(1, pages + 1):
             text = yield Get(STAGED, number)
@@ -169,13 +186,15 @@ class _Cut:
             yield from self._take(page)
         yield from self._take(last)
         yield from self._sweep()
-        answer = last.batch
+        if back is not None and back.ids:
+            yield from reconcile(context, back, self.moved)
         answered = (
             in_flight is not None and answer is not None and answer.number == in_flight.number
         )
         verdicts = {v.unit: v for v in answer.verdicts} if answered and answer is not None else {}
         if answered:
             context.state.frozen = 0
+        parts: list[Part] = []
         outcome = yield from settle(
             context,
             self.moved,
@@ -184,10 +203,14 @@ class _Cut:
             answered=answered,
             rejected=self.rejected,
         )
+        if answered and in_flight is not None:
+            done = {unit for unit, verdict in verdicts.items() if verdict.result == "applied"}
+            kept = applied(outcome.removed, in_flight.entries, done)
+            parts += yield from keep(context, sender, in_flight.number, kept)
         touched = {entry.ref for entry in (*outcome.kept, *outcome.removed)}
         yield from examine_documents(context, touched.union(self.moved))
         yield from note(context)
-        parts: list[Part] = [
+        parts += [
             SetMeta(META_CURSOR, last.cursor if last.cursor is not None else self.asked.cursor),
             SetMeta(META_HOLDS, write_json(last.holds)),
             SetMeta(META_POLICIES, write_json(context.policies)),
@@ -200,12 +223,15 @@ class _Cut:
         ]
         if answered:
             parts.append(SetMeta(META_IN_FLIGHT, None))
+        if former is not None:
+            parts.append(SetMeta(META_FORMER, None))
         if pages:
             parts.append(Delete(STAGED, list(range(1, pages + 1))))
         yield Write(parts)
         return Received(
             "applied", self.rows, outcome.applied, len(outcome.dead), outcome.retried,
-            len(outcome.held), outcome.committed, answered, before != unknown, context.events,
+            len(outcome.held), outcome.committed, answered,
+            before != unknown or former is not None, context.events,
         )  # fmt: skip
 
     def _take(self, page: Reply) -> Plan[None]:

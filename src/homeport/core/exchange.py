@@ -9,6 +9,7 @@ import msgspec
 
 from homeport.core.context import Tables
 from homeport.core.cuts import Asked, read_staged
+from homeport.core.former import asked_about
 from homeport.core.freeze import body_of, freeze, read_in_flight
 from homeport.core.outbox import META_CLIENT, META_CURSOR, META_HOLDS, META_IN_FLIGHT, META_STAGED
 from homeport.core.requests import Meta, Plan
@@ -46,11 +47,12 @@ def ask(tables: Tables, declared: Mapping[str, str]) -> Plan[Question]:
         batch = read_in_flight((yield Meta(META_IN_FLIGHT)))
     position = None if staged is None else staged.position
     edit_wins = [name for name in declared if tables[name].deletes == "edit-wins"]
+    former = yield from asked_about()
     types = {name: tables[name].merge_specs for name in declared if tables[name].merge_specs}
     request = PushRequest(
         PROTOCOL,
         client,
-        PullRequest(cursor, position, holds, dict(declared), edit_wins, types),
+        PullRequest(cursor, position, holds, dict(declared), edit_wins, types, former),
         ABSENT if batch is None else body_of(batch),
         "" if batch is None else batch.hash,
     )

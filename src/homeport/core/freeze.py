@@ -16,6 +16,7 @@ from homeport.core import diff
 from homeport.core.context import Tables, read_policies
 from homeport.core.outbox import (
     BASE,
+    META_FORMER,
     META_IN_FLIGHT,
     META_NUMBER,
     META_OUTBOX,
@@ -82,8 +83,8 @@ def freeze(tables: Tables) -> Plan[Frozen | None]:
     if waiting is not None:
         return Frozen(waiting, fresh=False)
     state = read_state((yield Meta(META_OUTBOX)))
-    if not state.queued:
-        return None
+    if not state.queued or (yield Meta(META_FORMER)) is not None:
+        return None  # after a reset, what the server lost goes first; the next cut tells
     unknown = msgspec.json.decode((yield Meta(META_UNKNOWN)) or "[]", type=list[str])
     units = yield from _choose(tables, set(unknown))
     if not units:

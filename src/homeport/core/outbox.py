@@ -25,15 +25,24 @@ CONFLICTS: Final = Table(Collection("_conflicts", indexes=["unit", "ref"], sync=
 DEAD: Final = Table(Collection("_dead", sync=False))
 INTEGRITY: Final = Table(Collection("_integrity", sync=False))
 STAGED: Final = Table(Collection("_staged", sync=False, track_changes=False))
+ACKED: Final = Table(
+    Collection("_acked", indexes=["at_ms", "client"], sync=False, track_changes=False)
+)
 RESOLUTION_LOG: Final = Collection(RESOLUTIONS)
 
+LOCAL_TABLES: Final[tuple[Table[Any], ...]] = (
+    OUTBOX,
+    BASE,
+    CONFLICTS,
+    DEAD,
+    INTEGRITY,
+    STAGED,
+    ACKED,
+)
+"""The bindings that the plans of this package name; they never leave the device."""
+
 SYSTEM: Final[tuple[Collection[Any], ...]] = (
-    OUTBOX.collection,
-    BASE.collection,
-    CONFLICTS.collection,
-    DEAD.collection,
-    INTEGRITY.collection,
-    STAGED.collection,
+    *(table.collection for table in LOCAL_TABLES),
     RESOLUTION_LOG,
 )
 """Collections that every file has; the facade defines them beside the user's own."""
@@ -54,6 +63,8 @@ META_RETRY = "sync.retry"
 META_LEASE = "sync.lease"
 META_ADOPT = "sync.adopt"
 META_LAST = "sync.last"
+META_ACKED = "sync.acked"
+META_FORMER = "sync.former"
 
 Op = Literal["put", "patch", "delete"]
 

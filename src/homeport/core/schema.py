@@ -43,7 +43,7 @@ Resolver: TypeAlias = Callable[[Any, Any, Any, Any], Any]
 POLICIES = ("merge", "last-write-wins", "local-wins", "remote-wins", "manual")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 SYSTEM_NAMES = frozenset(
-    ("_outbox", "_base", "_conflicts", "_dead", "_integrity", "_staged", "_resolutions")
+    ("_outbox", "_base", "_conflicts", "_dead", "_integrity", "_staged", "_acked", "_resolutions")
 )
 """The library's own collections; every other name with an underscore in front is refused."""
 

@@ -21,7 +21,6 @@ from msgspec import Raw
 from homeport.core.wire import (
     ABSENT,
     PROTOCOL,
-    BatchAnswer,
     CollectionInfo,
     Hold,
     PullRequest,
@@ -30,6 +29,7 @@ from homeport.core.wire import (
 )
 from homeport.errors import HistoryBroken
 
+from .clients import MAX_FORMER, NO_ANSWER, last_answers
 from .database import Connection, Database, rollback
 from .feed import Cursor, Feed, check_mark, pack, unpack_cursor
 from .patches import readable
@@ -190,7 +190,11 @@ class _Cut:
         if position is not None:
             await self._feed.age_s(connection, position.target, position.nonce)
         infos = await self._collections(connection)
-        await self._batch(connection)
+        former = self._request.former[:MAX_FORMER]
+        answers = await last_answers(connection, self._claims, [self._client, *former])
+        self.reply.batch = answers.get(self._client)
+        if former:
+            self.reply.former = {client: answers.get(client, NO_ANSWER) for client in former}
         first = position is None
         if position is None:
             position = await self._plan(connection, infos)
@@ -228,17 +232,6 @@ class _Cut:
                     read_specs(row["fields"]),
                 )
         return self.reply.collections
-
-    async def _batch(self, connection: Connection) -> None:
-        answer = await connection.fetchval(
-            "select answer from homeport.clients"
-            " where tenant = $1 and subject = $2 and client = $3",
-            self._claims.tenant,
-            self._claims.subject,
-            self._client,
-        )
-        if answer is not None:
-            self.reply.batch = msgspec.json.decode(answer, type=BatchAnswer)
 
     async def _plan(self, connection: Connection, infos: Mapping[str, CollectionInfo]) -> _Position:
         """What has to be sent, from what the device holds and what it may see."""

@@ -1,0 +1,32 @@
+"""What the node last answered to each device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from homeport.core.wire import BatchAnswer
+
+from .database import Connection
+from .rules import Claims
+
+MAX_FORMER: Final = 20
+"""Former ids of a device that are answered for."""
+NO_ANSWER: Final = BatchAnswer(0, "", [])
+"""Says: of this client nothing is here."""
+
+
+async def last_answers(
+    connection: Connection, claims: Claims, clients: Sequence[str]
+) -> dict[str, BatchAnswer]:
+    """The stored answers by client, as the snapshot of the connection sees them."""
+    found = await connection.fetch(
+        "select client, answer from homeport.clients"
+        " where tenant = $1 and subject = $2 and client = any ($3) and answer is not null",
+        claims.tenant,
+        claims.subject,
+        list(clients),
+    )
+    return {row["client"]: msgspec.json.decode(row["answer"], type=BatchAnswer) for row in found}

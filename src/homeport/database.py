@@ -18,6 +18,7 @@ from homeport.transactions import Tx, Unit, table_of
 
 if TYPE_CHECKING:
     from homeport.replication import AsyncSync
+    from homeport.transport.recovery import OnReset
     from homeport.transport.rounds import Token
 
 T = TypeVar("T")
@@ -88,6 +89,7 @@ class AsyncDatabase:
         max_queue: int = 100_000,
         live: bool = True,
         poll_s: float = 30.0,
+        on_reset: OnReset = "recover",
     ) -> AsyncSync:
         """Replicate with a server → the handle; call its ``start()``.
 
@@ -98,6 +100,11 @@ class AsyncDatabase:
             max_queue: so many changes may wait for the server; then writes raise ``QueueFull``.
             live: keep a connection open for hints that something is new.
             poll_s: without a hint, look so often.
+            on_reset: what to do when the server does not know where this file stands (restored from
+                a backup, history pruned, the file copied): ``"recover"`` merges the queue, and what
+                the server lost, onto fresh data; ``"recover-else-export"`` also puts what cannot be
+                applied into a file beside the database; ``"discard"`` puts the queue there and
+                takes the server's state; ``"manual"`` waits for ``recover()``.
         """
         from homeport.replication import AsyncSync  # noqa: PLC0415 - loads the network client
 
@@ -109,6 +116,7 @@ class AsyncDatabase:
             max_queue=max_queue,
             live=live,
             poll_s=poll_s,
+            on_reset=on_reset,
         )
         self._syncs.append(handle)
         return handle

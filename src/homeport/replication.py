@@ -7,12 +7,14 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Future
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from homeport.core import conflicts
 from homeport.core.adopt import enable
 from homeport.core.conflicts import Conflict, DeadLetter, Resolution
 from homeport.core.context import Event
+from homeport.core.exporting import unsent, waiting
 from homeport.core.integrity import Broken, IntegrityConflict, list_integrity, prune
 from homeport.core.requests import Operation, Plan
 from homeport.core.schema import Collection
@@ -22,7 +24,9 @@ from homeport.core.worker import QueueView, queue_view
 from homeport.errors import UsageError
 from homeport.ids import new_id
 from homeport.transactions import table_of
+from homeport.transport.exports import write_lines
 from homeport.transport.pump import Pump
+from homeport.transport.recovery import OnReset, checked
 from homeport.transport.rounds import Token, now_ms
 from homeport.waiting import AsyncWaiter
 
@@ -64,11 +68,13 @@ class AsyncSync:
         max_queue: int = 100_000,
         live: bool = True,
         poll_s: float = 30.0,
+        on_reset: OnReset = "recover",
     ) -> None:
         if not url.startswith(("http://", "https://")):
             raise UsageError(f"{url!r} is no address of a server; it begins with https://.")
         if poll_s <= 0 or max_queue < 1:
             raise UsageError("poll_s and max_queue must be above 0.")
+        checked(on_reset)
         self._engine = db._driver.engine
         self._engine.forbid_inside("sync()")
         self._waiter = AsyncWaiter()
@@ -86,7 +92,15 @@ class AsyncSync:
             # Rows of newer programs may hold fields that this model does not know.
             table.keep_unknown = table.keep_unknown or table.collection.model is not None
         self._pump = Pump(
-            self._engine, tables, url, token, live=live, poll_s=poll_s, tell=self._tell
+            self._engine,
+            tables,
+            url,
+            token,
+            live=live,
+            poll_s=poll_s,
+            tell=self._tell,
+            on_reset=on_reset,
+            path=db.path,
         )
 
     def start(self) -> Awaitable[None]:
@@ -171,13 +185,62 @@ class AsyncSync:
         """Units that the server refused, with what was in them."""
         return self._plan(conflicts.list_dead(), "read")
 
-    def retry(self, letter_id: str) -> Awaitable[None]:
-        """Make the changes of a dead letter again, as one unit, on the documents of today."""
-        return self._plan(conflicts.retry(self._tables, letter_id), "write")
+    def retry(
+        self, letter_id: str, documents: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> Awaitable[None]:
+        """Make the changes of a dead letter again, as one unit, on the documents of today.
+
+        Args:
+            letter_id: ``DeadLetter.id``.
+            documents: edited: by key (or ``"collection/key"``), the document to write instead of
+                what was refused.
+
+        Raises:
+            NotFound: no such letter, or a patched document is not there any more.
+            UsageError: a document is named that the letter has no change of.
+        """
+        return self._plan(conflicts.retry(self._tables, letter_id, documents), "write")
 
     def discard(self, letter_id: str) -> Awaitable[DeadLetter]:
         """Remove a dead letter for good → what was in it."""
         return self._plan(conflicts.discard(letter_id), "write")
+
+    def export(self, path: str | Path) -> Awaitable[int]:
+        """Write everything that has not reached the server to a file, one JSON object a line:
+        queued changes, conflicts and dead letters, with their contents → how many lines.
+
+        Nothing is removed. The file is there whole or not at all. Raises ``CannotOpen``.
+        """
+        return self._do(lambda: write_lines(path, self._unsent()))
+
+    def _unsent(self) -> Iterable[dict[str, Any]]:
+        chunk: list[dict[str, Any]] = [{"id": 0}]
+        while chunk := self._engine.run(Operation(unsent(chunk[-1]["id"]), "read")):
+            yield from chunk
+        yield from self._engine.run(Operation(waiting(), "read"))
+
+    def recover(
+        self, strategy: Literal["recover", "recover-else-export", "discard"] = "recover"
+    ) -> Awaitable[None]:
+        """Begin anew with the server: everything is fetched again.
+
+        Needed under ``on_reset="manual"`` when ``status().state`` is ``needs-recovery``; may be
+        called at any time.
+
+        Args:
+            strategy: ``recover`` keeps the queue and merges it onto the fresh data;
+                ``recover-else-export`` puts what cannot be applied any more into a file beside the
+                database; ``discard`` puts the whole queue there and takes the server's state.
+
+        Raises:
+            UsageError: no such strategy.
+        """
+        chosen = checked(strategy)
+        if chosen == "manual":
+            raise UsageError("recover() needs a decision.", action="Say recover or discard.")
+        self._engine.forbid_inside("sync.recover()")
+        work = partial(self._pump.recover, chosen)
+        return self._waiter.wait(self._pump.submit(work))
 
     def resolutions(self, limit: int = 1_000) -> Awaitable[list[Resolution]]:
         """Conflicts that were settled, here or on other devices, newest first."""

@@ -19,6 +19,7 @@ from homeport.transactions import Tx, Unit, table_of
 
 if TYPE_CHECKING:
     from homeport._blocking.replication import Sync
+    from homeport.transport.recovery import OnReset
     from homeport.transport.rounds import Token
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -86,6 +87,7 @@ class Database:
         max_queue: int = 100000,
         live: bool = True,
         poll_s: float = 30.0,
+        on_reset: OnReset = "recover",
     ) -> Sync:
         """Replicate with a server → the handle; call its ``start()``.
 
@@ -96,6 +98,11 @@ class Database:
             max_queue: so many changes may wait for the server; then writes raise ``QueueFull``.
             live: keep a connection open for hints that something is new.
             poll_s: without a hint, look so often.
+            on_reset: what to do when the server does not know where this file stands (restored from
+                a backup, history pruned, the file copied): ``"recover"`` merges the queue, and what
+                the server lost, onto fresh data; ``"recover-else-export"`` also puts what cannot be
+                applied into a file beside the database; ``"discard"`` puts the queue there and
+                takes the server's state; ``"manual"`` waits for ``recover()``.
         """
         from homeport._blocking.replication import Sync
 
@@ -107,6 +114,7 @@ class Database:
             max_queue=max_queue,
             live=live,
             poll_s=poll_s,
+            on_reset=on_reset,
         )
         self._syncs.append(handle)
         return handle

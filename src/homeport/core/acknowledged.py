@@ -34,6 +34,7 @@ from homeport.core.outbox import (
     read_base,
     write_json,
 )
+from homeport.core.paths import MISSING
 from homeport.core.query import EMPTY, Compare
 from homeport.core.requests import (
     Delete,
@@ -215,14 +216,14 @@ def _link(entries: Sequence[Entry], state: Any, types: Mapping[str, MergeType]) 
             state = parsed(entry.doc) if entry.op == "put" else None
             continue
         for path in entry.patch.paths:
-            now, saw = diff.get(state, path), entry.old.get(path, diff.MISSING)
+            now, saw = diff.get(state, path), entry.old.get(path, MISSING)
             if diff.same(now, saw):
                 continue
             if path in types and path in entry.set:
                 moved = types[path].merge(saw, entry.set[path], now)
                 if moved is not None:
                     entry.set[path] = moved.value
-            if now is diff.MISSING:
+            if now is MISSING:
                 entry.old.pop(path, None)
             else:
                 entry.old[path] = now

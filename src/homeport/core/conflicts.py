@@ -143,11 +143,7 @@ def resolve(
     elif not isinstance(choice, Mapping):
         raise UsageError(f"choice is 'mine', 'theirs' or a document, not {choice!r:.60}.")
     else:
-        field = tables[record["collection"]].collection.key
-        document = dict(choice)
-        if document.get(field) != record["key"]:
-            raise InvalidDocument(f"The document must have {field} = {record['key']!r}.")
-        record["choice"] = tables_text(tables[record["collection"]], document)
+        record["choice"] = diff.parse(_checked(tables[record["collection"]], record["key"], choice))
     where = Compare("unit", "==", record["unit"])
     found = [diff.parse(t) for t in (yield Find(CONFLICTS, EMPTY.and_where(where), "texts"))]
     siblings = {r["id"]: r for r in found}
@@ -208,12 +204,6 @@ def undo(tables: Tables, resolution_id: str, to: str | None = None) -> Plan[dict
     return wanted
 
 
-def tables_text(table: Table[Any], document: dict[str, Any]) -> dict[str, Any]:
-    """The document as it would be stored; raises what a write of it would raise."""
-    parsed_back: dict[str, Any] = diff.parse(table.codec.row_of_plain(document)[1])
-    return parsed_back
-
-
 def _finish(tables: Tables, unit: str, records: list[dict[str, Any]]) -> Plan[None]:
     context = yield from open_context(tables)
     wanted: dict[str, Any] = {}
@@ -267,9 +257,15 @@ def _letter(letter_id: str) -> Plan[DeadLetter]:
     return msgspec.json.decode(text, type=DeadLetter)
 
 
-def retry(tables: Tables, letter_id: str) -> Plan[None]:
-    """Make the changes of a dead letter again, on the documents of today, as one unit."""
+def retry(
+    tables: Tables, letter_id: str, documents: Mapping[str, Mapping[str, Any]] | None = None
+) -> Plan[None]:
+    """Make the changes of a dead letter again, on the documents of today, as one unit.
+
+    documents: by key (or ``collection/key``), what to write instead of what was refused.
+    """
     letter = yield from _letter(letter_id)
+    edited = {**(documents or {})}
     tx: TxInfo = yield Meta("tx")
     unit = tx.unit
     if unit is None and len(letter.changes) > 1:
@@ -282,11 +278,33 @@ def retry(tables: Tables, letter_id: str) -> Plan[None]:
         if table is None:
             raise NotFound(f"{entry.collection} is not synced here any more.")
         old = yield Get(table, entry.key)
-        edit = _again(table, entry, old)
+        given = edited.pop(entry.ref, edited.pop(entry.key, None))
+        if given is None:
+            edit = _again(table, entry, old)
+        else:
+            edit = _edit(table, entry.key, old, _checked(table, entry.key, given))
         result = yield from captured_write(table, [edit], unit=unit)
         for error in result.failures.values():
             raise error
+    if edited:
+        raise UsageError(
+            f"The letter has no change of {', '.join(map(repr, edited))}.",
+            action="Name documents of the letter: " + ", ".join(sorted(_refs(letter))) + ".",
+        )
     yield Write([Delete(DEAD, [letter_id])])
+
+
+def _refs(letter: DeadLetter) -> set[str]:
+    return {str(change["ref"]) for change in letter.changes}
+
+
+def _checked(table: Table[Any], key: str, given: Mapping[str, Any]) -> str:
+    """The text of a document that a person gave; raises what a write of it would raise."""
+    field = table.collection.key
+    if not isinstance(given, Mapping) or given.get(field) != key:
+        raise InvalidDocument(f"The document must have {field} = {key!r}.")
+    text: str = table.codec.row_of_plain(dict(given))[1]
+    return text
 
 
 def _again(table: Table[Any], entry: Entry, old: str | None) -> Edit:

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 import msgspec
 
+from homeport.core.freeze import read_in_flight
 from homeport.core.outbox import (
     CONFLICTS,
+    DEAD,
     META_CLIENT,
+    META_IN_FLIGHT,
     META_LAST,
     OUTBOX,
     ref_of,
 )
-from homeport.core.query import EMPTY, Compare
+from homeport.core.query import EMPTY, Compare, Contains
 from homeport.core.requests import Find, Meta, Operation, Plan, RowInfo
 from homeport.core.worker import LastSync
 
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SyncStatus = Literal["local", "pending", "conflict", "synced"]
+SyncStatus = Literal["local", "pending", "processing", "conflict", "failed", "synced"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,8 @@ class DocumentMeta:
         checksum: SHA-256 of the stored JSON text, hexadecimal.
         size_bytes: length of that text.
         sync_status: ``local`` (its collection is not synced), ``pending`` (queued for the server),
-            ``conflict`` (waits for a decision), ``synced``.
+            ``processing`` (sent, not answered), ``conflict`` (waits for a decision), ``failed`` (a
+            change of it is a dead letter), ``synced``.
         last_sync: when this file last heard from the server, UTC; None = never.
         device: the identity under which this file syncs; None before the first sync.
         token: the server's version of the document; None when it has none yet.
@@ -73,10 +77,16 @@ def _meta(table: Table[T], key: Key) -> Plan[DocumentMeta | None]:
     status: SyncStatus = "local"
     if table.synced:
         status = "synced"
-        ref = EMPTY.and_where(Compare("ref", "==", ref_of(table.name, str(key)))).with_limit(1)
-        if (yield Find(OUTBOX, ref, "keys")):
-            status = "pending"
-        if (yield Find(CONFLICTS, ref, "keys")):
+        name = ref_of(table.name, str(key))
+        of_this = EMPTY.and_where(Compare("ref", "==", name))
+        queued: list[int] = yield Find(OUTBOX, of_this, "keys")
+        if queued:
+            flying = read_in_flight((yield Meta(META_IN_FLIGHT)))
+            sent = flying is not None and not set(flying.entries).isdisjoint(queued)
+            status = "processing" if sent else "pending"
+        elif (yield Find(DEAD, EMPTY.and_where(Contains("refs", name)).with_limit(1), "keys")):
+            status = "failed"
+        if (yield Find(CONFLICTS, of_this.with_limit(1), "keys")):
             status = "conflict"
     last: str | None = yield Meta(META_LAST)
     device: str | None = yield Meta(META_CLIENT)

@@ -22,6 +22,7 @@ def dead_record(context: Context, dead: Dead) -> dict[str, Any]:
         "message": dead.message,
         "at": dead.at,
         "at_ms": context.tx.stamp_ms,
+        "refs": [entry.ref for entry in dead.group.entries],
         "changes": [diff.parse(write_json(entry)) for entry in dead.group.entries],
     }
 

@@ -13,6 +13,7 @@ import msgspec
 
 from homeport.core import diff
 from homeport.core.codec import Row, Table
+from homeport.core.indexes import Multi
 from homeport.core.keys import encode, encode_key
 from homeport.core.schema import Collection
 from homeport.core.wire import ABSENT, RESOLUTIONS, present
@@ -22,7 +23,7 @@ OUTBOX: Final = Table(
 )
 BASE: Final = Table(Collection("_base", sync=False, track_changes=False))
 CONFLICTS: Final = Table(Collection("_conflicts", indexes=["unit", "ref"], sync=False))
-DEAD: Final = Table(Collection("_dead", sync=False))
+DEAD: Final = Table(Collection("_dead", indexes=[Multi("refs")], sync=False))
 INTEGRITY: Final = Table(Collection("_integrity", sync=False))
 STAGED: Final = Table(Collection("_staged", sync=False, track_changes=False))
 ACKED: Final = Table(

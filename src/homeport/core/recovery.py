@@ -19,7 +19,7 @@ from typing import Any
 from homeport.core import diff
 from homeport.core.acknowledged import PutBack
 from homeport.core.context import Context, Moved
-from homeport.core.diff import MISSING, get, same
+from homeport.core.diff import get, same
 from homeport.core.outbox import (
     BASE,
     OUTBOX,
@@ -32,6 +32,7 @@ from homeport.core.outbox import (
     read_base,
     read_entry,
 )
+from homeport.core.paths import MISSING
 from homeport.core.policies import Rule
 from homeport.core.requests import Delete, GetMany, Part, Plan, Put, Write
 from homeport.core.wire import ABSENT, present

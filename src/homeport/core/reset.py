@@ -9,21 +9,50 @@ in flight, and of what was acknowledged in the last days, that cut says what the
 
 from __future__ import annotations
 
+from typing import Final
+
+from homeport.core.acknowledged import forget_all
+from homeport.core.context import Tables, open_context
 from homeport.core.former import Former, read_former
 from homeport.core.freeze import read_in_flight
 from homeport.core.outbox import (
+    BASE,
+    DEAD,
     META_CLIENT,
     META_CURSOR,
     META_FORMER,
     META_HOLDS,
     META_IN_FLIGHT,
     META_NUMBER,
+    META_OUTBOX,
     META_STAGED,
     STAGED,
     write_json,
 )
 from homeport.core.query import EMPTY
-from homeport.core.requests import DeleteWhere, Meta, Plan, SetMeta, Write
+from homeport.core.requests import DeleteWhere, Find, Meta, Plan, SetMeta, Write
+from homeport.core.settle import settle
+from homeport.core.wire import Verdict
+
+DISCARDED: Final = "discarded"
+"""Code of the dead letters of a queue that was given up."""
+
+
+def give_up(tables: Tables) -> Plan[list[str]]:
+    """Take everything that waits out of the queue, into dead letters → their ids.
+
+    The documents show what the server had last. Nothing acknowledged is kept for later either.
+    """
+    context = yield from open_context(tables)
+    before = set((yield Find(DEAD, EMPTY, "keys")))
+    refs: list[str] = yield Find(BASE, EMPTY, "keys")
+    message = "The queue was given up when the replication began anew."
+    reason = Verdict("", "rejected", DISCARDED, message)
+    context.state.frozen = 0
+    yield from settle(context, {}, rejected=dict.fromkeys(refs, reason), refs=refs)
+    yield Write([SetMeta(META_IN_FLIGHT, None), SetMeta(META_OUTBOX, write_json(context.state))])
+    yield from forget_all()
+    return [key for key in (yield Find(DEAD, EMPTY, "keys")) if key not in before]
 
 
 def reset(client: str, *, seen: str) -> Plan[bool]:

@@ -24,6 +24,7 @@ State: TypeAlias = Literal[
     "refused",
     "standby",
     "paused",
+    "needs-recovery",
 ]
 
 # What a failure makes of the session, by the code of its error.
@@ -34,6 +35,8 @@ FAILURES: Final[dict[str, State]] = {
     "wrong-user": "wrong-user",
     "forbidden": "forbidden",
     "protocol-mismatch": "incompatible",
+    "history-broken": "needs-recovery",
+    "identity-broken": "needs-recovery",
 }
 WAITING: Final = frozenset[State](("offline", "needs-auth", "forbidden", "incompatible", "refused"))
 """States that a timer leaves again by itself."""

@@ -275,7 +275,8 @@ def _write(
         parts.append(Delete(OUTBOX, [e.id for e in outcome.removed]))
     context.state.queued += len(added.entries) - len(outcome.removed)
     if outcome.dead:
-        parts.append(Put(DEAD, [record_row(DEAD, dead_record(context, d)) for d in outcome.dead]))
+        letters = [record_row(DEAD, dead_record(context, dead)) for dead in outcome.dead]
+        parts.append(Put(DEAD, letters, [DEAD.codec.extras_of_text(row[1]) for row in letters]))
     parts.extend((yield from conflict_parts(context, outcome, moved)))
     parts.append(SetMeta(META_OUTBOX, write_json(context.state)))
     tell(context, outcome)

@@ -11,7 +11,8 @@ class SyncStatus(msgspec.Struct, frozen=True):
     Attributes:
         state: ``off`` (not started), ``idle`` (connected and done), ``syncing``, ``offline`` (waits
             for the next attempt), ``needs-auth``, ``wrong-user``, ``forbidden``, ``incompatible``,
-            ``refused``, ``standby`` (another process syncs this file), ``paused``.
+            ``refused``, ``standby`` (another process syncs this file), ``paused``,
+            ``needs-recovery`` (``on_reset="manual"``: call ``recover()``).
         queued: changes that wait for the server, conflicts of a person included.
         oldest_s: age of the oldest of them.
         in_flight: a batch was sent and is not answered.

@@ -23,6 +23,7 @@ from homeport.core.worker import Retry, claim, load_retry, queue_mark, release, 
 from homeport.drivers.engine import Engine
 from homeport.errors import Closed, HomeportError, NeedsAuth, Unreachable
 from homeport.transport.lease import is_dead, owner_name
+from homeport.transport.recovery import OnReset
 from homeport.transport.rounds import Rounds, Token, now_ms
 
 __all__ = ["Pump", "Token"]
@@ -52,9 +53,11 @@ class Pump:
         live: bool,
         poll_s: float,
         tell: Callable[[Event], None],
+        on_reset: OnReset = "recover",
+        path: str = ":memory:",
     ) -> None:
         self.engine = engine
-        self.rounds = Rounds(engine, tables, url, token, tell)
+        self.rounds = Rounds(engine, tables, url, token, tell, on_reset, path)
         self.live = live
         self.tell = tell
         self.session = s.Session(poll_ms=int(poll_s * 1000))
@@ -145,6 +148,12 @@ class Pump:
         self._handle(s.Paused(now_ms()))
         if self._exchange is not None:
             self._exchange.cancel()
+
+    async def recover(self, strategy: OnReset) -> None:
+        """Begin anew with the server, and go on."""
+        async with self.rounds.alone():
+            self.rounds.recovery.begin_by(strategy, None, "asked for")
+        await self.resume()
 
     async def resume(self) -> None:
         self.rounds.forget_token()

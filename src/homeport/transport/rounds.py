@@ -25,13 +25,11 @@ from homeport.core.outbox import (
 )
 from homeport.core.query import EMPTY, Compare
 from homeport.core.requests import Count, Meta, Operation, Plan
-from homeport.core.reset import reset
 from homeport.core.wire import PROTOCOL, Hello
 from homeport.core.worker import bind, check_binding
 from homeport.drivers.engine import Engine
 from homeport.errors import (
     HistoryBroken,
-    HomeportError,
     IdentityBroken,
     NeedsAuth,
     UnknownRemoteCollection,
@@ -39,6 +37,7 @@ from homeport.errors import (
 )
 from homeport.ids import new_id
 from homeport.transport.http import HttpTransport, identity_of
+from homeport.transport.recovery import OnReset, Recovery
 
 R = TypeVar("R")
 Token: TypeAlias = "str | Callable[[], str | Awaitable[str]] | None"  # noqa: S105 - a type
@@ -61,6 +60,8 @@ class Rounds:
         url: str,
         token: Token,
         tell: Callable[[Event], None],
+        on_reset: OnReset = "recover",
+        path: str = ":memory:",
     ) -> None:
         self.engine = engine
         self.tables = tables
@@ -80,6 +81,7 @@ class Rounds:
         self._resets = 0
         """How often in a row the file began anew without an answer in between."""
         self._busy = asyncio.Lock()
+        self.recovery = Recovery(self.run, tables, path, on_reset, tell, new_id, now_ms)
 
     @property
     def renewable(self) -> bool:
@@ -129,6 +131,10 @@ class Rounds:
     def state(self) -> QueueState:
         return read_state(self.read(_meta(META_OUTBOX)))
 
+    def alone(self) -> asyncio.Lock:
+        """Held while an exchange runs: nothing else may move the file's place with the server."""
+        return self._busy
+
     async def exchange(self, *, pull: bool) -> bool:
         """Send and fetch once → is everything done? One at a time."""
         async with self._busy:
@@ -147,7 +153,7 @@ class Rounds:
             try:
                 reply = await self.net.exchange(question.body, token)
             except (HistoryBroken, IdentityBroken) as error:
-                self._reset(question, error)
+                self.recovery.begin(question.asked.client, error)
                 self._resets += 1
                 if self._resets > 1:
                     # Begun anew, and refused again: that would go on for ever, without a pause.
@@ -161,8 +167,11 @@ class Rounds:
             for event in received.events:
                 self.tell(event)
             if received.kind == "identity":
-                self._reset(question, IdentityBroken("Another copy of this file has synced."))
+                twin = IdentityBroken("Another copy of this file has synced.")
+                self.recovery.begin(question.asked.client, twin)
                 return False
+            if received.kind == "applied":
+                self.recovery.applied()
             self.pushed += received.committed
             if received.kind in ("staged", "applied"):
                 # What was staged is not received again when it is shown.
@@ -178,10 +187,6 @@ class Rounds:
         if sent and received.kind == "applied" and not received.answered:
             raise Unreachable("The server does not answer the changes; they are sent again.")
         return received.kind == "applied" and not sent and not self.state().adopting
-
-    def _reset(self, question: Question, error: HomeportError) -> None:
-        if self.run(reset(new_id(), seen=question.asked.client)):
-            self.tell(Event("reset", now_ms(), detail=str(error)))
 
     async def _fresh_token(self) -> str:
         if not callable(self.token):

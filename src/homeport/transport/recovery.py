@@ -47,7 +47,7 @@ class Recovery:
         new_id: Callable[[], str],
         now_ms: Callable[[], int],
     ) -> None:
-        self.strategy = strategy
+        self.strategy: OnReset = strategy
         self._write = write
         self._tables = tables
         self._path = path

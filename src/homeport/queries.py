@@ -29,7 +29,7 @@ from homeport.runners import AsyncRunner
 from homeport.where import AsyncWhere
 
 if TYPE_CHECKING:
-    from homeport.core.planner import Explanation
+    from homeport.core.explanation import Explanation
 
 T = TypeVar("T")
 
@@ -134,9 +134,12 @@ class AsyncSelection(Generic[T]):
         """Does anything match?"""
         return self._runner.run(operations.exists(self._table, self._value, bounded=self._cheap(1)))
 
-    def explain(self) -> Awaitable[Explanation]:
-        """How the query is answered: index, range, what is left to check, and what would help."""
-        return self._runner.explain(self._table, self._value)
+    def explain(self, *, run: bool = False) -> Awaitable[Explanation]:
+        """How the query is answered: index, range, what is left to check, and what would help.
+
+        run: execute it too, and add how many documents were read and how long that took.
+        """
+        return self._runner.explain(self._table, self._value, run=run)
 
     async def to_arrow(self) -> Any:
         """The documents as a ``pyarrow.Table``; raises ``MissingDependency`` without pyarrow."""

@@ -10,7 +10,7 @@ from homeport.core.requests import Operation
 
 if TYPE_CHECKING:
     from homeport.core.codec import Table
-    from homeport.core.planner import Explanation
+    from homeport.core.explanation import Explanation
     from homeport.core.query import QueryValue
     from homeport.drivers.engine import Engine
     from homeport.drivers.inline import Transaction
@@ -31,7 +31,9 @@ class AsyncRunner(Protocol):
 
     def run(self, operation: Operation[R]) -> Awaitable[R]: ...
 
-    def explain(self, table: Table[Any], query: QueryValue, /) -> Awaitable[Explanation]: ...
+    def explain(
+        self, table: Table[Any], query: QueryValue, /, *, run: bool = False
+    ) -> Awaitable[Explanation]: ...
 
     def watch(self) -> AsyncWatch: ...
 
@@ -72,7 +74,9 @@ class Runner(Protocol):
 
     def run(self, operation: Operation[R]) -> R: ...
 
-    def explain(self, table: Table[Any], query: QueryValue, /) -> Explanation: ...
+    def explain(
+        self, table: Table[Any], query: QueryValue, /, *, run: bool = False
+    ) -> Explanation: ...
 
     def watch(self) -> Watch: ...
 

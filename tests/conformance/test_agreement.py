@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from homeport.core import evaluate
+from homeport.core import evaluate, selectivity
 from homeport.core.codec import Table
 from homeport.core.conditions import JSON_TYPES
 from homeport.core.query import (
@@ -37,6 +37,7 @@ from homeport.core.query import (
 from homeport.core.requests import Count, Find, Put, Write
 from homeport.core.schema import Collection, FullText, Multi
 from homeport.errors import InvalidQuery
+from homeport.storage import sqlite_choice
 from homeport.storage.memory import MemoryStore
 from homeport.storage.sqlite import SQLiteStore
 
@@ -159,6 +160,70 @@ def sessions(tmp_path_factory: pytest.TempPathFactory):
     after=st.none() | st.integers(0, 7),
 )
 def test_every_store_answers_as_the_reference(sessions, docs, where, by, limit, offset, after):
+    check(sessions, docs, where, by, limit, offset, after)
+
+
+# What leaves several indexes to choose from: few values, conditions on indexed paths, an order.
+few = st.sampled_from([1, 2, 3, "a", None])
+crowded = st.fixed_dictionaries(
+    {}, optional={"a": few, "b": few | st.lists(few, max_size=2), "n": st.fixed_dictionaries({"x": few})}
+)
+close = st.one_of(
+    st.builds(build(Compare), st.sampled_from(FIELDS), st.sampled_from(["==", "!=", "<", ">="]), few),
+    st.builds(Contains, st.just("b"), few),
+    st.builds(AnyOf, st.sampled_from(FIELDS), st.lists(few, max_size=2)),
+)
+crossing = st.one_of(
+    st.builds(And, st.lists(close, min_size=2, max_size=3)),
+    st.builds(And, st.tuples(close, st.builds(Or, st.tuples(close, close)))),
+    close,
+)
+
+
+@pytest.mark.parametrize("walk_rows", [None, 0, 1, 3])
+def test_choosing_by_numbers_never_changes_an_answer(sessions, monkeypatch, walk_rows):
+    """With every threshold so low that indexes are chosen, cut, turned round and walked."""
+    monkeypatch.setattr(sqlite_choice, "SMALL_ROWS", 0)
+    monkeypatch.setattr(selectivity, "FEW", -1)
+    monkeypatch.setattr(selectivity, "PROBE_ROWS", 3)
+    monkeypatch.setattr(selectivity, "INTERSECTED_ROWS", 0)
+    monkeypatch.setattr(selectivity, "INTERSECTED_SHARE", 9.0)
+    monkeypatch.setattr(selectivity, "OUTSIDE_SHARE", 1.0)
+    if walk_rows is not None:
+        monkeypatch.setattr(
+            selectivity, "_walk", lambda ordered, *_: (ordered[0], walk_rows) if ordered else (None, 0)
+        )
+    seen: set[str] = set()
+    chosen = sqlite_choice.Chooser.choose
+
+    def choose(self, *args):
+        choice = chosen(self, *args)
+        if choice is not None:
+            access = choice.access
+            seen.update(["walk"] if choice.walk else [], ["cut"] if choice.beside else [])
+            seen.update(["outside"] if access and access.outside else [])
+            seen.update(["union"] if access and access.parts else [])
+        return choice
+
+    monkeypatch.setattr(sqlite_choice.Chooser, "choose", choose)
+    sqlite = [one for one in sessions if one[0].startswith("sqlite")]
+
+    @settings(max_examples=400)
+    @given(
+        docs=st.lists(crowded, max_size=8),
+        where=crossing | condition,
+        by=order,
+        limit=st.none() | st.integers(0, 4),
+        offset=st.integers(0, 2),
+    )
+    def run(docs, where, by, limit, offset):
+        check(sqlite, docs, where, by, limit, offset, None)
+
+    run()
+    assert seen >= {"cut", "outside", "union"} | (set() if walk_rows is None else {"walk"})
+
+
+def check(sessions, docs, where, by, limit, offset, after):
     docs = [{"id": KEYS[i], **doc} for i, doc in enumerate(docs)]
     matching = [d for d in docs if where is None or evaluate.matches(where, d)]
     query = QueryValue(where, by, limit, offset)

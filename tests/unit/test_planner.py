@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from homeport.core.codec import Codec
 from homeport.core.fields import F
-from homeport.core.planner import Access, Explanation, advice, condition_words, plan, words_of
+from homeport.core.advisor import advice
+from homeport.core.explanation import Explanation, access_words, condition_words, words_of
+from homeport.core.planner import Access, plan
 from homeport.core.query import EMPTY, QueryValue, WhereClause
 from homeport.core.schema import Collection, FullText, Index, Multi, Unique
 
@@ -154,24 +157,92 @@ def test_conditions_in_words(condition: Any, words: str) -> None:
     assert condition_words(condition) == words
 
 
-def test_an_explanation_reads_well() -> None:
+def explanation(**changes: Any) -> Explanation:
     query = EMPTY.and_where(F.other > 5).with_order("-depth").with_limit(3)
-    explanation = Explanation(
-        collection="wells",
-        query=query,
-        index=None,
-        scan=True,
-        sorts=True,
-        checked=["other > 5"],
-        estimated_rows=1200,
-        total_rows=1200,
-        engine=["SCAN c_wells"],
-        advice=advice(query, CODEC),
-    )
-    text = str(explanation)
-    for part in ("wells", words_of(query), "scan of every document", "1,200", "sorts", "other > 5"):
+    given: dict[str, Any] = {
+        "collection": "wells",
+        "query": query,
+        "access": access_words(plan(query, CODEC)),
+        "indexes": [],
+        "sorts": True,
+        "checked": ["other > 5"],
+        "python": False,
+        "estimated_rows": 1200,
+        "total_rows": 1200,
+        "engine": ["SCAN c_wells"],
+        "advice": advice(query, CODEC),
+    }
+    return Explanation(**{**given, **changes})
+
+
+def test_an_explanation_reads_well() -> None:
+    found = explanation(access="scan of every document")
+    text = str(found)
+    for part in (
+        "wells", words_of(found.query), "scan of every document", "1,200", "sorts", "other > 5",
+        "1,560 estimated",
+    ):
         assert part in text
-    assert "<table>" in explanation._repr_html_()
+    assert "ran" not in text
+    found.measured(rows=3, actual_rows=1200, elapsed_ms=12.3456)
+    assert "1,560 actual" in str(found)
+    assert "12.346 ms, 3 documents, 1,200 read" in str(found)
+
+
+def test_an_explanation_as_data() -> None:
+    found = explanation().measured(rows=3, actual_rows=None, elapsed_ms=1.5)
+    data = msgspec.json.decode(msgspec.json.encode(found.to_dict()))
+    assert data["scan"] is True and data["index"] is None and data["rows"] == 3
+    assert data["actual_rows"] is None and data["elapsed_ms"] == 1.5
+    assert data["query"] == "other > 5 order by -depth limit 3"
+    assert set(data) == set(Explanation.__slots__)
+
+
+def test_an_explanation_in_a_notebook_is_escaped() -> None:
+    html = explanation(
+        collection="<b>", checked=["a == '<script>alert(1)</script>'"], engine=["a & b"]
+    )._repr_html_()
+    assert "<script>" not in html and "&lt;script&gt;" in html
+    assert "<caption>&lt;b&gt;</caption>" in html and "a &amp; b" in html
+
+
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        (F.depth > 5, "index depth: depth > 5"),
+        ((F.depth > 5) & (F.depth < 9), "index depth: depth > 5 and depth < 9"),
+        ((F.depth == 5) | (F.name == "x"), "union of [index depth: depth == 5] + [index name: name == 'x']"),
+        (F.note.matches("dry"), "full text: note matches 'dry'"),
+        (F.id == "w1", "document key: id == 'w1'"),
+        (F.other == 1, "scan of every document"),
+    ],
+    ids=str,
+)
+def test_a_path_in_words(condition: Any, words: str) -> None:
+    assert access_words(planned(condition)) == words
+
+
+@pytest.mark.parametrize(
+    ("condition", "indexes", "left"),
+    [
+        ((F.depth == 1) | (F.name == "a"), ["depth", "name"], 0),
+        ((F.depth > 9) | F.tags.contains("x") | (F.id == 3), ["depth", "tags_m", "id"], 0),
+        (((F.depth == 1) & (F.other == 2)) | (F.name == "a"), ["depth", "name"], 1),
+        ((F.depth == 1) | ((F.name == "a") | F.note.matches("b")), ["depth", "name", "note"], 0),
+        (~((F.depth != 1) & (F.name != "a")), ["depth", "name"], 0),
+        ((F.other == 5) & ((F.depth == 1) | (F.name == "a")), ["depth", "name"], 1),
+    ],
+    ids=str,
+)
+def test_an_alternative_is_a_union_of_indexes(condition: Any, indexes: Any, left: int) -> None:
+    access = planned(condition)
+    assert access.kind == "union"
+    assert [part.index for part in access.parts] == indexes
+    assert len(access.left) == left
+
+
+def test_one_index_is_preferred_to_a_union_by_the_rules() -> None:
+    assert planned((F.code == "x") & ((F.depth == 1) | (F.name == "a"))).index == "code_h"
 
 
 def test_a_full_text_index_serves_no_equality() -> None:

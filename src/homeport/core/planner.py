@@ -1,15 +1,15 @@
-"""How a query is answered: the access path by rules, and its explanation.
+"""How a query can be answered: the access paths, and the one that the rules choose.
 
-Rules first: the document key, then the index with the longest run of equalities followed by one
-range, then an index that gives the order, else a scan. Engines with a planner of their own (SQLite)
-choose by themselves among the same paths; ``Explanation`` then shows their choice.
+Rules first: the document key, then an index for the elements of an array or the words of a text,
+then the index with the longest run of equalities followed by one range, then the union of an
+alternative whose every branch has an index, then an index that gives the order, else a scan. Where
+several paths would do, a store that can count chooses by numbers (``core/selectivity.py``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from homeport.core.conditions import (
     And,
@@ -19,33 +19,54 @@ from homeport.core.conditions import (
     Condition,
     Contains,
     Element,
-    IgnoreCase,
     Matches,
-    Missing,
-    Modulo,
     Not,
-    OfType,
     Or,
-    Pattern,
     Range,
-    Size,
     StartsWith,
 )
 from homeport.core.keys import encode
+from homeport.core.query import QueryValue
+from homeport.core.spans import SPANS_MAX, normal, spans_of
 
 if TYPE_CHECKING:
-    from homeport.core.codec import Codec
-    from homeport.core.query import QueryValue
     from homeport.core.schema import Index
 
-Kind: TypeAlias = Literal["key", "index", "multi", "text", "order", "scan"]
+Kind: TypeAlias = Literal["key", "index", "multi", "text", "union", "order", "scan"]
+
+BRANCHES_MAX = 50
+"""An alternative of more branches is not read from indexes."""
+
+
+class Indexed(Protocol):
+    """What a plan may use: a codec, or what a store knows better."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def indexes(self) -> tuple[Index, ...]: ...
+
+    @property
+    def multi(self) -> tuple[Index, ...]: ...
+
+    @property
+    def text_paths(self) -> tuple[str, ...]: ...
 
 
 class Access:
-    """kind of path; index: its name; equal: paths fixed to one value; range: the path behind them;
-    ordered: the path yields the asked order by itself; left: what is checked on each row."""
+    """One way to the documents of a query.
 
-    __slots__ = ("equal", "index", "kind", "left", "ordered", "range")
+    Attributes:
+        kind: of path. index: its name (``id`` is the document key).
+        equal: paths fixed to one value; range: the path behind them that is a range.
+        ordered: it yields the asked order by itself.
+        uses: the conditions that it answers; left: those that are checked on each row.
+        parts: the branches of a union.
+        outside: it reads what lies around an excluded value, which pays only if that is little.
+    """
+
+    __slots__ = ("equal", "index", "kind", "left", "ordered", "outside", "parts", "range", "uses")
 
     def __init__(
         self,
@@ -55,14 +76,24 @@ class Access:
         range_: str | None = None,
         *,
         ordered: bool = False,
+        uses: tuple[Condition, ...] = (),
         left: tuple[Condition, ...] = (),
+        parts: tuple[Access, ...] = (),
+        outside: bool = False,
     ) -> None:
         self.kind: Kind = kind
         self.index = index
         self.equal = equal
         self.range = range_
         self.ordered = ordered
+        self.uses = uses
         self.left = left
+        self.parts = parts
+        self.outside = outside
+
+    def __repr__(self) -> str:
+        parts = f" of {list(self.parts)}" if self.parts else ""
+        return f"<Access {self.kind} {self.index or ''}{parts}, {len(self.left)} left>"
 
 
 def conjuncts(where: Condition | None) -> tuple[Condition, ...]:
@@ -71,66 +102,85 @@ def conjuncts(where: Condition | None) -> tuple[Condition, ...]:
     return where.items if isinstance(where, And) else (where,)
 
 
-def plan(query: QueryValue, codec: Codec[Any]) -> Access:
+def plan(query: QueryValue, codec: Indexed) -> Access:
     """The access path of a query by the rules above."""
-    parts = conjuncts(query.where)
-    equal = {p: c for c in parts if (p := _equality(c)) is not None}
-    ranges = {p: c for c in parts if (p := _range(c)) is not None}
+    parts = conjuncts(None if query.where is None else normal(query.where))
+    found = accesses(query, parts, codec)
+    return found[0] if found else Access("scan", ordered=not query.order, left=parts)
+
+
+def accesses(
+    query: QueryValue, parts: tuple[Condition, ...], codec: Indexed, *, outside: bool = False
+) -> list[Access]:
+    """Every path, best rule first. ``parts``: the conjuncts of the condition, in normal form.
+
+    outside: also the ranges around excluded values, which no rule would choose.
+    """
+    equal = {p: c for c in parts if (p := equality(c)) is not None}
+    ranges: dict[str, tuple[Condition, ...]] = {}
+    for part in parts:
+        path = ranged(part)
+        if path is not None:
+            ranges[path] = (*ranges.get(path, ()), part)
+    found: list[Access] = []
     for path in (codec.key, ""):
         if path in equal or path in ranges:
-            used = equal[path] if path in equal else ranges[path]
+            uses = (equal[path],) if path in equal else ranges[path]
             ordered = path in equal or not query.order or query.order[0][0] in (codec.key, "")
-            return Access("key", "id", (path,), ordered=ordered, left=_without(parts, [used]))
-    special = _special(codec, parts, equal)
-    if special is not None:
-        return special
-    best: tuple[tuple[int, int, int], Access] | None = None
+            left = _without(parts, uses)
+            found.append(Access("key", "id", (path,), ordered=ordered, uses=uses, left=left))
+    found += _special(codec, parts, equal)
+    scored: list[tuple[tuple[int, int, int], Access]] = []
     for index in codec.indexes:
         if index.multi or index.kind == "fulltext":
             continue
         if index.kind == "hash":
-            choices = {p: c for p, c in ranges.items() if isinstance(c, AnyOf)}
-            fixed = {**choices, **equal}
+            # Equality of the whole, to one value or to several, and no order.
+            chosen = {p: c for p, (c, *_) in ranges.items() if isinstance(c, AnyOf)}
+            fixed = {**chosen, **equal}
             if any(path not in fixed for path in index.fields):
-                continue  # equality of the whole, and no order
+                continue
             access, score = _on_hash(query, parts, fixed, index)
         else:
-            access, score = _on_index(query, parts, equal, ranges, index.name, index.fields)
+            access, score = _on_index(query, parts, equal, ranges, index)
         if index.sparse and not score[0] and not score[1]:
             continue  # a sparse index does not hold every document
-        if any(score) and (best is None or score > best[0]):
-            best = (score, access)
-    if best is not None:
-        return best[1]
-    return Access("scan", ordered=not query.order, left=parts)
+        if any(score):
+            scored.append((score, access))
+    scored.sort(key=lambda one: one[0], reverse=True)  # stable: declared first wins
+    found += [access for score, access in scored if score[0] or score[1]]
+    found += _unions(query, parts, codec)
+    if outside:
+        found += _outside(parts, codec)
+    found += [access for score, access in scored if not (score[0] or score[1])]
+    return found
 
 
 def _on_index(
     query: QueryValue,
     parts: tuple[Condition, ...],
     equal: dict[str, Condition],
-    ranges: dict[str, Condition],
-    name: str,
-    fields: tuple[str, ...],
+    ranges: dict[str, tuple[Condition, ...]],
+    index: Index,
 ) -> tuple[Access, tuple[int, int, int]]:
     used: list[Condition] = []
     fixed: list[str] = []
-    for path in fields:
+    for path in index.fields:
         if path not in equal:
             break
         fixed.append(path)
         used.append(equal[path])
-    rest = fields[len(fixed) :]
+    rest = index.fields[len(fixed) :]
     range_ = rest[0] if rest and rest[0] in ranges else None
     if range_ is not None:
-        used.append(ranges[range_])
+        used += ranges[range_]
     wanted = [path for path, _ in query.order if path not in fixed]
     directions = {down for path, down in query.order if path not in fixed}
     ordered = bool(query.order) and wanted == list(rest[: len(wanted)]) and len(directions) <= 1
-    kind: Kind = "index" if used else "order"
+    uses = tuple(used)
     access = Access(
-        kind, name, tuple(fixed), range_, ordered=ordered or not query.order,
-        left=_without(parts, used),
+        "index" if used else "order", index.name, tuple(fixed), range_,
+        ordered=ordered or not query.order, uses=uses, left=_without(parts, uses),
     )  # fmt: skip
     return access, (len(fixed), int(range_ is not None), int(ordered))
 
@@ -138,32 +188,92 @@ def _on_index(
 def _on_hash(
     query: QueryValue, parts: tuple[Condition, ...], equal: dict[str, Condition], index: Index
 ) -> tuple[Access, tuple[int, int, int]]:
-    left = _without(parts, [equal[path] for path in index.fields])
-    access = Access("index", index.name, index.fields, ordered=not query.order, left=left)
+    uses = tuple(equal[path] for path in index.fields)
+    left = _without(parts, uses)
+    access = Access(
+        "index", index.name, index.fields, ordered=not query.order, uses=uses, left=left
+    )
     return access, (len(index.fields), 0, 0)
 
 
 def _special(
-    codec: Codec[Any], parts: tuple[Condition, ...], equal: dict[str, Condition]
-) -> Access | None:
+    codec: Indexed, parts: tuple[Condition, ...], equal: dict[str, Condition]
+) -> list[Access]:
+    found: list[Access] = []
     for part in parts:
         if isinstance(part, Contains) and encode(part.value) is not None:
             # Of several fields: the ones in front equal, the last one has the element.
             for index in sorted(codec.multi, key=lambda one: -len(one.fields)):
                 *heads, last = index.fields
                 if last == part.path and all(path in equal for path in heads):
-                    left = _without(parts, [*(equal[path] for path in heads), part])
-                    return Access("multi", index.name, index.fields, left=left)
+                    uses = (*(equal[path] for path in heads), part)
+                    left = _without(parts, uses)
+                    found.append(Access("multi", index.name, index.fields, uses=uses, left=left))
         if isinstance(part, Element):
             for index in codec.multi:
                 if index.fields == (part.path,):
-                    return Access("multi", index.name, (part.path,), left=_without(parts, [part]))
+                    left = _without(parts, (part,))
+                    found.append(Access("multi", index.name, (part.path,), uses=(part,), left=left))
         if isinstance(part, Matches) and part.path in codec.text_paths:
-            return Access("text", part.path, (part.path,), left=_without(parts, [part]))
-    return None
+            left = _without(parts, (part,))
+            found.append(Access("text", part.path, (part.path,), uses=(part,), left=left))
+    return found
 
 
-def _equality(condition: Condition) -> str | None:
+def _unions(query: QueryValue, parts: tuple[Condition, ...], codec: Indexed) -> list[Access]:
+    """Alternatives of which every branch has a path of its own."""
+    found: list[Access] = []
+    for part in parts:
+        if not isinstance(part, Or) or not 0 < len(part.items) <= BRANCHES_MAX:
+            continue
+        branches: list[Access] = []
+        for item in part.items:
+            inner = accesses(QueryValue(), conjuncts(item), codec)
+            if not inner:
+                break
+            branches.append(inner[0])
+        else:
+            # What a branch leaves over is checked with the whole alternative.
+            exact = not any(branch.left for branch in branches)
+            found.append(
+                Access(
+                    "union", ordered=not query.order, uses=(part,), parts=tuple(branches),
+                    left=_without(parts, (part,)) if exact else parts,
+                )
+            )  # fmt: skip
+    return found
+
+
+def _outside(parts: tuple[Condition, ...], codec: Indexed) -> list[Access]:
+    """``!=`` and ``~`` as the ranges that are left."""
+    leading = {i.fields[0]: i.name for i in codec.indexes if readable(i) and not i.sparse}
+    found: list[Access] = []
+    for part in parts:
+        if not negative(part):
+            continue
+        path: str = (part.item if isinstance(part, Not) else part).path  # type: ignore[attr-defined]
+        spans = spans_of(part) if path in leading else None
+        if spans is not None and len(spans.spans) <= SPANS_MAX:
+            found.append(
+                Access(
+                    "index", leading[path], range_=path, uses=(part,),
+                    left=_without(parts, (part,)), outside=True,
+                )
+            )  # fmt: skip
+    return found
+
+
+def negative(condition: Condition) -> bool:
+    """Does it name what is excluded?"""
+    return isinstance(condition, Not) or (isinstance(condition, Compare) and condition.op == "!=")
+
+
+def readable(index: Index) -> bool:
+    """Can ranges be read from it, in order?"""
+    return not index.multi and index.kind == "btree"
+
+
+def equality(condition: Condition) -> str | None:
     """The path that a condition fixes to one key."""
     if isinstance(condition, Compare) and condition.op == "==":
         return condition.path if encode(condition.value) is not None else None
@@ -172,7 +282,8 @@ def _equality(condition: Condition) -> str | None:
     return None
 
 
-def _range(condition: Condition) -> str | None:
+def ranged(condition: Condition) -> str | None:
+    """The path that a condition narrows to ranges of keys."""
     if isinstance(condition, Compare):
         return condition.path if condition.op not in ("==", "!=") else None
     if isinstance(condition, AnyOf):
@@ -182,170 +293,5 @@ def _range(condition: Condition) -> str | None:
     return None
 
 
-def _without(parts: tuple[Condition, ...], used: list[Condition]) -> tuple[Condition, ...]:
+def _without(parts: tuple[Condition, ...], used: Sequence[Condition]) -> tuple[Condition, ...]:
     return tuple(part for part in parts if not any(part is one for one in used))
-
-
-def advice(query: QueryValue, codec: Codec[Any]) -> str | None:
-    """The index that would serve a query that scans or sorts; None when nothing is missing."""
-    access = plan(query, codec)
-    parts = conjuncts(query.where)
-    sorting = bool(query.order) and not access.ordered
-    if access.kind not in ("scan", "order") and not sorting:
-        return None
-    if not parts and not sorting:
-        return None
-    if access.kind == "key" and access.ordered:
-        return None
-    equal = [p for c in parts if (p := _equality(c)) is not None]
-    ranged = [p for c in parts if (p := _range(c)) is not None and p not in equal]
-    for part in parts:
-        if isinstance(part, Contains):
-            return f'hp.Multi("{part.path}")' if access.kind == "scan" else None
-        if isinstance(part, Matches):
-            return f'hp.FullText("{part.path}")' if access.kind == "scan" else None
-    order = [path for path, _ in query.order if path and path not in equal]
-    tail = order if order and (not ranged or order[0] == ranged[0]) else ranged[:1]
-    fields = list(dict.fromkeys([*equal, *tail]))
-    plain = {i.fields for i in codec.indexes if not i.multi and i.kind != "fulltext"}
-    if not fields or tuple(fields) in plain:
-        return None
-    return f'"{fields[0]}"' if len(fields) == 1 else f"({', '.join(repr(f) for f in fields)})"
-
-
-class Explanation:
-    """How a query is answered.
-
-    Attributes:
-        collection, query: what was asked.
-        index: the index in use (``id`` is the document key), None for a scan.
-        scan: every document is looked at.
-        sorts: the result is sorted after reading.
-        checked: conditions that are checked on each row read, in words.
-        predicates: how many Python functions run on each row.
-        estimated_rows: rows that the engine expects to read, None when it cannot say.
-        total_rows: documents of the collection.
-        engine: the engine's own plan, line by line.
-        advice: an index that would help, as written in ``indexes=[...]``, or None.
-    """
-
-    __slots__ = (
-        "advice", "checked", "collection", "engine", "estimated_rows", "index", "predicates",
-        "query", "scan", "sorts", "total_rows",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        *,
-        collection: str,
-        query: QueryValue,
-        index: str | None,
-        scan: bool,
-        sorts: bool,
-        checked: Sequence[str],
-        estimated_rows: int | None,
-        total_rows: int,
-        engine: Sequence[str],
-        advice: str | None,
-    ) -> None:
-        self.collection = collection
-        self.query = query
-        self.index = index
-        self.scan = scan
-        self.sorts = sorts
-        self.checked = list(checked)
-        self.predicates = len(query.predicates)
-        self.estimated_rows = estimated_rows
-        self.total_rows = total_rows
-        self.engine = list(engine)
-        self.advice = advice
-
-    def _lines(self) -> list[tuple[str, str]]:
-        how = "scan of every document" if self.scan else f"index {self.index}"
-        rows = "" if self.estimated_rows is None else f"about {self.estimated_rows:,} of "
-        out = [
-            ("query", words_of(self.query)),
-            ("reads", f"{how}, {rows}{self.total_rows:,} documents"),
-        ]
-        if self.checked:
-            out.append(("checks", "; ".join(self.checked)))
-        if self.predicates:
-            out.append(("python", f"{self.predicates} function(s) on every row that is read"))
-        if self.sorts:
-            out.append(("sorts", "after reading"))
-        out += [("engine", line) for line in self.engine]
-        if self.advice:
-            out.append(("advice", f"an index would help: indexes=[..., {self.advice}]"))
-        return out
-
-    def __str__(self) -> str:
-        return "\n".join(
-            [self.collection, *(f"  {name:<7} {text}" for name, text in self._lines())]
-        )
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>"
-            for name, text in self._lines()
-        )
-        return f"<table><caption>{escape(self.collection)}</caption>{rows}</table>"
-
-
-def words_of(query: QueryValue) -> str:
-    """A query in words."""
-    out = "all" if query.where is None else condition_words(query.where)
-    if query.order:
-        names = (("-" if down else "") + (path or "key") for path, down in query.order)
-        out += f" order by {', '.join(names)}"
-    if query.limit is not None:
-        out += f" limit {query.limit}"
-    return out + (f" offset {query.offset}" if query.offset else "")
-
-
-def condition_words(condition: Condition) -> str:
-    if isinstance(condition, (And, Or)):
-        word = " and " if isinstance(condition, And) else " or "
-        return "(" + word.join(map(condition_words, condition.items)) + ")"
-    if isinstance(condition, Not):
-        return f"not {condition_words(condition.item)}"
-    if isinstance(condition, Compare):
-        return f"{condition.path} {condition.op} {condition.value!r:.60}"
-    if isinstance(condition, Between):
-        return f"{condition.path} between {condition.low!r:.40} and {condition.high!r:.40}"
-    if isinstance(condition, AnyOf):
-        return f"{condition.path} in {len(condition.values)} values"
-    if isinstance(condition, Matches):
-        return f"{condition.path} matches {condition.text!r:.60}"
-    if isinstance(condition, Contains):
-        return f"{condition.path} contains {condition.value!r:.60}"
-    if isinstance(condition, StartsWith):
-        return f"{condition.path} starts with {condition.prefix!r:.60}"
-    if isinstance(condition, Missing):
-        return f"{condition.path} is missing"
-    if isinstance(condition, Range):
-        return f"{condition.path} in the key range{_range_words(condition)}"
-    if isinstance(condition, Element):
-        return f"{condition.path} has an element with {condition_words(condition.item)}"
-    if isinstance(condition, Size):
-        return f"{condition.path} has {condition.size} elements"
-    if isinstance(condition, OfType):
-        return f"{condition.path} is of type {' or '.join(condition.types)}"
-    if isinstance(condition, Modulo):
-        return f"{condition.path} modulo {condition.divisor} is {condition.remainder}"
-    if isinstance(condition, Pattern):
-        return f"{condition.path} fits /{condition.pattern:.60}/{condition.flags}"
-    assert isinstance(condition, IgnoreCase)
-    how = "starts with" if condition.prefix else "is"
-    return f"{condition.path} {how} {' or '.join(map(repr, condition.values))} ignoring case"
-
-
-def _range_words(condition: Range) -> str:
-    low = high = ""
-    if condition.lower is not None:
-        low = f" {'above' if condition.lower_open else 'from'} {condition.lower!r:.40}"
-    if condition.upper is not None:
-        high = f" {'below' if condition.upper_open else 'to'} {condition.upper!r:.40}"
-    return low + high or " of all keys"

@@ -72,8 +72,9 @@ class Store(Protocol):
         """Create or follow the tables of the declarations; raises ``SchemaMismatch``."""
         ...
 
-    def explain(self, table: Table[Any], query: QueryValue) -> Any:
-        """→ core.planner.Explanation"""
+    def explain(self, table: Table[Any], query: QueryValue, *, run: bool = False) -> Any:
+        """→ core.explanation.Explanation; ``run`` executes the query and adds what that took.
+        Called under the driver's lock."""
         ...
 
     def size(self) -> dict[str, int]:

@@ -75,7 +75,7 @@ class UnitRunner:
         """Of no interest here: the driver of the unit decides where it runs."""
         return False
 
-    def explain(self, *_: object) -> NoReturn:
+    def explain(self, *_: object, **__: object) -> NoReturn:
         raise TransactionError(
             "explain() has no place in a unit.", action="Call it on the database."
         )

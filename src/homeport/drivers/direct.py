@@ -16,7 +16,7 @@ from homeport.drivers.watch import AsyncWatch
 
 if TYPE_CHECKING:
     from homeport.core.codec import Table
-    from homeport.core.planner import Explanation
+    from homeport.core.explanation import Explanation
     from homeport.core.query import QueryValue
     from homeport.drivers.inline import Transaction
 
@@ -43,8 +43,10 @@ class DirectDriver:
         """Run ``fn``, which only reads."""
         return self.engine.call(fn, what)
 
-    async def explain(self, table: Table[Any], query: QueryValue) -> Explanation:
-        return self.engine.explain(table, query)
+    async def explain(
+        self, table: Table[Any], query: QueryValue, *, run: bool = False
+    ) -> Explanation:
+        return self.engine.explain(table, query, run=run)
 
     def cheap(self, *_: object) -> bool:
         """Of no interest here: everything is stepped in place."""

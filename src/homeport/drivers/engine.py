@@ -32,7 +32,7 @@ from homeport.errors import StorageError
 
 if TYPE_CHECKING:
     from homeport.core.codec import Table
-    from homeport.core.planner import Explanation
+    from homeport.core.explanation import Explanation
     from homeport.core.query import QueryValue
 
 R = TypeVar("R")
@@ -196,11 +196,11 @@ class Engine(Gate):
             self._holder = 0
             self._lock.release()
 
-    def explain(self, table: Table[Any], query: QueryValue) -> Explanation:
+    def explain(self, table: Table[Any], query: QueryValue, *, run: bool = False) -> Explanation:
         """How the store answers a query."""
 
         def ask() -> Explanation:
-            explanation: Explanation = self.store.explain(table, query)
+            explanation: Explanation = self.store.explain(table, query, run=run)
             return explanation
 
         if self.held_here:

@@ -12,7 +12,7 @@ from homeport.errors import TransactionError
 
 if TYPE_CHECKING:
     from homeport.core.codec import Table
-    from homeport.core.planner import Explanation
+    from homeport.core.explanation import Explanation
     from homeport.core.query import QueryValue
 
 R = TypeVar("R")
@@ -97,8 +97,8 @@ class InlineDriver:
         self.engine.forbid_inside(what)
         return fn() if self.engine.store.multiprocess else self.engine.call(fn, what)
 
-    def explain(self, table: Table[Any], query: QueryValue) -> Explanation:
-        return self.engine.explain(table, query)
+    def explain(self, table: Table[Any], query: QueryValue, *, run: bool = False) -> Explanation:
+        return self.engine.explain(table, query, run=run)
 
     def cheap(self, *_: object) -> bool:
         """Of no interest here: everything is stepped in place."""

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
     from homeport.core.codec import Table
-    from homeport.core.planner import Explanation
+    from homeport.core.explanation import Explanation
     from homeport.core.query import QueryValue
     from homeport.drivers.inline import Transaction
 
@@ -72,9 +72,9 @@ class WorkerDriver:
             return engine.run(operation)
         return await self._submit(Job(_loop(), operation))
 
-    async def call(self, fn: Callable[[], R], what: str) -> R:
+    def call(self, fn: Callable[[], R], what: str) -> Awaitable[R]:
         """Run ``fn`` on the worker, under the lock."""
-        return await self._submit(Job(_loop(), None, lambda: self.engine.call(fn, what)))
+        return self._submit(Job(_loop(), None, lambda: self.engine.call(fn, what)))
 
     async def _submit(self, job: Job[R]) -> R:
         from asyncio import CancelledError  # noqa: PLC0415 - a loop runs, so it is loaded already
@@ -115,8 +115,10 @@ class WorkerDriver:
         self._forbid_worker()
         return await (to_thread(fn) if self.engine.store.multiprocess else self.call(fn, what))
 
-    async def explain(self, table: Table[Any], query: QueryValue) -> Explanation:
-        return await self.call(lambda: self.engine.store.explain(table, query), "explain()")
+    def explain(
+        self, table: Table[Any], query: QueryValue, *, run: bool = False
+    ) -> Awaitable[Explanation]:
+        return self.call(lambda: self.engine.store.explain(table, query, run=run), "explain()")
 
     def cheap(self, table: Table[Any], query: QueryValue) -> bool:
         """Few rows, and an index leads to them: then the event loop is not held up."""

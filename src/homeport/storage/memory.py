@@ -9,14 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from sys import version
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from homeport.core.advisor import advice
+from homeport.core.explanation import Explanation, access_words, condition_words
 from homeport.core.keys import Encoded, Key, decode
 from homeport.core.loading import META_LOAD
-from homeport.core.planner import Explanation, advice, condition_words, conjuncts
-from homeport.core.requests import Delete, Write
+from homeport.core.operations import unfiltered
+from homeport.core.planner import conjuncts
+from homeport.core.requests import Delete, Find, Write
 from homeport.core.storageinfo import StoreFacts
 from homeport.errors import SchemaMismatch
 from homeport.storage.memory_session import MemorySession, StoredRow
@@ -71,20 +75,32 @@ class MemoryStore:
         for table in self.tables.values():
             table.synced = table.name in names
 
-    def explain(self, table: Table[Any], query: QueryValue) -> Explanation:
+    def explain(self, table: Table[Any], query: QueryValue, *, run: bool = False) -> Explanation:
+        """Every query looks at every document here, whatever is declared."""
         total = len(self.rows[table.name])
-        return Explanation(
+        explanation = Explanation(
             collection=table.name,
             query=query,
-            index=None,
-            scan=True,
+            access=access_words(None),
+            indexes=(),
             sorts=bool(query.order),
             checked=[condition_words(item) for item in conjuncts(query.where)],
+            python=True,
             estimated_rows=total,
             total_rows=total,
             engine=["the memory store looks at every document"],
             advice=advice(query, table.codec),
         )
+        if not run:
+            return explanation
+        asked = unfiltered(query) if query.predicates else query
+        start = perf_counter()
+        found = self._session().answer(Find(table, asked, "entries"))
+        elapsed_ms = (perf_counter() - start) * 1000
+        return explanation.measured(rows=len(found), actual_rows=total, elapsed_ms=elapsed_ms)
+
+    def _session(self) -> MemorySession:
+        return self.session() if self._main is None else self._main
 
     def size(self) -> dict[str, int]:
         """Bytes of the JSON texts."""

@@ -203,6 +203,8 @@ class Statements:
         self.unique = tuple(index for index in table.collection.indexes if index.unique)
         self.plain = not (self.has_extras or self.unique or self.ttl_ms is not None)
         self.tracked = table.collection.track_changes
+        # Paths that lead to rows by themselves.
+        self.leading = frozenset(i.fields[0] for i in plain_indexes(table)) | {table.codec.key}
         t = self.table = quote(table_ident(table.name))
         self.alive = "(expires IS NULL OR expires>?)" if self.ttl_ms is not None else ""
         alive_and = f" AND {self.alive}" if self.alive else ""

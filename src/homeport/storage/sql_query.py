@@ -8,9 +8,8 @@ for a document, never needed to be "false": negation is written ``IS NOT TRUE``.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import msgspec
 
@@ -31,39 +30,49 @@ from homeport.core.conditions import (
     Size,
     StartsWith,
 )
-from homeport.core.keys import FALSE, MAX_SAFE_INT, TRUE, Encoded, encode, prefix_range
+from homeport.core.keys import Encoded, encode, prefix_range
+from homeport.core.selectivity import Choice
+from homeport.core.spans import Span, spans_of
 from homeport.core.textquery import parse
 from homeport.storage.sql import Statements
 from homeport.storage.sql_indexes import compound_entry, fixed_path
+from homeport.storage.sql_json import json_type, unindexed
 from homeport.storage.sql_text import match_expression
 
 MAX_PARAMETERS = 10_000  # of one list; longer ones that JSON cannot carry are checked by Python
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_ -]+")
-_SQL_TYPES = {
-    "null": ("null",),
-    "boolean": ("true", "false"),
-    "number": ("integer", "real"),
-    "string": ("text",),
-    "array": ("array",),
-    "object": ("object",),
-}
 _LOW = (None, "''", "x'01'", "x'02'", "x'03'")  # by type: number, text, boolean, binary, array
 _HIGH = ("''", "x''", "x'02'", "x'03'", "x'04'")
 
 
 class Where:
-    """The SQL of a condition and the part of it that Python has to check on what SQL returns."""
+    """The SQL of a condition and the part of it that Python has to check on what SQL returns.
 
-    __slots__ = ("params", "residual", "sql")
+    choice: the index that was chosen by counting, if there was a choice (``sqlite_choice``);
+    walk_sql, walk_params: the condition as it is written for its walk.
+    """
+
+    __slots__ = ("choice", "params", "residual", "sql", "walk_params", "walk_sql")
 
     def __init__(self, sql: str, params: list[Any], residual: Condition | None) -> None:
         self.sql = sql
         self.params = params
         self.residual = residual
+        self.choice: Choice | None = None
+        self.walk_sql = ""
+        self.walk_params: list[Any] = []
 
 
-def where(condition: Condition | None, statements: Statements) -> Where:
-    """Split a condition into SQL and the rest."""
+Role = Literal["hidden", "outside", "joined"]
+"""How a conjunct is written: so that no index is used for it; as the ranges around an excluded
+value; not at all, because it is part of a set of rows that is cut with the others."""
+
+
+def where(
+    condition: Condition | None,
+    statements: Statements,
+    roles: Mapping[int, Role] | None = None,
+) -> Where:
+    """Split a condition into SQL and the rest. roles: by the id of a conjunct."""
     if condition is None:
         return Where("", [], None)
     items = list(condition.items if isinstance(condition, And) else (condition,))
@@ -72,18 +81,26 @@ def where(condition: Condition | None, statements: Statements) -> Where:
     pieces: list[str] = []
     params: list[Any] = []
     rest: list[Condition] = []
+    roled = [item for item in items if id(item) in roles] if roles else []
+    items = [item for item in items if id(item) not in roles] if roles else items
     entry = compound_entry(items, statements.indexes_multi)
     if entry is not None:
         index, key, items = entry
         pieces.append(f"seq IN (SELECT seq FROM {statements.multi_of[index.name]} WHERE k=?)")
         params.append(key)
-    for item in items:
+    for item in (*items, *roled):
+        role = roles.get(id(item)) if roles else None
+        if role == "joined":
+            continue
         writer.params = []
-        piece = writer.write(item)
+        piece = writer.outside(item) if role == "outside" else writer.write(item)
         if piece is None:
             rest.append(item)
-            continue
-        pieces.append(piece)
+            writer.params = []
+            piece = writer.implied(item)
+            if piece is None:
+                continue
+        pieces.append(f"+({piece})" if role == "hidden" else piece)
         params += writer.params
     residual = None if not rest else rest[0] if len(rest) == 1 else And(rest)
     return Where(" AND ".join(pieces), params, residual)
@@ -122,7 +139,7 @@ class _Writer:
             return None
         column = self.statements.column_of.get(path)
         if column is None:
-            return self._unindexed(condition, path)
+            return unindexed(condition, path, self.params)
         if path in self.statements.hashed:
             equal = fixed_path(condition)
             fixed = self.fixed if equal is None else self.fixed | {equal}
@@ -144,6 +161,57 @@ class _Writer:
         finally:
             self.fixed = before
         return f"({joiner.join(pieces)})" if pieces else empty
+
+    def implied(self, condition: Condition) -> str | None:
+        """SQL that is true wherever an alternative is, for one that it cannot decide alone: it
+        leads to the rows that Python then looks at. Each branch must have its part of it."""
+        if not isinstance(condition, Or):
+            return None
+        pieces: list[str] = []
+        for branch in condition.items:
+            start = len(self.params)
+            piece = self.write(branch)
+            if piece is None:
+                del self.params[start:]
+                piece = self._implied_by_all(branch)
+            if piece is None:
+                return None
+            pieces.append(piece)
+        return f"({' OR '.join(pieces)})" if pieces else "0"
+
+    def _implied_by_all(self, condition: Condition) -> str | None:
+        if isinstance(condition, Or):
+            return self.implied(condition)
+        if not isinstance(condition, And):
+            return None
+        pieces: list[str] = []
+        for item in condition.items:
+            start = len(self.params)
+            piece = self.write(item)
+            if piece is None:
+                del self.params[start:]
+                piece = self.implied(item)
+                if piece is None:
+                    del self.params[start:]
+                    continue
+            pieces.append(piece)
+        return f"({' AND '.join(pieces)})" if pieces else None
+
+    def outside(self, condition: Condition) -> str | None:
+        """A negation of an indexed path as the ranges that it leaves."""
+        inner = condition.item if isinstance(condition, Not) else condition
+        k = self.statements.column_of.get(getattr(inner, "path", ""))
+        found = None if k is None else spans_of(condition)
+        if k is None or found is None:
+            return self.write(condition)
+        pieces = [self._one_span(k, span) for span in found.spans]
+        if found.rest:
+            pieces.append(f"{k} IS NULL")
+        return f"({' OR '.join(pieces)})" if pieces else "0"
+
+    def _one_span(self, k: str, span: Span) -> str:
+        low, high = span.low, span.high
+        return self._span(k, low, high, low_open=span.low_open, high_open=span.high_open)
 
     # -- index columns
 
@@ -172,9 +240,9 @@ class _Writer:
             self.params.append(high)
             return f"({k}>=? AND {k}<?)"
         if isinstance(condition, Missing):
-            return self._json_type(path, "IS NULL", f"{k} IS NULL AND ")
+            return json_type(path, "IS NULL", f"{k} IS NULL AND ")
         if isinstance(condition, (Size, OfType)):
-            return self._unindexed(condition, path)
+            return unindexed(condition, path, self.params)
         return None
 
     def _indexed_compare(self, condition: Compare, path: str, k: str) -> str | None:
@@ -184,7 +252,7 @@ class _Writer:
                 self.params.append(encoded)
                 return f"{k}=?" if op == "==" else f"{k} IS NOT ?"
             if condition.value is None:
-                null = self._json_type(path, "='null'", f"{k} IS NULL AND ")
+                null = json_type(path, "='null'", f"{k} IS NULL AND ")
                 return null if op == "==" or null is None else f"({null} IS NOT TRUE)"
             return None
         assert encoded is not None
@@ -221,7 +289,7 @@ class _Writer:
         piece = self._in(keys, k)
         if piece is None or not nulls:
             return piece
-        null = self._json_type(path, "='null'", f"{k} IS NULL AND ")
+        null = json_type(path, "='null'", f"{k} IS NULL AND ")
         return None if null is None else f"({piece} OR {null})"
 
     def _in(self, keys: list[Encoded], k: str) -> str | None:
@@ -232,78 +300,6 @@ class _Writer:
             return None
         self.params += keys
         return f"{k} IN ({','.join('?' * len(keys))})"
-
-    # -- paths without an index
-
-    def _unindexed(self, condition: Condition, path: str) -> str | None:
-        json_path = _json_path(path)
-        if json_path is None:
-            return None
-        value, kind = f"json_extract(doc,{json_path})", f"json_type(doc,{json_path})"
-        if isinstance(condition, Compare):
-            return self._unindexed_compare(condition.op, condition.value, value, kind)
-        if isinstance(condition, Between):
-            low = self._unindexed_compare(
-                ">" if condition.low_open else ">=", condition.low, value, kind
-            )
-            if low is None:
-                return None
-            high = self._unindexed_compare(
-                "<" if condition.high_open else "<=", condition.high, value, kind
-            )
-            return None if high is None else f"({low} AND {high})"
-        if isinstance(condition, AnyOf):
-            pieces = [
-                self._unindexed_compare("==", item, value, kind) for item in condition.values[:33]
-            ]
-            if len(condition.values) > 32 or None in pieces:
-                return None
-            return f"({' OR '.join(filter(None, pieces))})" if pieces else "0"
-        if isinstance(condition, StartsWith) and "\x00" not in condition.prefix:
-            if encode(condition.prefix) is None:
-                return None
-            self.params.append(condition.prefix)
-            test = f"substr({value},1,{len(condition.prefix)})=?"
-            return f"({kind}='text' AND {test})"
-        return self._unindexed_type(condition, json_path, kind)
-
-    def _unindexed_type(self, condition: Condition, json_path: str, kind: str) -> str | None:
-        if isinstance(condition, Missing):
-            return f"({kind} IS NULL)"
-        if isinstance(condition, Size):
-            return f"({kind}='array' AND json_array_length(doc,{json_path})={condition.size})"
-        if isinstance(condition, OfType):
-            names = "','".join(name for type_ in condition.types for name in _SQL_TYPES[type_])
-            return f"({kind} IN ('{names}'))"
-        return None
-
-    def _unindexed_compare(self, op: str, operand: object, value: str, kind: str) -> str | None:
-        if op == "!=":
-            equal = self._unindexed_compare("==", operand, value, kind)
-            return None if equal is None else f"({equal} IS NOT TRUE)"
-        op = "=" if op == "==" else op
-        if operand is None:
-            return f"({kind}='null')" if op == "=" else None
-        encoded = encode(operand)
-        if encoded in (TRUE, FALSE):
-            return f"({kind}='{'true' if encoded == TRUE else 'false'}')" if op == "=" else None
-        if isinstance(encoded, str):
-            # Only equality: SQLite orders raw text by code points, not by UTF-16.
-            if op != "=":
-                return None
-            self.params.append(operand)
-            return f"({value}=? AND {kind}='text')"
-        if encoded is None or isinstance(encoded, bytes):
-            return None
-        self.params.append(encoded)
-        safe = f"{value} BETWEEN -{MAX_SAFE_INT} AND {MAX_SAFE_INT}"
-        return f"({value}{op}? AND ({kind}='real' OR {kind}='integer' AND {safe}))"
-
-    def _json_type(self, path: str, test: str, before: str) -> str | None:
-        json_path = _json_path(path)
-        if json_path is None:
-            return None
-        return f"({before}json_type(doc,{json_path}){test if test[0] == '=' else ' ' + test})"
 
     # -- side tables
 
@@ -370,11 +366,3 @@ def _bracket(encoded: Encoded) -> int:
     if isinstance(encoded, str):
         return 1
     return encoded[0] + 1 if isinstance(encoded, bytes) else 0
-
-
-def _json_path(path: str) -> str | None:
-    """A path as SQL text of a JSON path; None when a name needs quoting that SQLite has not."""
-    names = path.split(".")
-    if not all(map(_PLAIN_NAME.fullmatch, names)):
-        return None
-    return "'$" + "".join(f'."{name}"' for name in names) + "'"

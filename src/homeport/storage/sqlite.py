@@ -11,7 +11,7 @@ import apsw
 import msgspec
 
 from homeport.core.codec import Table
-from homeport.core.planner import Explanation
+from homeport.core.explanation import Explanation
 from homeport.core.query import QueryValue
 from homeport.core.storageinfo import StoreFacts
 from homeport.errors import (
@@ -253,10 +253,13 @@ class SQLiteStore:
         finally:
             session.close()
 
-    def explain(self, table: Table[Any], query: QueryValue) -> Explanation:
-        """How a query is answered, with SQLite's own plan."""
-        with self._aside() as session:
-            return explain(session.reads, self.statements[table.name], table, query)
+    def explain(self, table: Table[Any], query: QueryValue, *, run: bool = False) -> Explanation:
+        """How a query is answered, with SQLite's own plan. The caller holds the driver's lock."""
+        try:
+            reads = self._main().reads
+            return explain(reads, self.statements[table.name], table, query, run=run)
+        except apsw.Error as error:
+            raise translate(error, self.path) from error
 
     def check(self) -> list[str]:
         """What SQLite finds wrong with the file; empty when nothing is."""

@@ -103,6 +103,11 @@ class Opener:
         connection = apsw.Connection(name, flags=flags, statementcachesize=STATEMENT_CACHE)
         try:
             connection.set_busy_timeout(self._busy_ms)
+            # A name that is no column is an error, never a text; and a statement is not compiled
+            # anew for each value because statistics exist (a third of a short query).
+            connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
+            connection.config(apsw.SQLITE_DBCONFIG_DQS_DDL, 0)
+            connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
             cursor = connection.cursor()
             self._identify(cursor)
             self._set_pragmas(cursor, query_only=query_only)

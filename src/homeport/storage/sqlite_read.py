@@ -28,8 +28,10 @@ from homeport.core.requests import (
     RowInfo,
     TxInfo,
 )
+from homeport.core.spans import normal
 from homeport.storage import sql, sql_order, sql_query
 from homeport.storage.sql import Statements
+from homeport.storage.sqlite_choice import Chooser, matters, walked
 
 CHUNK = 1_000  # documents in one JSON text
 LARGE_KNOWN = 256
@@ -79,6 +81,7 @@ class Reads:
         self.statements = statements
         self.clock_ms = clock_ms
         self.tx: TxInfo | None = None
+        self.chooser = Chooser(execute)
         self._large: set[str] = set()  # conditions that matched more than one chunk the last time
 
     # -- by key
@@ -139,10 +142,17 @@ class Reads:
 
     def where(self, statements: Statements, query: QueryValue) -> sql_query.Where:
         """The condition of a query, with what hides expired rows."""
-        where = sql_query.where(query.where, statements)
+        condition = query.where if query.where is None else normal(query.where)
+        if condition is not None and matters(query, condition, statements):
+            where = self.chooser.where(statements, query, condition)
+        else:
+            where = sql_query.where(condition, statements)
         if statements.ttl_ms is not None:
             where.sql = f"{where.sql} AND {statements.alive}" if where.sql else statements.alive
             where.params.append(self.now())
+            if where.walk_sql:
+                where.walk_sql += f" AND {statements.alive}"
+                where.walk_params.append(self.now())
         return where
 
     def _by_sql(
@@ -156,6 +166,10 @@ class Reads:
         if query.after is not None:
             rows = self._after(statements, query, _SELECT[form], where, columns)
             return chunks([text for (text,) in rows]) if form == "text" else rows
+        if where.walk_sql and columns:
+            near = walked(self.execute, statements, query, where, columns, _SELECT[form])
+            if near is not None:
+                return chunks([text for (text,) in near]) if form == "text" else near
         limit = query.limit
         source = f"FROM {statements.table}"
         if where.sql:

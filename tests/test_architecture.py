@@ -14,12 +14,34 @@ LINES = 400
 
 # Ring 0: vocabulary. 1: pure decisions. 2: all I/O. 3: what users import. 4: programs.
 VOCABULARY = {
-    "core.keys", "core.schema", "core.codec", "core.conditions", "core.fields",
-    "core.jsonfilter", "core.keyrange", "core.query", "core.wire", "core.models", "core.modeltree",
-    "core.plain", "core.rowbuilder", "core.unknown", "core.validation", "core.inspection",
-    "core.indexes", "core.keygen", "core.paths", "core.scope", "core.words", "core.textquery", "core.diff", "core.mergetypes",
-    "core.fieldtypes", "core.textmerge",
-}  # fmt: skip
+    "core.codec",
+    "core.conditions",
+    "core.diff",
+    "core.fields",
+    "core.fieldtypes",
+    "core.indexes",
+    "core.inspection",
+    "core.jsonfilter",
+    "core.keygen",
+    "core.keyrange",
+    "core.keys",
+    "core.mergetypes",
+    "core.models",
+    "core.modeltree",
+    "core.paths",
+    "core.plain",
+    "core.query",
+    "core.restore",
+    "core.rowbuilder",
+    "core.schema",
+    "core.scope",
+    "core.textmerge",
+    "core.textquery",
+    "core.unknown",
+    "core.validation",
+    "core.wire",
+    "core.words",
+}
 PROGRAMS = ("cli", "server", "testing", "__main__")
 FORBIDDEN = {"asyncio", "threading", "time", "random", "os", "apsw", "js", "socket", "pathlib"}
 

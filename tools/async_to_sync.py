@@ -22,8 +22,17 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "homeport"
 TARGET = SOURCE / "_blocking"
 
-MODULES = ["livequery", "where", "queries", "transfer", "documents", "care", "database"]
-MODULES += ["replication"]
+MODULES = [
+    "livequery",
+    "where",
+    "aggregates",
+    "queries",
+    "transfer",
+    "documents",
+    "care",
+    "database",
+    "replication",
+]
 FILES = {SOURCE / f"{name}.py": TARGET / f"{name}.py" for name in MODULES}
 FILES[ROOT / "tests" / "facade" / "cases.py"] = ROOT / "tests" / "facade" / "cases_blocking.py"
 

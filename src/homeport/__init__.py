@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from homeport import errors
+from homeport import agg, errors
 from homeport._blocking.database import Database
 from homeport._blocking.documents import Documents
 from homeport._blocking.livequery import LiveQuery
@@ -103,6 +103,7 @@ __all__ = [
     "UnknownCollection",
     "UnknownField",
     "ValidationFailed",
+    "agg",
     "errors",
     "fields",
     "new_id",

@@ -7,8 +7,9 @@ asked. A query can also be changed and deleted as a whole.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from homeport.aggregates import AsyncAggregates
 from homeport.core import operations, updates, writes
 from homeport.core.arrow import to_table
 from homeport.core.codec import Table
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class AsyncSelection(Generic[T]):
+class AsyncSelection(AsyncAggregates[T]):
     """Documents of one collection: all of them, or those of a query."""
 
     __slots__ = ("_runner", "_table", "_value")

@@ -8,8 +8,9 @@ asked. A query can also be changed and deleted as a whole.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from homeport._blocking.aggregates import Aggregates
 from homeport._blocking.livequery import LiveQuery
 from homeport._blocking.where import Where
 from homeport.core import operations, updates, writes
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Selection(Generic[T]):
+class Selection(Aggregates[T]):
     """Documents of one collection: all of them, or those of a query."""
 
     __slots__ = ("_runner", "_table", "_value")

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from hashlib import sha256
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec.inspect as mi
 from msgspec import Struct
@@ -35,6 +38,16 @@ _SCALARS: Final[dict[type[Any], str]] = {
     mi.TimeDeltaType: "timedelta",
     mi.UUIDType: "uuid",
     mi.DecimalType: "decimal",
+}
+
+_PYTHON: Final[dict[str, type[Any]]] = {
+    "bytes": bytes,
+    "datetime": datetime,
+    "date": date,
+    "time": time,
+    "timedelta": timedelta,
+    "uuid": UUID,
+    "decimal": Decimal,
 }
 
 
@@ -91,13 +104,15 @@ class Node:
     """A type: the union of what its alternatives allow.
 
     kinds: scalar kinds. shapes: classes with known fields. item: elements of arrays. value: values
-    of a dict. open: anything may be inside (Any, plain dict, a class of its own JSON form).
+    of a dict. open: anything may be inside (Any, plain dict, a class of its own JSON form). python:
+    the scalar types that JSON has not, and enums.
     """
 
-    __slots__ = ("item", "kinds", "naive", "open", "shapes", "value")
+    __slots__ = ("item", "kinds", "naive", "open", "python", "shapes", "value")
 
     def __init__(self) -> None:
         self.kinds: set[str] = set()
+        self.python: list[type[Any]] = []
         self.shapes: list[Shape] = []
         self.item: Node | None = None
         self.value: Node | None = None
@@ -113,11 +128,15 @@ class Node:
             self.add(described.type)
         elif (kind := _SCALARS.get(type(described))) is not None:
             self.kinds.add(kind)
+            if kind in _PYTHON:
+                self.python.append(_PYTHON[kind])
             self.naive |= isinstance(described, mi.DateTimeType) and described.tz is False
         elif isinstance(described, (mi.StructType, mi.DataclassType, mi.TypedDictType)):
             self.shapes.append(_shape(described))
         elif isinstance(described, (mi.EnumType, mi.LiteralType)):
             self.kinds.add("enum")
+            if isinstance(described, mi.EnumType):
+                self.python.append(described.cls)
         elif isinstance(described, mi.DictType):
             self.value = (self.value or Node()).add(described.value_type)
             self.open = True

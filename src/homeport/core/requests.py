@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 import msgspec
 
 if TYPE_CHECKING:
+    from homeport.core.aggregate import Measure
     from homeport.core.codec import Extras, Row, Table
     from homeport.core.keys import Key
     from homeport.core.query import QueryValue
@@ -29,7 +30,7 @@ Form: TypeAlias = Literal["texts", "text", "keys", "entries"]
 
 
 class Request:
-    """Base of the eight; only these may be yielded by a plan."""
+    """Base of the nine; only these may be yielded by a plan."""
 
     __slots__ = ()
 
@@ -79,6 +80,29 @@ class Count(Request):
     def __init__(self, table: Table[Any], query: QueryValue) -> None:
         self.table = table
         self.query = query
+
+
+class Aggregate(Request):
+    """Aggregates of what matches, by groups → list of ``aggregate.GroupRow`` in order; without
+    group fields exactly one. What they mean is said in ``core.aggregate``; an engine that cannot
+    answer exactly folds the rows with ``aggregate.Fold``.
+
+    Python predicates of the query are not evaluated here.
+    """
+
+    __slots__ = ("groups", "measures", "query", "table")
+
+    def __init__(
+        self,
+        table: Table[Any],
+        query: QueryValue,
+        groups: Sequence[str],
+        measures: Sequence[Measure],
+    ) -> None:
+        self.table = table
+        self.query = query
+        self.groups = groups
+        self.measures = measures
 
 
 class Put:

@@ -12,6 +12,7 @@ import msgspec
 from homeport.core.models import read_instant
 from homeport.core.modeltree import Node, Step, resolve
 from homeport.core.plain import builtins, instant
+from homeport.core.restore import Restore, restorer
 from homeport.errors import InvalidQuery
 
 _JSON_TYPES: Final = (str, int, float, bool, type(None))
@@ -82,6 +83,10 @@ class Scope:
         if isinstance(value, Decimal) and (node is None or "decimal" not in node.kinds):
             return int(value) if value == value.to_integral_value() else float(value)
         return stored_form(value)
+
+    def restorer(self, path: str) -> Restore | None:
+        """A function from stored values at a path to Python values; None where they are equal."""
+        return restorer(self.node(path))
 
 
 def stored_form(value: object) -> object:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from homeport.core import evaluate
+from homeport.core.aggregate import Fold, GroupRow, element_paths, fold_texts
 from homeport.core.keys import Encoded, Key, decode, encode, encode_key, order
 from homeport.core.requests import (
+    Aggregate,
     Changes,
     ChangeSet,
     Count,
@@ -70,6 +72,7 @@ class MemorySession:
             GetMany: lambda r: [self._get(Get(r.table, key)) for key in r.keys],
             Find: self._find,
             Count: lambda r: len(self._entries(r.table, r.query)),
+            Aggregate: self._aggregate,
             Write: self._write,
             DeleteWhere: self._delete_where,
             Changes: self._changes,
@@ -130,6 +133,11 @@ class MemorySession:
         if request.form == "texts":
             return texts
         return ["[" + ",".join(texts[at : at + CHUNK]) + "]" for at in range(0, len(texts), CHUNK)]
+
+    def _aggregate(self, request: Aggregate) -> list[GroupRow]:
+        codec = request.table.codec
+        fold = Fold(request.groups, request.measures, element_paths(codec))
+        return fold_texts(fold, (text for _, text in self._entries(request.table, request.query)))
 
     def _changes(self, request: Changes) -> ChangeSet:
         store = self.store

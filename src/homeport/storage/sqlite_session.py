@@ -15,6 +15,7 @@ import msgspec
 
 from homeport.core.keys import Encoded
 from homeport.core.requests import (
+    Aggregate,
     Changes,
     Count,
     DeleteWhere,
@@ -30,6 +31,7 @@ from homeport.core.requests import (
 from homeport.errors import Closed, StorageError, TransactionError
 from homeport.storage import sql
 from homeport.storage.sql import Statements
+from homeport.storage.sqlite_aggregate import aggregate, register
 from homeport.storage.sqlite_errors import translate
 from homeport.storage.sqlite_quota import Quota
 from homeport.storage.sqlite_read import Reads, publics
@@ -71,11 +73,13 @@ class SQLiteSession:
         )
         self.reads = Reads(connection, self.execute, store.statements, store.clock_ms)
         self.writes = Writes(self)
+        register(connection)
         self._answers: dict[type[Request], Callable[[Any], Any]] = {
             Get: self.reads.get,
             GetMany: self.reads.get_many,
             Find: self.reads.find,
             Count: self.reads.count,
+            Aggregate: lambda request: aggregate(self.reads, request),
             Changes: self.reads.changes,
             Meta: self.reads.meta,
             Write: self.writes.write,

@@ -34,7 +34,7 @@ from homeport.core.models import decode_object
 from homeport.core.paths import get_path
 from homeport.core.query import QueryValue
 from homeport.core.requests import Aggregate
-from homeport.storage import sql_query
+from homeport.storage import sql_order, sql_query
 from homeport.storage.sql import Statements
 from homeport.storage.sqlite_read import Reads, position_values
 
@@ -62,7 +62,7 @@ def aggregate(reads: Reads, request: Aggregate) -> list[GroupRow]:
     query = request.query
     where = reads.where(statements, query)
     placed = query.order or query.offset or query.after is not None
-    columns = sql_query.order_columns(query, statements) if placed else []
+    columns = sql_order.order_columns(query, statements) if placed else []
     if where.residual is None and columns is not None:
         plan = _Plan(request, statements)
         if plan.possible:
@@ -171,7 +171,7 @@ class _Plan:
         conditions = [where.sql] if where.sql else []
         params = [*where.params]
         if query.after is not None:
-            behind, more = sql_query.position(order, position_values(query, order))
+            behind, more = sql_order.position(order, position_values(query, order))
             conditions.append(behind)
             params += more
         rows = self.statements.table
@@ -180,7 +180,7 @@ class _Plan:
         windowed = query.limit is not None or query.offset
         if windowed:
             if order:
-                rows += f" ORDER BY {sql_query.order_by(order)}"
+                rows += f" ORDER BY {sql_order.order_by(order)}"
             rows += f" LIMIT {-1 if query.limit is None else query.limit} OFFSET {query.offset}"
         if windowed or self._joins:
             # Conditions name seq, which the side tables have too: they stay inside.

@@ -34,7 +34,7 @@ from homeport.core.models import decode_object
 from homeport.core.paths import get_path
 from homeport.core.query import QueryValue
 from homeport.core.requests import Aggregate
-from homeport.storage import sql_order, sql_query
+from homeport.storage import sql_json, sql_order, sql_query
 from homeport.storage.sql import Statements
 from homeport.storage.sqlite_read import Reads, position_values
 
@@ -136,7 +136,7 @@ class _Plan:
         if path is None:
             return ["count(*)"]
         if kind == "count":
-            json_path = sql_query._json_path(path)
+            json_path = sql_json._json_path(path)
             if json_path is None:
                 self.possible = False
                 return []

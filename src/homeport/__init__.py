@@ -25,6 +25,7 @@ from homeport.core.schema import MANUAL, Collection, FullText, Index, Multi, Syn
 from homeport.core.storageinfo import CleanupReport, StorageInfo
 from homeport.database import AsyncDatabase
 from homeport.documents import AsyncDocuments
+from homeport.drivers.subscription import Subscription
 from homeport.errors import (
     BulkError,
     Busy,
@@ -93,6 +94,7 @@ __all__ = [
     "Query",
     "SetOf",
     "StorageInfo",
+    "Subscription",
     "Sync",
     "Synced",
     "Text",

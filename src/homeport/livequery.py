@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import monotonic
 from typing import Generic, TypeVar
 
@@ -9,6 +10,7 @@ from homeport.core.codec import Table
 from homeport.core.live import View
 from homeport.core.livechange import LiveChange
 from homeport.core.query import QueryValue
+from homeport.drivers.subscription import Subscription
 from homeport.runners import AsyncRunner
 
 T = TypeVar("T")
@@ -40,7 +42,7 @@ class AsyncLiveQuery(Generic[T]):
         deadline = None if timeout_s is None else monotonic() + timeout_s
         while not self._closed:
             left_s = None if deadline is None else max(0.0, deadline - monotonic())
-            if not await self._watch.wait(self._view.head, left_s):
+            if not await self._watch.wait(self._view.head, left_s, self._view.until_ms):
                 return None
             step = await self._runner.run(self._view.refresh(bounded=True))
             if step is None:
@@ -48,6 +50,14 @@ class AsyncLiveQuery(Generic[T]):
             if step is not None and (change := self._view.take(step)) is not None:
                 return change
         return None
+
+    def subscribe(
+        self,
+        fn: Callable[[LiveChange[T]], object],
+        on_error: Callable[[Exception], object] | None = None,
+    ) -> Subscription:
+        """Let a function have the changes from now on; see ``Query.subscribe``."""
+        return self._watch.follow(self, fn, on_error)
 
     def close(self) -> None:
         """End the iteration, also one that waits in another thread."""

@@ -11,9 +11,11 @@ from homeport.core.requests import Operation
 if TYPE_CHECKING:
     from homeport.core.codec import Table
     from homeport.core.explanation import Explanation
+    from homeport.core.livechange import LiveChange
     from homeport.core.query import QueryValue
     from homeport.drivers.engine import Engine
     from homeport.drivers.inline import Transaction
+    from homeport.drivers.subscription import AsyncLiveQuery, LiveQuery, Subscription
 
 R = TypeVar("R")
 
@@ -21,7 +23,14 @@ R = TypeVar("R")
 class AsyncWatch(Protocol):
     """Waits for commits."""
 
-    def wait(self, seen: int, timeout_s: float | None) -> Awaitable[bool]: ...
+    def wait(self, seen: int, timeout_s: float | None, until_ms: int | None) -> Awaitable[bool]: ...
+
+    def follow(
+        self,
+        live: AsyncLiveQuery,
+        fn: Callable[[LiveChange[Any]], object],
+        on_error: Callable[[Exception], object] | None,
+    ) -> Subscription: ...
 
     def close(self) -> None: ...
 
@@ -64,7 +73,14 @@ class AsyncDriver(AsyncRunner, Protocol):
 class Watch(Protocol):
     """Waits for commits."""
 
-    def wait(self, seen: int, timeout_s: float | None) -> bool: ...
+    def wait(self, seen: int, timeout_s: float | None, until_ms: int | None) -> bool: ...
+
+    def follow(
+        self,
+        live: LiveQuery,
+        fn: Callable[[LiveChange[Any]], object],
+        on_error: Callable[[Exception], object] | None,
+    ) -> Subscription: ...
 
     def close(self) -> None: ...
 

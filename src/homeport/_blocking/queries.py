@@ -32,6 +32,8 @@ from homeport.runners import Runner
 
 if TYPE_CHECKING:
     from homeport.core.explanation import Explanation
+    from homeport.core.livechange import LiveChange
+    from homeport.drivers.subscription import Subscription
 T = TypeVar("T")
 
 
@@ -160,6 +162,23 @@ class Selection(Aggregates[T]):
         nothing changed for so long; None waits for ever.
         """
         return LiveQuery(self._runner, self._table, self._value, timeout_s)
+
+    def subscribe(
+        self,
+        fn: Callable[[LiveChange[T]], object],
+        *,
+        on_error: Callable[[Exception], object] | None = None,
+    ) -> Subscription:
+        """Call a function with every change, first with the whole result → a handle whose
+        ``close()`` ends that, as the end of the database does.
+
+        ``hp.open``: it is called in a thread of this subscription. ``hp.open_async``: on the event
+        loop, and it may be a coroutine function. One call at a time; what happens meanwhile comes
+        as one change afterwards. An exception that leaves it is given to ``on_error``, else to the
+        log ``homeport``, and the next change is delivered all the same.
+        """
+        live = LiveQuery(self._runner, self._table, self._value)
+        return live.subscribe(fn, on_error)
 
     def _cheap(self, rows: int | None = None) -> bool:
         value = self._value if rows is None else self._value.with_limit(rows)

@@ -10,7 +10,7 @@ way, or whose predicate raises, loses no change.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 from homeport.core import evaluate
 from homeport.core.keys import encode_key
@@ -32,20 +32,23 @@ T = TypeVar("T")
 MARGIN = 32
 """Rows kept behind the limit of a live query."""
 
+_BEGINNING: Final = ChangeSet(-1, {})
+
 
 class Step(Generic[T]):
     """From one state of a view to the next.
 
-    head: the change up to which it leads. change: what the consumer gets, None when the result is
-    the same. rows: the rows that are held then, the margin included. names: rows that come (or, by
-    None, go), by name; all=True: they are all there are. whole: nothing that matches is left out.
+    news: the change and the moment up to which it leads. change: what the consumer gets, None
+    when the result is the same. rows: the rows that are held then, the margin included. names: rows
+    that come (or, by None, go), by name; all=True: they are all there are. whole: nothing that
+    matches is left out.
     """
 
-    __slots__ = ("all", "change", "head", "names", "rows", "whole")
+    __slots__ = ("all", "change", "names", "news", "rows", "whole")
 
     def __init__(
         self,
-        head: int,
+        news: ChangeSet,
         change: LiveChange[T] | None,
         rows: SortedRows,
         names: dict[Encoded, Entry | None],
@@ -53,7 +56,7 @@ class Step(Generic[T]):
         whole: bool,
         all: bool = False,  # noqa: A002 - reads as it should
     ) -> None:
-        self.head = head
+        self.news = news
         self.change = change
         self.rows = rows
         self.names = names
@@ -87,13 +90,18 @@ class View(Generic[T]):
         self._end = None if query.limit is None else query.offset + query.limit
         self._at: dict[Encoded, Entry] = {}
         self._step: Step[T] = Step(
-            -1, None, SortedRows.of([], self._rank), {}, whole=True, all=True
+            _BEGINNING, None, SortedRows.of([], self._rank), {}, whole=True, all=True
         )
 
     @property
     def head(self) -> int:
         """The number of the last change that the consumer has seen; -1 before the first."""
-        return self._step.head
+        return self._step.news.head
+
+    @property
+    def until_ms(self) -> int | None:
+        """When a document of the collection expires, so that it is time to look again."""
+        return self._step.news.expires_ms
 
     def refresh(self, *, bounded: bool = False) -> Operation[Step[T] | None]:
         """→ the step to the present state. With ``bounded`` only if that costs little, else None:
@@ -107,24 +115,25 @@ class View(Generic[T]):
 
     def _refresh(self, bounded: bool) -> Plan[Step[T] | None]:
         now = self._known()
-        first = now.head < 0
+        first = now.news.head < 0
         if bounded and first:
             return None
-        news: ChangeSet = yield Changes(None if first else now.head, (self.table,))
+        known = None if first else now.news.head
+        news: ChangeSet = yield Changes(known, (self.table,), None if first else now.news.at_ms)
         if not first and news.keys is not None:
             keys = news.keys.get(self.table.name) or []
             if not keys:
-                return Step(news.head, None, now.rows, {}, whole=now.whole)
+                return Step(news, None, now.rows, {}, whole=now.whole)
             if bounded and len(keys) > BOUNDED_KEYS:
                 return None
             if not self._too_many(len(keys)):
                 texts: list[str | None] = yield GetMany(self.table, keys)
-                step = self._moved(news.head, keys, texts)
+                step = self._moved(news, keys, texts)
                 if step is not None or bounded:
                     return step
         elif bounded:
             return None
-        return (yield from self._run_again(news.head, reset=first or news.keys is None))
+        return (yield from self._run_again(news, reset=first or news.keys is None))
 
     def _known(self) -> Step[T]:
         """The last step taken, with its rows under their names: done here and not when it was
@@ -148,7 +157,7 @@ class View(Generic[T]):
 
     # -- the whole result
 
-    def _run_again(self, head: int, *, reset: bool) -> Plan[Step[T]]:
+    def _run_again(self, news: ChangeSet, *, reset: bool) -> Plan[Step[T]]:
         end = self._end
         query = unfiltered(self.query)
         if end is not None and not self.query.predicates:
@@ -169,13 +178,13 @@ class View(Generic[T]):
         rows = SortedRows.of(entries, self._rank)
         windows = self._window(self._step.rows), self._window(rows)
         change = difference(self._decode, windows, reset=reset)
-        delivered = change if len(change) or self._step.head < 0 else None
+        delivered = change if len(change) or self._step.news.head < 0 else None
         names: dict[Encoded, Entry | None] = {entry.name: entry for entry in entries}
-        return Step(head, delivered, rows, names, whole=whole, all=True)
+        return Step(news, delivered, rows, names, whole=whole, all=True)
 
     # -- a few rows of it
 
-    def _moved(self, head: int, keys: list[Key], texts: list[str | None]) -> Step[T] | None:
+    def _moved(self, news: ChangeSet, keys: list[Key], texts: list[str | None]) -> Step[T] | None:
         """The step that these documents make; None when the margin does not suffice."""
         now = self._step
         rows = now.rows
@@ -191,7 +200,7 @@ class View(Generic[T]):
             if old is not None or new is not None:
                 changes[name] = old, new
         if not changes:
-            return Step(head, None, rows, {}, whole=now.whole)
+            return Step(news, None, rows, {}, whole=now.whole)
         rows = rows.replaced(
             [old for old, _ in changes.values() if old is not None],
             [new for _, new in changes.values() if new is not None],
@@ -206,7 +215,7 @@ class View(Generic[T]):
                 names.update((entry.name, None) for entry in rest)
                 whole = False
         change = self._change(self._window(now.rows), self._window(rows), changes, names)
-        return Step(head, change if len(change) else None, rows, names, whole=whole)
+        return Step(news, change if len(change) else None, rows, names, whole=whole)
 
     def _change(
         self,

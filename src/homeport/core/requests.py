@@ -220,25 +220,38 @@ class DeleteWhere(Request):
 class Changes(Request):
     """What changed after change number ``after`` → ``ChangeSet``.
 
-    after None asks for the head alone.
+    after None asks for the head alone. since_ms: a document whose time came after that moment has
+    changed too (it is there no more).
     """
 
-    __slots__ = ("after", "tables")
+    __slots__ = ("after", "since_ms", "tables")
 
-    def __init__(self, after: int | None, tables: Sequence[Table[Any]]) -> None:
+    def __init__(
+        self, after: int | None, tables: Sequence[Table[Any]], since_ms: int | None = None
+    ) -> None:
         self.after = after
         self.tables = tables
+        self.since_ms = since_ms
 
 
 class ChangeSet:
     """Answer of ``Changes``. keys: table name → document keys, or None when the log no longer
-    reaches back to ``after`` (run the query again)."""
+    reaches back to ``after`` (run the query again). at_ms: the clock of this answer. expires_ms:
+    when the next document of the tables expires, None if none will."""
 
-    __slots__ = ("head", "keys")
+    __slots__ = ("at_ms", "expires_ms", "head", "keys")
 
-    def __init__(self, head: int, keys: dict[str, list[Key]] | None) -> None:
+    def __init__(
+        self,
+        head: int,
+        keys: dict[str, list[Key]] | None,
+        at_ms: int = 0,
+        expires_ms: int | None = None,
+    ) -> None:
         self.head = head
         self.keys = keys
+        self.at_ms = at_ms
+        self.expires_ms = expires_ms
 
 
 class Meta(Request):

@@ -7,7 +7,8 @@ nobody else sees any of them before the commit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from homeport.core.requests import Mode, Request
@@ -16,6 +17,24 @@ if TYPE_CHECKING:
     from homeport.core.codec import Table
     from homeport.core.query import QueryValue
     from homeport.core.storageinfo import StoreFacts
+
+
+class CommitStamp(Protocol):
+    """Tells at the price of a comparison whether anything was committed to the store, by whatever
+    process. Two equal stamps: the committed state is the same one."""
+
+    @property
+    def lock(self) -> AbstractContextManager[object]:
+        """Held around ``read``, so that the store is not closed meanwhile."""
+        ...
+
+    def read(self) -> Any:
+        """→ the stamp of now; of a closed store, one that no commit has."""
+        ...
+
+    def commits(self, stamp: Any) -> int:
+        """How many commits there were until a stamp, modulo 2**32, from an unknown beginning."""
+        ...
 
 
 class StoreSession(Protocol):
@@ -66,7 +85,17 @@ class Store(Protocol):
         """May other processes write to it?"""
         ...
 
+    @property
+    def clock_ms(self) -> Callable[[], int]:
+        """Milliseconds since 1970, by which documents expire."""
+        ...
+
     def session(self, *, readonly: bool = False) -> StoreSession: ...
+
+    def stamp(self) -> CommitStamp | None:
+        """Of the first session; None where the engine has no such thing. Asked for under the
+        driver's lock."""
+        ...
 
     def define(self, tables: Sequence[Table[Any]]) -> None:
         """Create or follow the tables of the declarations; raises ``SchemaMismatch``."""

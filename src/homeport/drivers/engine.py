@@ -15,10 +15,11 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from homeport.core.requests import Lookup, Operation
-from homeport.core.stores import Store, StoreSession
+from homeport.core.stores import CommitStamp, Store, StoreSession
 from homeport.core.units import UnitOperation
 from homeport.drivers.forks import close_in_children
 from homeport.drivers.gate import Gate
+from homeport.drivers.pulse import Pulse
 from homeport.drivers.steps import (
     ClosedSession,
     nested,
@@ -58,6 +59,7 @@ class Engine(Gate):
         self._next_purge = 0.0
         self._readers: list[StoreSession] = []
         self._listeners: dict[object, Callable[[], None]] = {}
+        self.pulse = Pulse(self)
         if store.multiprocess:
             close_in_children(self)
 
@@ -207,6 +209,11 @@ class Engine(Gate):
             self.check_owner()
             return ask()
         return self.call(ask, "explain()")
+
+    def stamp(self) -> CommitStamp | None:
+        """What tells cheaply that something was committed; None where the engine has no such
+        thing."""
+        return self.call(self.store.stamp, "A look at the stamp")
 
     def on_commit(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call ``callback`` after each commit of this engine → a function that ends it.

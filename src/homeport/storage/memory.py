@@ -7,6 +7,7 @@ survives the process.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from sys import version
 from time import perf_counter
@@ -33,6 +34,21 @@ if TYPE_CHECKING:
 CHANGES_LEFT = 100
 
 
+class MemoryStamp:
+    """``core.stores.CommitStamp``: the number of commits."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.lock = threading.Lock()
+        self._store = store
+
+    def read(self) -> int:
+        """Under the lock."""
+        return self._store.commits
+
+    def commits(self, stamp: int) -> int:
+        return stamp
+
+
 class MemoryStore:
     """Documents of one process."""
 
@@ -47,7 +63,9 @@ class MemoryStore:
         self.meta: dict[str, str] = {"epoch": "1"}
         self.log: list[tuple[int, dict[str, list[Key] | None]]] = []
         self.head = 0
+        self.commits = 0
         self.stamp_ms = 0
+        self._stamp = MemoryStamp(self)
         self._main: MemorySession | None = None
 
     def session(self, *, readonly: bool = False) -> MemorySession:  # noqa: ARG002 (one kind only)
@@ -55,6 +73,9 @@ class MemoryStore:
         if self._main is None:
             self._main = session
         return session
+
+    def stamp(self) -> MemoryStamp:
+        return self._stamp
 
     def define(self, tables: Sequence[Table[Any]]) -> None:
         for table in tables:
@@ -150,4 +171,5 @@ class MemoryStore:
         """Nothing to move."""
 
     def close(self) -> None:
-        """Nothing to keep."""
+        """Nothing to keep, and no stamp is that of a commit any more."""
+        self.commits = -1

@@ -10,11 +10,10 @@ import msgspec
 
 from homeport.core import evaluate
 from homeport.core.aggregate import Fold, GroupRow, element_paths, fold_texts
-from homeport.core.keys import Encoded, Key, decode, encode, encode_key, order
+from homeport.core.keys import Encoded, Key, decode, encode_key, order
 from homeport.core.requests import (
     Aggregate,
     Changes,
-    ChangeSet,
     Count,
     Delete,
     DeleteWhere,
@@ -33,6 +32,7 @@ from homeport.core.requests import (
 )
 from homeport.core.uniqueness import Value, refusals, values_of
 from homeport.errors import HomeportError, QuotaExceeded, TransactionError, UnknownCollection
+from homeport.storage.memory_log import read_changes
 
 if TYPE_CHECKING:
     from homeport.core.codec import Extras, Row, Table
@@ -75,7 +75,7 @@ class MemorySession:
             Aggregate: self._aggregate,
             Write: self._write,
             DeleteWhere: self._delete_where,
-            Changes: self._changes,
+            Changes: partial(read_changes, store),
             Meta: self._meta,
         }
 
@@ -138,25 +138,6 @@ class MemorySession:
         codec = request.table.codec
         fold = Fold(request.groups, request.measures, element_paths(codec))
         return fold_texts(fold, (text for _, text in self._entries(request.table, request.query)))
-
-    def _changes(self, request: Changes) -> ChangeSet:
-        store = self.store
-        if request.after is None:
-            return ChangeSet(store.head, {})
-        first = store.log[0][0] if store.log else store.head + 1
-        if first > request.after + 1 or request.after > store.head:
-            return ChangeSet(store.head, None)
-        names = {table.name for table in request.tables}
-        keys: dict[str, dict[Any, Key]] = {name: {} for name in names}
-        for n, body in store.log:
-            for name, changed in body.items() if n > request.after else ():
-                if name not in names:
-                    continue
-                if changed is None:
-                    return ChangeSet(store.head, None)
-                for key in changed:
-                    keys[name][encode(key)] = key
-        return ChangeSet(store.head, {name: list(found.values()) for name, found in keys.items()})
 
     def _meta(self, request: Meta) -> str | TxInfo | RowInfo | None:
         if request.name == "tx":
@@ -343,6 +324,8 @@ class MemorySession:
             self.store.head += 1
             self.store.log.append((self.store.head, body))
             del self.store.log[:-CHANGES_KEPT]
+        if self._undo:
+            self.store.commits += 1
         self._forget()
         self.store.refresh_flags()
 

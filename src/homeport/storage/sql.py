@@ -227,6 +227,8 @@ class Statements:
         self.delete = f"DELETE FROM {t} WHERE id=?"
         self.delete_seq = f"DELETE FROM {t} WHERE seq=?"
         self.expired = f"SELECT id, seq, doc FROM {t} WHERE expires<=? LIMIT ?"
+        self.expired_since = f"SELECT id FROM {t} WHERE expires>? AND expires<=?"
+        self.expires_next = f"SELECT min(expires) FROM {t} WHERE expires>?"
         self.expired_any = f"SELECT 1 FROM {t} WHERE expires<=? LIMIT 1"
 
         self.multi = tuple(quote(layout.multi[i.name][0]) for i in table.codec.multi)

@@ -14,6 +14,7 @@ from homeport.core.codec import Table
 from homeport.core.explanation import Explanation
 from homeport.core.query import QueryValue
 from homeport.core.storageinfo import StoreFacts
+from homeport.core.stores import CommitStamp
 from homeport.errors import (
     CannotOpen,
     Closed,
@@ -146,6 +147,9 @@ class SQLiteStore:
                 return session
         self._spare = self.session()
         return self._spare
+
+    def stamp(self) -> CommitStamp | None:
+        return self._main().stamp
 
     # -- declarations
 

@@ -18,8 +18,6 @@ from homeport.core.keys import Encoded, Key, decode, encode, encode_key
 from homeport.core.models import decode_object
 from homeport.core.query import QueryValue
 from homeport.core.requests import (
-    Changes,
-    ChangeSet,
     Count,
     Find,
     Get,
@@ -353,27 +351,7 @@ class Reads:
             ).get
         return max(0, total - query.offset)
 
-    # -- log and named values
-
-    def changes(self, request: Changes) -> ChangeSet:
-        head: int = self.execute(sql.CHANGES_HEAD).get
-        if request.after is None or request.after >= head:
-            # A number beyond the head belongs to another file (a restored copy): start again.
-            lost = request.after is not None and request.after > head
-            return ChangeSet(head, None if lost else {})
-        rows = self.execute(sql.READ_CHANGES, (request.after,)).fetchall()
-        if not rows or rows[0][0] != request.after + 1:
-            return ChangeSet(head, None)
-        names = {table.name for table in request.tables}
-        keys: dict[str, dict[Any, Key]] = {}
-        for _, body in rows:
-            for name, changed in msgspec.json.decode(body).items():
-                if name not in names:
-                    continue
-                if changed is None:
-                    return ChangeSet(rows[-1][0], None)
-                keys.setdefault(name, {}).update({encode(key): key for key in changed})
-        return ChangeSet(rows[-1][0], {name: list(found.values()) for name, found in keys.items()})
+    # -- named values
 
     def meta(self, request: Meta) -> str | TxInfo | RowInfo | None:
         if request.name == "tx":

@@ -8,6 +8,7 @@ alive, and each leaked one slows every later statement. A statement without rows
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import apsw
@@ -33,12 +34,14 @@ from homeport.storage import sql
 from homeport.storage.sql import Statements
 from homeport.storage.sqlite_aggregate import aggregate, register
 from homeport.storage.sqlite_errors import translate
+from homeport.storage.sqlite_log import read_changes
 from homeport.storage.sqlite_quota import Quota
 from homeport.storage.sqlite_read import Reads, publics
 from homeport.storage.sqlite_write import Writes
 
 if TYPE_CHECKING:
     from homeport.storage.sqlite import SQLiteStore
+    from homeport.storage.sqlite_stamp import FixedStamp, LogStamp
 
 R = TypeVar("R")
 
@@ -67,6 +70,7 @@ class SQLiteSession:
         self._notes: list[tuple[Statements, Sequence[Encoded]]] = []
         self._marks: list[int] = []
         self._version = -1
+        self._stamp: LogStamp | FixedStamp | None = None
         self._busy_ms = store.busy_ms
         self.quota = (
             None if store.max_bytes is None else Quota(cursor.execute, store.path, store.max_bytes)
@@ -80,7 +84,7 @@ class SQLiteSession:
             Find: self.reads.find,
             Count: self.reads.count,
             Aggregate: lambda request: aggregate(self.reads, request),
-            Changes: self.reads.changes,
+            Changes: partial(read_changes, self.reads),
             Meta: self.reads.meta,
             Write: self.writes.write,
             DeleteWhere: self.writes.delete_where,
@@ -89,6 +93,15 @@ class SQLiteSession:
     @property
     def in_transaction(self) -> bool:
         return self.connection.in_transaction
+
+    @property
+    def stamp(self) -> LogStamp | FixedStamp | None:
+        if self._stamp is None and not self._closed:
+            # Few programs ask, and ctypes takes its time to load.
+            from homeport.storage.sqlite_stamp import stamp_of  # noqa: PLC0415
+
+            self._stamp = stamp_of(self.connection, self.execute)
+        return self._stamp
 
     def answer(self, request: Request) -> Any:
         try:
@@ -302,6 +315,8 @@ class SQLiteSession:
             return
         self._closed = True
         self._answers = dict.fromkeys(self._answers, _refuse_closed)
+        if self._stamp is not None:
+            self._stamp.close()
         try:
             self.rollback()
             if not self.readonly:

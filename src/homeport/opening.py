@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -30,8 +30,9 @@ MEMORY = ":memory:"
 
 MIN_QUOTA_BYTES = 1024 * 1024
 """The smallest quota: an empty file with the library's own collections takes an eighth of it."""
+
 THREADS = sys.platform != "emscripten"
-"""Pyodide has neither threads nor a SQLite of ours."""
+"""Pyodide has neither threads nor files; its databases are those of the browser, by name."""
 
 
 def open(  # noqa: A001 - hp.open reads as it should
@@ -47,7 +48,8 @@ def open(  # noqa: A001 - hp.open reads as it should
     """Open a database, creating the file if there is none; a context manager.
 
     Args:
-        path: of the file; ``":memory:"`` for a database that lives in this process only.
+        path: of the file; ``":memory:"`` for a database that lives in this process only. Under
+            Pyodide, for ``open_async``, the name of a database of the browser (IndexedDB).
         collections: their declarations. Indexes are built and dropped to follow them.
         durability: ``full``: what was acknowledged survives a power cut. ``relaxed``: faster; a
             power cut may take the last commits, a crash of the program takes nothing.
@@ -80,15 +82,25 @@ def open_async(
     """As ``open``, for asyncio: ``async with hp.open_async(...) as db`` or
     ``db = await hp.open_async(...)``."""
     make = _plan(path, collections, durability, readonly, busy_timeout_s, cache_mb, max_bytes)
-    return Opening(make, os.fspath(path))
+    file = os.fspath(path)
+    if THREADS or file == MEMORY:
+        return Opening(make, file)
+    tables = _tables(collections)
+    return Opening(make, file, lambda: _in_browser(file, tables, durability, readonly))
 
 
 class Opening:
     """A database that is being opened: await it, or enter it with ``async with``."""
 
-    def __init__(self, make: Make, path: str) -> None:
+    def __init__(
+        self,
+        make: Make,
+        path: str,
+        later: Callable[[], Coroutine[Any, Any, AsyncDatabase]] | None = None,
+    ) -> None:
         self._make = make
         self._path = path
+        self._later = later
         self._database: AsyncDatabase | None = None
 
     def __await__(self) -> Generator[Any, None, AsyncDatabase]:
@@ -110,6 +122,8 @@ class Opening:
     async def _open(self) -> AsyncDatabase:
         from homeport.database import AsyncDatabase  # noqa: PLC0415
 
+        if self._later is not None:
+            return await self._later()
         if not THREADS:
             from homeport.drivers.direct import DirectDriver  # noqa: PLC0415
 
@@ -127,6 +141,29 @@ class Opening:
             made.add_done_callback(_abandon)
             raise
         return AsyncDatabase(WorkerDriver(engine), tables, self._path)
+
+
+async def _in_browser(
+    name: str, tables: Tables, durability: Durability, readonly: bool
+) -> AsyncDatabase:
+    """Open a database of the browser's."""
+    from homeport.database import AsyncDatabase  # noqa: PLC0415
+    from homeport.drivers.browser import BrowserDriver  # noqa: PLC0415
+    from homeport.storage.indexeddb import IndexedDBStore  # noqa: PLC0415
+
+    store = await IndexedDBStore.open(
+        name, clock_ms=_clock_ms, durability=durability, readonly=readonly
+    )
+    expiring = any(table.collection.ttl_s is not None for table in tables.values())
+    try:
+        await store.define(list(tables.values()))
+        if expiring and not readonly:
+            await store.purge_expired()
+    except BaseException:
+        await store.close()
+        raise
+    driver = BrowserDriver(store, new_unit=new_id, expiring=expiring and not readonly)
+    return AsyncDatabase(driver, tables, name)
 
 
 Tables: TypeAlias = dict[str, Table[Any]]
@@ -213,8 +250,9 @@ def _store(
         return MemoryStore(clock_ms=_clock_ms, max_bytes=max_bytes)
     if not THREADS:
         raise CannotOpen(
-            f"{path} is a file, and Python in a browser (Pyodide) has no SQLite of ours.",
-            action='Open ":memory:" there.',
+            f"{path} is a file, and Python in a browser (Pyodide) has none: its IndexedDB answers "
+            "later, which a blocking call cannot wait for.",
+            action='Use `await hp.open_async(...)` there, or open ":memory:".',
         )
     from homeport.storage.sqlite import SQLiteStore  # noqa: PLC0415
 

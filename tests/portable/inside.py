@@ -87,3 +87,4 @@ def _transaction() -> list[Any]:
                 plain.put({"id": 2})
                 raise LookupError
         return plain.keys()
+

@@ -1,0 +1,233 @@
+"""The asyncio driver for an engine that answers later: IndexedDB.
+
+An operation is stepped inside the callbacks of the engine's transaction; the caller awaits a future
+that is settled after the commit. The engine queues transactions by itself: writers one behind the
+other, readers of other collections beside them.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+
+from homeport.core.requests import Changes, Meta, Mode, Operation, Request
+from homeport.core.units import Run, UnitOperation
+from homeport.drivers.engine import PURGE_EVERY_S, PURGE_ROWS
+from homeport.drivers.steps import refuse_block, refuse_closed
+from homeport.drivers.watch import AsyncWatch
+from homeport.errors import StorageError
+
+if TYPE_CHECKING:
+    from homeport.core.codec import Table
+    from homeport.core.planner import Explanation
+    from homeport.core.query import QueryValue
+    from homeport.drivers.engine import Engine
+    from homeport.drivers.inline import Transaction
+
+R = TypeVar("R")
+Steps = Generator[Any, Any, R]
+
+
+class LaterSession(Protocol):
+    """A session whose methods are generators of engine steps."""
+
+    def answer(self, request: Request) -> Steps[Any]: ...
+    def begin(
+        self, mode: Mode, unit: str | None = None, timeout_s: float | None = None
+    ) -> Steps[None]: ...
+    def commit(self) -> Steps[None]: ...
+    def savepoint(self) -> Steps[int]: ...
+    def release(self, depth: int) -> Steps[None]: ...
+    def rollback_to(self, depth: int) -> Steps[None]: ...
+
+
+class LaterStore(Protocol):
+    """A store that answers later."""
+
+    @property
+    def multiprocess(self) -> bool: ...
+    @property
+    def tables(self) -> dict[str, Table[Any]]: ...
+    def session(self) -> LaterSession: ...
+    def places_of(
+        self, tables: Sequence[Table[Any]], *, writing: bool, log: bool
+    ) -> Sequence[str] | None:
+        """What a transaction over these tables has to name; none = all."""
+        ...
+
+    def perform(
+        self, steps: Steps[Any], mode: Mode, places: Sequence[str] | None
+    ) -> Coroutine[Any, Any, Any]:
+        """Step a generator in one transaction → its value, once that is committed."""
+        ...
+
+    def explain(self, table: Table[Any], query: QueryValue) -> Coroutine[Any, Any, Explanation]: ...
+    def purge_expired(self, limit: int) -> Coroutine[Any, Any, int]: ...
+    def close(self) -> Coroutine[Any, Any, None]: ...
+
+
+class LaterEngine:
+    """What the facade and live queries ask of an engine, for a store that answers later."""
+
+    forked = False
+
+    def __init__(self, store: LaterStore) -> None:
+        self.store = store
+        self.closed = False
+        self._listeners: dict[object, Callable[[], None]] = {}
+
+    def on_commit(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call ``callback`` after each commit of this page → a function that ends it."""
+        name = object()
+        self._listeners[name] = callback
+
+        def forget() -> None:
+            self._listeners.pop(name, None)
+
+        return forget
+
+    def announce(self) -> None:
+        for listener in list(self._listeners.values()):
+            listener()
+
+    def forbid_inside(self, what: str) -> None:
+        """Nothing of the user's runs inside a transaction here, but units, which await only their
+        own operations."""
+
+
+class BrowserDriver:
+    """Runs operations on a store that answers later."""
+
+    def __init__(
+        self, store: LaterStore, *, new_unit: Callable[[], str], expiring: bool = False
+    ) -> None:
+        self.later = LaterEngine(store)
+        self._store = store
+        self._new_unit = new_unit
+        self._expiring = expiring
+        self._next_purge = 0.0
+
+    @property
+    def engine(self) -> Engine:
+        # The part of an engine that the facade uses.
+        return cast("Engine", self.later)
+
+    def run(self, operation: Operation[R]) -> Awaitable[R]:
+        return self._run(operation)
+
+    async def _run(self, operation: Operation[R]) -> R:
+        if self.later.closed:
+            refuse_closed()
+        session = self._store.session()
+        writing = operation.mode == "write"
+        steps = self._write(session, operation) if writing else _steps(session, operation)
+        result = await self._store.perform(steps, operation.mode, self._places(operation))
+        if writing:
+            self.later.announce()
+            if self._expiring:
+                await self._purge()
+        return operation.finished(result)
+
+    def _write(self, session: LaterSession, operation: Operation[Any]) -> Steps[Any]:
+        unit = self._new_unit() if isinstance(operation, UnitOperation) else None
+        yield from session.begin("write", unit)
+        result = yield from _steps(session, operation)
+        yield from session.commit()
+        return result
+
+    def _places(self, operation: Operation[Any]) -> Sequence[str] | None:
+        plan, scope, log = operation.plan, operation.scope, True
+        if isinstance(plan, Request):
+            log = isinstance(plan, (Changes, Meta))
+            table = getattr(plan, "table", None)
+            scope = scope or ((table,) if table is not None else ())
+        if not scope and not (log and isinstance(plan, Request)):
+            return None
+        return self._store.places_of(scope, writing=operation.mode == "write", log=log)
+
+    async def _purge(self) -> None:
+        """Remove some expired documents, at most once a second."""
+        now = time.monotonic()
+        if now < self._next_purge:
+            return
+        self._next_purge = now + PURGE_EVERY_S
+        with suppress(StorageError):  # the caller's write stands; what has expired can wait
+            await self._store.purge_expired(PURGE_ROWS)
+
+    async def call(self, fn: Callable[[], R], what: str) -> R:  # noqa: ARG002 - as other drivers
+        """Run ``fn`` of the store, and await what it returns."""
+        if self.later.closed:
+            refuse_closed()
+        result: Any = fn()
+        return await result if inspect.isawaitable(result) else result  # type: ignore[no-any-return]
+
+    async def explain(self, table: Table[Any], query: QueryValue) -> Explanation:
+        if self.later.closed:
+            refuse_closed()
+        return await self._store.explain(table, query)
+
+    def cheap(self, *_: object) -> bool:
+        """Of no interest here: nothing holds the event loop up."""
+        return False
+
+    def forbid_inside(self, what: str) -> None:
+        self.later.forbid_inside(what)
+
+    def transaction(self) -> Transaction:
+        refuse_block()
+
+    def watch(self) -> AsyncWatch:
+        return AsyncWatch(self.engine, self.run)
+
+    async def close(self) -> None:
+        if self.later.closed:
+            return
+        self.later.closed = True
+        await self._store.close()
+        self.later.announce()
+
+
+def _steps(session: LaterSession, operation: Operation[Any]) -> Steps[Any]:
+    """The steps of a plan: those of each request it yields, one behind the other."""
+    plan = operation.plan
+    if isinstance(plan, Request):
+        return (yield from session.answer(plan))
+    try:
+        request = next(plan)
+        while True:
+            try:
+                if isinstance(request, Run):
+                    value = yield from _nested(session, request.operation)
+                else:
+                    value = yield from session.answer(request)
+            except GeneratorExit:
+                plan.close()
+                raise
+            except BaseException as error:
+                request = plan.throw(error)
+            else:
+                request = plan.send(value)
+    except StopIteration as stop:
+        return stop.value
+
+
+def _nested(session: LaterSession, operation: Operation[Any]) -> Steps[Any]:
+    """One operation of a unit: it happens whole or leaves nothing."""
+    if operation.mode == "read":
+        return (yield from _steps(session, operation))
+    info = yield from session.answer(Meta("tx"))
+    changes, size = info.changes, info.bytes
+    depth = yield from session.savepoint()
+    try:
+        result = yield from _steps(session, operation)
+    except GeneratorExit:
+        raise
+    except BaseException:
+        yield from session.rollback_to(depth)
+        info.changes, info.bytes = changes, size
+        raise
+    yield from session.release(depth)
+    return result

@@ -1,0 +1,419 @@
+// The hands of the IndexedDB store: Python decides what to do, this does it.
+//
+// One call is one step of a transaction: a list of commands, executed in order, and then one call
+// back with all their results, inside the callback of the last request, while the transaction is
+// still active. Python answers with the next step before it returns; a transaction that gets none
+// ends. No promise and no object crosses the border, only numbers and one string each way:
+// fields joined by U+001E, which no JSON text can hold; the first is JSON, the others are the JSON
+// texts of documents as they are stored.
+//
+// A record is {k: key, d: text, r: revision, c: created, m: modified, e: expires, t: token,
+// b: bucket} and the values of the indexes. A field without a value is left out; in an index column
+// it is [], which sorts behind every key, so that an index holds every document.
+(() => {
+  "use strict";
+  const SEP = "\u001e";
+  const databases = new Map(), transactions = new Map();
+  let tell = null; // (what, id, name, text) => void, in Python
+  let serial = 0;
+
+  // -- keys: numbers and texts are themselves; the rest has a form that JSON can carry
+
+  const fromText = (text) => Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
+  const K = (key) => {
+    if (typeof key !== "object") return key;
+    if (Array.isArray(key)) return key.map(K);
+    if ("b" in key) return fromText(key.b);
+    if ("u" in key) return String.fromCharCode(...key.u); // text with half a surrogate pair
+    return key.x; // "1e999" was too large for a number: an infinity
+  };
+  const J = (key) => {
+    if (typeof key === "number" || typeof key === "string") return key;
+    if (Array.isArray(key)) return key.map(J);
+    return { b: btoa(String.fromCharCode(...new Uint8Array(key.buffer ?? key))) };
+  };
+  const range = (r) => {
+    if (r === null) return null;
+    const [low, high, lowOpen, highOpen] = r;
+    if (low === null && high === null) return null;
+    if (low === null) return IDBKeyRange.upperBound(K(high), highOpen);
+    if (high === null) return IDBKeyRange.lowerBound(K(low), lowOpen);
+    return IDBKeyRange.bound(K(low), K(high), lowOpen, highOpen);
+  };
+
+  // -- requests
+
+  const done = (request) =>
+    new Promise((resolve, reject) => {
+      request.onsuccess = () => resolve(request.result);
+      request.onerror = (event) => {
+        event.preventDefault(); // the step fails; whether the transaction does, Python says
+        event.stopPropagation();
+        reject(request.error);
+      };
+    });
+
+  const alive = (record, now) =>
+    record !== undefined && (now === null || record.e === undefined || record.e > now);
+
+  // Visit records in order until `take` returns false; null means that it moved the cursor itself.
+  const walk = (source, over, direction, take) =>
+    new Promise((resolve, reject) => {
+      const request = source.openCursor(over, direction);
+      request.onerror = (event) => {
+        event.preventDefault();
+        event.stopPropagation();
+        reject(request.error);
+      };
+      request.onsuccess = () => {
+        const cursor = request.result, go = cursor ? take(cursor) : false;
+        if (go === false) resolve();
+        else if (go !== null) cursor.continue();
+      };
+    });
+
+  const keyIn = ({ keyPath }, record) =>
+    Array.isArray(keyPath) ? keyPath.map((name) => record[name]) : record[keyPath];
+
+  // What of a range lies strictly behind a key; undefined when nothing does.
+  const behind = (over, key, prev) => {
+    const { lower, upper, lowerOpen, upperOpen } = over ?? {};
+    const bound = prev ? lower : upper, edge = prev ? upper : lower;
+    if (edge !== undefined && (prev ? indexedDB.cmp(key, edge) > 0 : indexedDB.cmp(key, edge) < 0))
+      return over;
+    if (bound === undefined)
+      return prev ? IDBKeyRange.upperBound(key, true) : IDBKeyRange.lowerBound(key, true);
+    if (prev ? indexedDB.cmp(key, bound) <= 0 : indexedDB.cmp(key, bound) >= 0) return undefined;
+    return prev
+      ? IDBKeyRange.bound(lower, key, lowerOpen, true)
+      : IDBKeyRange.bound(key, upper, true, upperOpen);
+  };
+
+  // At most n records of a range, in order, behind after = [index key, document key] if given.
+  const rowsOf = async (from, over, prev, n, after) => {
+    if (!after) return readRows(from, over, prev, n);
+    const store = from.objectStore === undefined, found = [];
+    if (!store && (over === null || over.includes(after[0]))) {
+      // Documents with the very key of the position stand in the order of their own keys.
+      let jumped = false;
+      await walk(from, IDBKeyRange.only(after[0]), prev ? "prev" : "next", (cursor) => {
+        const ahead = indexedDB.cmp(cursor.primaryKey, after[1]) * (prev ? -1 : 1);
+        if (ahead > 0) return found.push(cursor.value) < n;
+        if (ahead === 0 || jumped) return true;
+        jumped = true;
+        cursor.continuePrimaryKey(after[0], after[1]);
+        return null;
+      });
+    }
+    const rest = behind(over, after[0], prev);
+    if (rest === undefined || found.length >= n) return found;
+    return found.concat(await readRows(from, rest, prev, n - found.length));
+  };
+
+  const readRows = async (from, over, prev, n) => {
+    if (!prev) return done(n === Infinity ? from.getAll(over) : from.getAll(over, n));
+    if (n === Infinity) return (await done(from.getAll(over))).reverse();
+    if (from.getAllRecords !== undefined) {
+      const records = await done(from.getAllRecords({ query: over, count: n, direction: "prev" }));
+      return records.map((record) => record.value);
+    }
+    const found = [];
+    await walk(from, over, "prev", (cursor) => found.push(cursor.value) < n);
+    return found;
+  };
+
+  const source = (t, c) => {
+    const store = t.tx.objectStore(c.s);
+    return c.i === null ? store : store.index(c.i);
+  };
+
+  const fill = (record, [, columns, multi, words]) => {
+    columns.forEach((value, i) => (record["c" + i] = K(value)));
+    multi.forEach((values, i) => (record["m" + i] = values.map(K)));
+    words.forEach((values, i) => (record["w" + i] = values));
+    return record;
+  };
+
+  // -- commands: (transaction, command, texts of the step) => header, and texts into `out`
+
+  const commands = {
+    // Records by key: [] or [expires] for each, and their texts.
+    async get(t, c, out) {
+      const store = t.tx.objectStore(c.s);
+      const found = await Promise.all(c.k.map((key) => done(store.get(K(key)))));
+      for (const record of found) if (alive(record, c.now)) out.push(record.d);
+      return found.map((record) => (alive(record, c.now) ? 1 : 0));
+    },
+
+    async exist(t, c) {
+      const store = t.tx.objectStore(c.s);
+      const found = await Promise.all(c.k.map((key) => done(store.get(K(key)))));
+      return found.map((record) => (alive(record, c.now) ? 1 : 0));
+    },
+
+    // One record with everything beside its text.
+    async row(t, c, out) {
+      const record = await done(t.tx.objectStore(c.s).get(K(c.k)));
+      if (!alive(record, c.now)) return null;
+      out.push(record.d);
+      return [record.r, record.c, record.m, record.e ?? null, record.t ?? null, record.b ?? null];
+    },
+
+    // Rows of an index or store, range after range. A range: [low, high, low open, high open, after],
+    // after = [index key, document key] to begin behind, or null. f: "t" texts, "k" keys, "e" both.
+    // n: at most so many, null = all. → [keys, [range, index key, document key] of the last row].
+    async scan(t, c, out) {
+      const from = source(t, c), keys = c.f === "t" ? null : [];
+      let left = c.n ?? Infinity, last = null;
+      for (let i = 0; i < c.r.length && left > 0; i++) {
+        const after = c.r[i][4] && c.r[i][4].map(K);
+        const wanted = c.now === null ? left : Infinity; // some of them may have expired
+        const rows = await rowsOf(from, range(c.r[i]), c.d === "prev", wanted, after);
+        for (const record of rows) {
+          if (left <= 0 || !alive(record, c.now)) continue;
+          if (keys !== null) keys.push(J(record.k));
+          if (c.f !== "k") out.push(record.d);
+          left--;
+          last = [i, from.multiEntry ? c.r[i][0] : J(keyIn(from, record)), J(record.k)];
+        }
+      }
+      return [keys, last];
+    },
+
+    async count(t, c) {
+      const from = source(t, c);
+      let total = 0;
+      for (const one of c.r) {
+        const over = range(one);
+        if (c.now === null) total += await done(from.count(over));
+        else for (const record of await done(from.getAll(over))) if (alive(record, c.now)) total++;
+      }
+      return total;
+    },
+
+    // Who holds which value of an index: for each value the keys of the living documents.
+    async holders(t, c) {
+      const from = source(t, c);
+      const found = await Promise.all(c.v.map((value) => done(from.getAll(K(value)))));
+      return found.map((records) => records.filter((r) => alive(r, c.now)).map((r) => J(r.k)));
+    },
+
+    // rows: [key, column values, multi-entry values, words] each, their texts in the step's fields
+    // from `at`. tokens: [token, bucket] each, or null.
+    async put(t, c, out, fields) {
+      const store = t.tx.objectStore(c.s);
+      const keys = c.rows.map((row) => K(row[0]));
+      const olds = await Promise.all(keys.map((key) => done(store.get(key))));
+      const written = new Map(); // by key, for keys that come twice in one call
+      c.rows.forEach((row, n) => {
+        const id = JSON.stringify(row[0]), key = keys[n];
+        const old = written.get(id) ?? olds[n], was = alive(old, c.now) ? old : undefined;
+        const record = { k: key, d: fields[c.at + n], m: c.stamp };
+        record.r = (was?.r ?? 0) + 1;
+        record.c = was?.c ?? c.stamp;
+        if (c.expires !== null) record.e = c.expires;
+        const [token, bucket] = c.tokens === null ? [was?.t ?? null, was?.b ?? null] : c.tokens[n];
+        if (token !== null) record.t = token;
+        if (bucket !== null) record.b = bucket;
+        fill(record, row);
+        note(t, c.s, key, old);
+        store.put(record);
+        written.set(id, record);
+      });
+      return null;
+    },
+
+    // The index fields of records anew; everything else stays.
+    async refill(t, c) {
+      const store = t.tx.objectStore(c.s);
+      const olds = await Promise.all(c.rows.map((row) => done(store.get(K(row[0])))));
+      c.rows.forEach((row, n) => {
+        const record = Object.fromEntries(
+          Object.entries(olds[n]).filter(([name]) => !/^[cmw]\d/.test(name)),
+        );
+        store.put(fill(record, row));
+      });
+      return null;
+    },
+
+    // → for each key: 0 there was none, 1 there was an expired one, 2 there was one.
+    async delete(t, c) {
+      const store = t.tx.objectStore(c.s), keys = c.k.map(K), gone = new Set();
+      const olds = await Promise.all(keys.map((key) => done(store.get(key))));
+      return olds.map((old, n) => {
+        const id = JSON.stringify(c.k[n]);
+        if (old === undefined || gone.has(id)) return 0;
+        gone.add(id);
+        note(t, c.s, keys[n], old);
+        store.delete(keys[n]);
+        return alive(old, c.now) ? 2 : 1;
+      });
+    },
+
+    // Named texts: read some, write others (null removes).
+    async named(t, c) {
+      const store = t.tx.objectStore("named");
+      const found = await Promise.all(c.get.map((name) => done(store.get(name))));
+      for (const [name, value] of c.set) {
+        if (t.journal !== null) note(t, "named", name, await done(store.get(name)));
+        if (value === null) store.delete(name);
+        else store.put({ k: name, v: value });
+      }
+      return found.map((record) => record?.v ?? null);
+    },
+
+    // The number and stamp of the last change row: [0, 0] when there is none.
+    async head(t) {
+      let found = [0, 0];
+      await walk(t.tx.objectStore("changes"), null, "prev", (cursor) => {
+        found = [cursor.value.n, cursor.value.s];
+        return false;
+      });
+      return found;
+    },
+
+    async log(t, c, out, fields) {
+      const store = t.tx.objectStore("changes");
+      const number = await done(store.add({ s: c.stamp, b: fields[c.at] }));
+      if (number % c.every === 0) store.delete(IDBKeyRange.upperBound(number - c.kept));
+      return number;
+    },
+
+    async changes(t, c, out) {
+      const over = IDBKeyRange.lowerBound(c.after, true);
+      const rows = await done(t.tx.objectStore("changes").getAll(over));
+      rows.forEach((row) => out.push(row.b));
+      return rows.map((row) => row.n);
+    },
+
+    // Characters of the texts of a store.
+    async size(t, c) {
+      let total = 0;
+      await walk(t.tx.objectStore(c.s), null, "next", (cursor) => {
+        total += cursor.value.d.length;
+      });
+      return total;
+    },
+
+    // Go back to a point of the journal.
+    async back(t, c) {
+      while (t.journal.length > c.to) {
+        const [name, key, old] = t.journal.pop();
+        const store = t.tx.objectStore(name);
+        if (old === undefined) store.delete(key);
+        else store.put(old);
+      }
+      return null;
+    },
+
+    async mark(t) {
+      t.journal ??= [];
+      return t.journal.length;
+    },
+
+    // In an upgrade only: make a store, or give it these indexes. indexes: [name, property or list,
+    // one entry per element].
+    async shape(t, c) {
+      const database = t.tx.db;
+      const store = database.objectStoreNames.contains(c.s)
+        ? t.tx.objectStore(c.s)
+        : database.createObjectStore(c.s, { keyPath: c.key, autoIncrement: c.auto });
+      for (const name of [...store.indexNames]) store.deleteIndex(name);
+      for (const [name, path, multi] of c.indexes) store.createIndex(name, path, { multiEntry: multi });
+      return null;
+    },
+  };
+
+  const note = (t, store, key, old) => {
+    if (t.journal !== null) t.journal.push([store, key, old]);
+  };
+
+  const step = async (t, text) => {
+    const fields = text.split(SEP), headers = [], out = [""];
+    for (const command of JSON.parse(fields[0])) headers.push(await commands[command.op](t, command, out, fields));
+    out[0] = JSON.stringify(headers);
+    return out.join(SEP);
+  };
+
+  // -- transactions and databases
+
+  const follow = (id, tx) => {
+    const t = { tx, journal: null };
+    transactions.set(id, t);
+    const end = (what) => () => {
+      transactions.delete(id);
+      tell(what, id, tx.error?.name ?? "", tx.error?.message ?? "");
+    };
+    tx.oncomplete = end("complete");
+    tx.onabort = end("abort");
+  };
+
+  return {
+    listen(callback) { tell = callback; },
+
+    // version 0 = the one there is, or 1. Tells "open" with the version, "upgrade" in between,
+    // "blocked", "refused".
+    open(id, name, version) {
+      const request = version ? indexedDB.open(name, version) : indexedDB.open(name);
+      request.onupgradeneeded = (event) => {
+        follow(id, request.transaction);
+        tell("upgrade", id, String(event.oldVersion), "");
+      };
+      request.onblocked = () => tell("blocked", id, "", "");
+      request.onerror = (event) => {
+        event.preventDefault();
+        tell("refused", id, request.error?.name ?? "", request.error?.message ?? "");
+      };
+      request.onsuccess = () => {
+        const database = request.result, handle = ++serial;
+        databases.set(handle, database);
+        const lost = (what) => () => {
+          database.close();
+          if (databases.delete(handle)) tell(what, handle, "", "");
+        };
+        database.onversionchange = lost("versionchange");
+        database.onclose = lost("closed");
+        tell("open", id, String(database.version), String(handle));
+      };
+    },
+
+    close(handle) {
+      databases.get(handle)?.close();
+      databases.delete(handle);
+    },
+
+    destroy(id, name) {
+      const request = indexedDB.deleteDatabase(name);
+      request.onblocked = () => tell("blocked", id, "", "");
+      request.onsuccess = () => tell("open", id, "", "");
+      request.onerror = () => tell("refused", id, request.error?.name ?? "", "");
+    },
+
+    // Throws a plain Error named after the reason.
+    begin(id, handle, stores, mode, durability) {
+      try {
+        const names = JSON.parse(stores);
+        follow(id, databases.get(handle).transaction(names, mode, { durability }));
+      } catch (error) {
+        throw Object.assign(new Error(String(error?.message)), { name: error?.name ?? "Error" });
+      }
+    },
+
+    // Tells "step" with the results, or "failed".
+    step(id, text) {
+      const t = transactions.get(id);
+      if (t === undefined) tell("failed", id, "TransactionInactiveError", "it is over");
+      else
+        step(t, text).then(
+          (results) => tell("step", id, "", results),
+          (error) => tell("failed", id, error?.name ?? "Error", String(error?.message ?? error)),
+        );
+    },
+
+    commit(id) { transactions.get(id)?.tx.commit?.(); },
+
+    abort(id) {
+      try { transactions.get(id)?.tx.abort(); } catch { /* it is over already */ }
+    },
+  };
+})()

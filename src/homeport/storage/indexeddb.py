@@ -1,0 +1,357 @@
+"""The IndexedDB store: a browser's own database, through one helper in JavaScript.
+
+Two rules of the place decide its shape. A transaction lives only while requests of it are pending,
+so what belongs to one is a generator of steps that is advanced inside the callback of the step
+before; an ``await`` in between would end it. And a promise that is rejected with anything but a
+plain ``Error``, or passed from Python into a function that returns one, hangs or kills Pyodide: so
+none crosses the border. The helper calls one function of ours with numbers and texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from homeport.core.codec import Table
+from homeport.core.requests import Mode
+from homeport.core.schema import SYSTEM_NAMES
+from homeport.errors import Busy, CannotOpen, Closed, ReadOnly, SchemaMismatch
+from homeport.storage.indexeddb_errors import translate
+from homeport.storage.indexeddb_flight import Flight, Opening
+from homeport.storage.indexeddb_schema import CHANGES, NAMED, Layout, check, place_of, read_layout
+from homeport.storage.indexeddb_schema import follow as follow_declarations
+from homeport.storage.indexeddb_session import IndexedDBSession, Stepped, unknown
+from homeport.storage.indexeddb_wire import ask
+
+if TYPE_CHECKING:
+    from homeport.core.planner import Explanation
+    from homeport.core.query import QueryValue
+
+BLOCKED_S = 5.0
+"""How long to wait for another tab that keeps the old version open."""
+
+UPGRADES_TRIED = 5
+
+
+class IndexedDBStore:
+    """``core.stores`` on a database of the browser; what takes time is awaited or stepped."""
+
+    multiprocess = True
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        clock_ms: Callable[[], int],
+        durability: Literal["full", "relaxed"] = "full",
+        readonly: bool = False,
+    ) -> None:
+        import js  # type: ignore[import-not-found] # noqa: PLC0415
+        from pyodide.code import run_js  # type: ignore[import-not-found] # noqa: PLC0415
+        from pyodide.ffi import create_proxy  # type: ignore[import-not-found] # noqa: PLC0415
+
+        self.name = name
+        self.clock_ms = clock_ms
+        self.durability = durability
+        self.readonly = readonly
+        self.tables: dict[str, Table[Any]] = {}
+        self.closed = False
+        if getattr(js, "indexedDB", None) is None:
+            raise CannotOpen(
+                f"There is no IndexedDB here to open {name} in.",
+                action='Open ":memory:", or run in a browser that keeps data.',
+            )
+        self._helper: Any = run_js(files("homeport.storage").joinpath("indexeddb.js").read_text("utf-8"))
+        self._tell: Any = create_proxy(self._told)
+        self._helper.listen(self._tell)
+        self._flights: dict[int, Flight[Any] | Opening] = {}
+        self._last_id = 0
+        self._handle: int | None = None
+        self._version = 0
+        self._layouts: dict[str, Layout] = {}
+        self._stamp_ms = 0
+
+    @classmethod
+    async def open(
+        cls,
+        name: str,
+        *,
+        clock_ms: Callable[[], int],
+        durability: Literal["full", "relaxed"] = "full",
+        readonly: bool = False,
+    ) -> IndexedDBStore:
+        """Open or create a database. Raises ``CannotOpen``, ``Busy``, ``QuotaExceeded``."""
+        store = cls(name, clock_ms=clock_ms, durability=durability, readonly=readonly)
+        try:
+            await store._connect()
+        except BaseException:
+            await store.close()
+            raise
+        return store
+
+    @classmethod
+    async def delete(cls, name: str) -> None:
+        """Delete a database with everything in it; silent when there is none. ``Busy`` while a tab
+        keeps it open."""
+        store = cls(name, clock_ms=lambda: 0)
+        opening = store._opening(None)
+        try:
+            store._helper.destroy(opening.id, name)
+            await opening.future
+        finally:
+            await store.close()
+
+    # -- what the helper tells
+
+    def _told(self, what: str, number: int, name: str, text: str) -> None:
+        if what in ("versionchange", "closed"):
+            # Another tab upgrades, or the browser has taken it: the next call opens it again.
+            if number == self._handle:
+                self._handle = None
+            return
+        found = self._flights.get(number)
+        if found is None:
+            return  # a time limit was faster
+        if isinstance(found, Opening):
+            self._opened(found, what, name, text)
+        elif what == "step":
+            found.advance(text)
+        elif what == "failed":
+            found.fail(translate(name, text, self.name))
+        else:
+            del self._flights[number]
+            found.end(None if what == "complete" else translate(name, text, self.name))
+
+    def _opened(self, opening: Opening, what: str, name: str, text: str) -> None:
+        if what == "upgrade":
+            opening.upgrade(self._helper, int(name))
+        elif what == "step":
+            opening.advance(text)
+        elif what == "failed":
+            opening.fail(translate(name, text, self.name))
+        elif what == "blocked":
+            opening.limit(BLOCKED_S, Busy(f"Another tab keeps {self.name} open."))
+        elif what == "open":
+            del self._flights[opening.id]
+            version, handle = int(name or 0), int(text or 0)
+            if not opening.succeed((version, handle)):
+                self._helper.close(handle)
+        elif what == "refused":
+            del self._flights[opening.id]
+            opening.refuse(translate(name, text, self.name))
+
+    # -- connection
+
+    def _opening(self, steps: Callable[[], Stepped[Any]] | None) -> Opening:
+        self._last_id += 1
+        opening = Opening(self._last_id, steps)
+        self._flights[opening.id] = opening
+        return opening
+
+    async def _connect(self) -> None:
+        opening = self._opening(follow_declarations_of_nothing)
+        self._helper.open(opening.id, self.name, 0)
+        self._version, self._handle = await opening.future
+        self._layouts = await self.perform(read_layout(), "read", [NAMED])
+
+    async def _connected(self) -> None:
+        if self.closed:
+            raise Closed("The database is closed.")
+        if self._handle is not None:
+            return
+        await self._connect()
+        late = [t.name for t in self.tables.values() if not self._fits(t)]
+        if late:
+            raise SchemaMismatch(
+                f"Another tab has changed the indexes of {late[0]} in {self.name}.",
+                action="Reload the page, so that all tabs use one declaration.",
+                collection=late[0],
+            )
+
+    async def perform(
+        self, steps: Stepped[Any], mode: Mode, places: Sequence[str] | None = None
+    ) -> Any:
+        """Step a generator in one transaction over these object stores (None = all) → its value.
+
+        Cancelled, it aborts unless the commit is under way, and only then raises.
+        """
+        if self.readonly and mode == "write":
+            steps.close()
+            raise ReadOnly(
+                f"{self.name} is open for reading only.", action="Open it without readonly=True."
+            )
+        if self._handle is None or self.closed:
+            await self._connected()
+        return await self.fly(steps, mode, places).landed()
+
+    def fly(
+        self, steps: Stepped[Any], mode: Mode, places: Sequence[str] | None = None
+    ) -> Flight[Any]:
+        """As ``perform``, begun at once on the open connection."""
+        if places is None:
+            places = [NAMED, CHANGES, *map(place_of, self.tables)]
+        self._last_id += 1
+        flight: Flight[Any] = Flight(self._last_id, self._helper, steps)
+        self._flights[flight.id] = flight
+        try:
+            self._helper.begin(
+                flight.id,
+                self._handle,
+                msgspec.json.encode(places).decode(),
+                "readonly" if mode == "read" else "readwrite",
+                "strict" if self.durability == "full" else "relaxed",
+            )
+        except BaseException as error:
+            del self._flights[flight.id]
+            steps.close()
+            name = getattr(error, "name", "")
+            raise translate(name, str(error), self.name) from error
+        flight.advance(None)
+        return flight
+
+    # -- declarations
+
+    def _fits(self, table: Table[Any]) -> bool:
+        stored = self._layouts.get(table.name)
+        return stored is not None and stored.shape == Layout.of(table).shape
+
+    async def define(self, tables: Sequence[Table[Any]]) -> None:
+        """Make the database follow the declarations; raises ``SchemaMismatch``.
+
+        A change of indexes is an upgrade: other tabs let go of the database for that moment.
+        """
+        await self._connected()
+        for table in tables:
+            check(table, self._layouts.get(table.name))
+        for _ in range(UPGRADES_TRIED):
+            late = [table for table in tables if not self._fits(table)]
+            if not late:
+                break
+            if self.readonly:
+                raise SchemaMismatch(
+                    f"{self.name} has no collection {late[0].name} with these indexes, and it is "
+                    "open for reading only.",
+                    action="Open it once without readonly=True.",
+                )
+            await self._upgrade(late)
+        if not self.readonly:
+            await self.perform(self._learn(tables), "write", [NAMED])
+        for table in tables:
+            self.tables[table.name] = table
+        await self.perform(self._flags(), "read", [NAMED])
+
+    async def _upgrade(self, late: Sequence[Table[Any]]) -> None:
+        if self._handle is not None:
+            self._helper.close(self._handle)
+            self._handle = None
+        layouts = dict(self._layouts)
+        opening = self._opening(lambda: follow_declarations(late, layouts))
+        self._helper.open(opening.id, self.name, self._version + 1)
+        with suppress(SchemaMismatch):  # another tab may be faster: then look again
+            self._version, self._handle = await opening.future
+        if self._handle is None:
+            await self._connect()
+        self._layouts = await self.perform(read_layout(), "read", [NAMED])
+
+    def _learn(self, tables: Sequence[Table[Any]]) -> Stepped[None]:
+        """Remember each model that has written here."""
+        layouts = yield from read_layout()
+        new = False
+        for table in tables:
+            known = layouts[table.name].fingerprints
+            if table.codec.fingerprint not in known:
+                known.append(table.codec.fingerprint)
+                new = True
+        if new:
+            text = msgspec.json.encode(layouts).decode()
+            yield from ask({"op": "named", "get": [], "set": [["layout", text]]})
+        self._layouts = layouts
+
+    def _flags(self) -> Stepped[None]:
+        ((epoch, synced),) = yield from ask(
+            {"op": "named", "get": ["epoch", "sync.collections"], "set": []}
+        )
+        self.notice(epoch, synced)
+
+    def notice(self, epoch: str | None, synced: str | None) -> None:  # noqa: ARG002
+        """What the database says about its collections."""
+        names = set(msgspec.json.decode(synced)) if synced else set()
+        for table in self.tables.values():
+            table.synced = table.name in names
+            foreign = self._layouts[table.name].fingerprints != [table.codec.fingerprint]
+            table.keep_unknown = table.collection.model is not None and foreign
+
+    def known(self, table: Table[Any]) -> None:
+        """Raise ``UnknownCollection`` for a table that was not declared here."""
+        if table.name not in self.tables:
+            raise unknown(table.name)
+
+    def place(self, table: Table[Any]) -> str:
+        """The object store of a table."""
+        self.known(table)
+        return place_of(table.name)
+
+    def places_of(self, tables: Sequence[Table[Any]], *, writing: bool, log: bool) -> Sequence[str]:
+        """The object stores of a transaction over these tables."""
+        names = {table.name for table in tables}
+        if writing:  # whether it is captured for the server is seen inside
+            names |= {name for name in self.tables if name in SYSTEM_NAMES}
+        log_places = [NAMED, CHANGES] if writing or log else []
+        return [*log_places, *(place_of(name) for name in names if name in self.tables)]
+
+    def next_stamp(self, stored_ms: int) -> int:
+        """The clock, never going back within the database."""
+        self._stamp_ms = max(self._stamp_ms, stored_ms, self.clock_ms())
+        return self._stamp_ms
+
+    # -- use
+
+    def session(self, *, readonly: bool = False) -> IndexedDBSession:  # noqa: ARG002 - one kind only
+        return IndexedDBSession(self)
+
+    async def explain(self, table: Table[Any], query: QueryValue) -> Explanation:
+        from homeport.storage.indexeddb_explain import explain  # noqa: PLC0415
+
+        steps = explain(self, table, query)
+        return await self.perform(steps, "read", [self.place(table)])  # type: ignore[no-any-return]
+
+    async def size(self) -> dict[str, int]:
+        """Characters of the JSON texts: ``total`` and each collection."""
+        names = list(self.tables)
+        commands = [{"op": "size", "s": place_of(name)} for name in names]
+        sizes = await self.perform(ask(*commands), "read")
+        return {"total": sum(sizes), **dict(zip(names, sizes, strict=True))}
+
+    async def purge_expired(self, limit: int = 500) -> int:
+        """Remove up to so many expired documents of each collection that is not synced → how
+        many."""
+        total = 0
+        for table in self.tables.values():
+            if table.collection.ttl_s is not None and not table.synced:
+                total += await self.perform(self.session().purge(table, limit), "write")
+        return total
+
+    async def checkpoint(self) -> None:
+        """Nothing to move."""
+
+    async def close(self) -> None:
+        """Wait for what is under way and close; silent when it is closed already."""
+        if self.closed:
+            return
+        self.closed = True
+        for flight in list(self._flights.values()):
+            await flight.settled()
+        if self._handle is not None:
+            self._helper.close(self._handle)
+            self._handle = None
+        self._tell.destroy()
+        self._helper.destroy()
+
+
+def follow_declarations_of_nothing() -> Stepped[None]:
+    """The upgrade of a database that does not exist yet."""
+    return follow_declarations((), {})

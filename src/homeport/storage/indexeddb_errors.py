@@ -1,0 +1,33 @@
+"""Errors of IndexedDB in the words of Homeport: by name, because texts differ between browsers."""
+
+from __future__ import annotations
+
+from homeport.errors import (
+    CannotOpen,
+    Closed,
+    HomeportError,
+    Interrupted,
+    QuotaExceeded,
+    SchemaMismatch,
+    StorageError,
+)
+
+
+def translate(name: str, text: str, database: str) -> HomeportError:
+    """The typed error of a failed request, transaction or opening."""
+    detail = f"{name}: {text}".strip(": ")
+    if name == "QuotaExceededError":
+        return QuotaExceeded(f"The browser has no room left for {database}.", path=database)
+    if name in ("InvalidStateError", "TransactionInactiveError"):
+        return Closed(f"The browser has closed {database} ({detail}).", path=database)
+    if name in ("NotFoundError", "VersionError"):
+        return SchemaMismatch(
+            f"Another tab has changed the indexes of {database} ({detail}).",
+            action="Reload the page, so that all tabs use one declaration.",
+            path=database,
+        )
+    if name in ("SecurityError", "UnknownError", "NotAllowedError"):
+        return CannotOpen(f"The browser does not give access to {database} ({detail}).")
+    if name in ("AbortError", ""):
+        return Interrupted(f"The browser has ended the transaction on {database}.")
+    return StorageError(f"IndexedDB refused a request on {database} ({detail}).", path=database)

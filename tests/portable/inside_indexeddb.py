@@ -1,0 +1,235 @@
+"""The IndexedDB store and the browser's driver under Pyodide; in Node on fake-indexeddb."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import homeport as hp
+from homeport.core.codec import Table
+from homeport.core.query import EMPTY
+from homeport.core.requests import Count, Find, Get, Operation, Put, Write
+from homeport.drivers.browser import BrowserDriver
+from homeport.storage.indexeddb import IndexedDBStore
+from homeport.testing import conformance
+from homeport.testing.conformance_later import run_later
+from tests.facade import cases, shared
+from tests.portable.inside import TABLE, Outcome, _refusal
+
+async def suite(only: str = "") -> Mapping[str, Any]:
+    """The conformance suite on the IndexedDB store. only: a part of the names of the cases."""
+    outcome, seconds = Outcome(), {}
+    for number, case in enumerate(conformance.cases(TABLE)):
+        if only not in str(case):
+            continue
+
+        async def run(case: Any = case, number: int = number) -> None:
+            world = conformance.World()
+            store = await IndexedDBStore.open(f"conformance-{number}", clock_ms=world.clock_ms)
+            try:
+                await asyncio.wait_for(run_later(case, world, store), 60)
+            finally:
+                await store.close()
+
+        start = time.perf_counter()
+        await outcome.run(str(case), run)
+        seconds[str(case)] = round(time.perf_counter() - start, 2)
+    return {"stores": outcome.json(), "seconds": seconds}
+
+
+async def facade() -> Mapping[str, Any]:
+    """The asyncio facade on IndexedDB; and that what was written is there when it is opened again."""
+    outcome = Outcome()
+    for name, check in shared.checks(cases).items():
+
+        async def case(name: str = name, check: Any = check) -> None:
+            async with hp.open_async(f"facade-{name}", collections=shared.COLLECTIONS) as db:
+                await asyncio.wait_for(check(db), 60)
+
+        await outcome.run(name, case)
+    kept = {"id": "kept", "n": 1.0, "b": {"c": ["\U0001f600", None, 2**53]}}
+    async with hp.open_async("kept", collections=shared.COLLECTIONS) as db:
+        await db[shared.PLAIN].put(kept)
+    async with hp.open_async("kept", collections=shared.COLLECTIONS, readonly=True) as db:
+        found = await db[shared.PLAIN].get("kept")
+        sizes = await db.size()
+        refused = await _refused(db[shared.PLAIN].put({"id": "x"}))
+    closed = await _refused(db[shared.PLAIN].get("kept"))
+    return {
+        "asyncio": outcome.json(),
+        "kept": found == kept and repr(found) == repr(kept),
+        "size": sizes["plain"] > 0,
+        "refused": [refused, closed],
+        "block": _refusal(db.transaction),
+    }
+
+
+async def _refused(wanted: Any) -> str:
+    try:
+        await wanted
+    except hp.HomeportError as error:
+        return type(error).__name__
+    return ""
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+async def opened(name: str, *collections: Any, **options: Any) -> tuple[IndexedDBStore, list[Table[Any]]]:
+    store = await IndexedDBStore.open(name, clock_ms=_now, **options)
+    tables = [Table(collection) for collection in collections]
+    await store.define(tables)
+    return store, tables
+
+
+def _count_transactions() -> Any:
+    """Counts the transactions that are begun from now on, by mode."""
+    from pyodide.code import run_js
+
+    return run_js("""
+        (() => {
+          const kind = Object.getPrototypeOf(IDBDatabase.prototype).transaction ? null : IDBDatabase.prototype;
+          const seen = { readonly: 0, readwrite: 0 }, before = kind.transaction;
+          kind.transaction = function (stores, mode, options) {
+            seen[mode ?? "readonly"]++;
+            return before.call(this, stores, mode, options);
+          };
+          return { seen, end() { kind.transaction = before; } };
+        })()
+    """)
+
+
+def _steps_of(docs: Table[Any], log: list[Any]) -> Any:
+    """A plan that decides by what it has read, several times."""
+    text = yield Get(docs, "a")
+    log.append(text)
+    keys = yield Find(docs, EMPTY.and_where(hp.F.n > 1).with_order("-n"), "keys")
+    log.append(keys)
+    row = docs.codec.row({"id": "sum", "n": len(keys)})
+    (result,) = yield Write([Put(docs, [row])])
+    log.append(result.keys)
+    log.append((yield Count(docs, EMPTY)))
+    try:
+        yield Get(docs, float("nan"))
+    except hp.HomeportError as error:
+        log.append(type(error).__name__)
+    return (yield Get(docs, "sum"))
+
+
+async def plans() -> Mapping[str, Any]:
+    """One plan of several steps in one transaction; a failing one; a cancelled one."""
+    store, (docs,) = await opened("plans", hp.Collection("docs", indexes=["n"]))
+    driver = BrowserDriver(store, new_unit=hp.new_id)
+    rows = [docs.codec.row({"id": key, "n": n}) for n, key in enumerate("abcd")]
+    await driver.run(Operation(Write([Put(docs, rows)]), "write", True))
+    log: list[Any] = []
+    counter = _count_transactions()
+    result = await driver.run(Operation(_steps_of(docs, log), "write", False, (docs,)))
+    begun = counter.seen.to_py()
+    counter.end()
+
+    def failing() -> Any:
+        yield Write([Put(docs, [docs.codec.row({"id": "lost"})])])
+        yield Get(docs, "lost")
+        raise LookupError("on purpose")
+
+    failed = None
+    try:
+        await driver.run(Operation(failing(), "write", False, (docs,)))
+    except LookupError as error:
+        failed = str(error)
+
+    def endless() -> Any:
+        yield Write([Put(docs, [docs.codec.row({"id": "lost"})])])
+        while True:
+            yield Get(docs, "a")
+
+    task = asyncio.ensure_future(driver.run(Operation(endless(), "write", False, (docs,))))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    cancelled = False
+    try:
+        await asyncio.wait_for(task, 10)
+    except asyncio.CancelledError:
+        cancelled = True
+    lost = await driver.run(Operation(Get(docs, "lost"), "read", True))
+    await driver.close()
+    return {"result": result, "log": log, "begun": begun, "failed": failed, "cancelled": cancelled, "lost": lost}
+
+
+async def tabs() -> Mapping[str, Any]:
+    """Two connections: concurrent increments, a change of indexes by one of them, deletion."""
+    before = hp.Collection("docs", indexes=["n"])
+    after = hp.Collection("docs", indexes=[("group", "n"), hp.Multi("tags"), hp.FullText("text")])
+    one = await hp.open_async("tabs", collections=[before])
+    two = await hp.open_async("tabs", collections=[before])
+    await one[before].put({"id": "a", "n": 0, "tags": ["x", "y"], "text": "Größe zählt", "group": 1})
+    await one[before].put_many({"id": f"b{i}", "n": i, "tags": ["z"], "group": i % 2} for i in range(700))
+
+    def more(document: Any) -> Any:
+        document["n"] += 1
+        return document
+
+    await asyncio.gather(*(db[before].update("a", more) for db in (one, two) * 20))
+    total = (await two[before].get("a"))["n"]
+    meta = await two[before].meta("a")
+    three = await hp.open_async("tabs", collections=[after])
+    docs = three[after]
+    found = [
+        await docs.where(hp.F.tags.contains("y")).keys(),
+        await docs.where(hp.F.text.matches("grosse")).keys(),
+        await docs.where(hp.F.group == 1).order_by("-n").limit(2).keys(),
+        await docs.where(hp.F.group == 0, hp.F.n >= 690).count(),
+    ]
+    kept = (await docs.meta("a")).version == meta.version
+    refused = await _refused(one[before].get("a"))
+    for db in (one, two, three):
+        await db.close()
+    await IndexedDBStore.delete("tabs")
+    async with hp.open_async("tabs", collections=[before]) as db:
+        empty = await db[before].count()
+    return {"total": total, "found": found, "kept": kept, "refused": refused, "empty": empty}
+
+
+async def faults() -> Mapping[str, Any]:
+    """A full disk, an engine without getAllRecords, a page without IndexedDB."""
+    from pyodide.code import run_js
+
+    docs = hp.Collection("docs", indexes=["n"])
+    found: dict[str, Any] = {}
+    async with hp.open_async("faults", collections=[docs]) as db:
+        await db[docs].put({"id": "before"})
+        full = run_js("""
+            (() => {
+              const before = IDBObjectStore.prototype.put;
+              IDBObjectStore.prototype.put = function () {
+                throw new DOMException("no room", "QuotaExceededError");
+              };
+              return { end() { IDBObjectStore.prototype.put = before; } };
+            })()
+        """)
+        found["full"] = await _refused(db[docs].put({"id": "lost"}))
+        full.end()
+        await db[docs].put({"id": "after"})
+        found["keys"] = await db[docs].keys()
+        older = run_js("""
+            (() => {
+              const kinds = [IDBIndex.prototype, IDBObjectStore.prototype];
+              const before = kinds.map((kind) => kind.getAllRecords);
+              kinds.forEach((kind) => delete kind.getAllRecords);
+              return { end() { kinds.forEach((kind, i) => (kind.getAllRecords = before[i])); } };
+            })()
+        """)
+        await db[docs].put_many({"id": f"d{i}", "n": i} for i in range(20))
+        found["older"] = await db[docs].where(hp.F.n >= 0).order_by("-n").limit(3).keys()
+        older.end()
+    hidden = run_js("(() => { const it = globalThis.indexedDB; globalThis.indexedDB = undefined; return { end() { globalThis.indexedDB = it; } }; })()")
+    try:
+        await hp.open_async("nowhere", collections=[docs])
+    except hp.HomeportError as error:
+        found["nowhere"] = type(error).__name__
+    hidden.end()
+    return found

@@ -1,0 +1,56 @@
+"""The IndexedDB store and the browser's driver, under Pyodide in Node on npm's fake-indexeddb."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from homeport.testing import conformance
+from tests.facade import cases, shared
+from tests.portable import inside, pyodide
+
+pytestmark = pytest.mark.xdist_group("pyodide")
+
+
+def test_the_store_passes_the_conformance_suite() -> None:
+    found = pyodide.run("inside_indexeddb.suite")["stores"]
+    assert found["failed"] == {}
+    assert found["ran"] == len(conformance.cases(inside.TABLE))
+
+
+def test_the_asyncio_facade_passes_its_cases_and_finds_what_it_wrote() -> None:
+    found = pyodide.run("inside_indexeddb.facade")
+    assert found["asyncio"]["failed"] == {}
+    assert found["asyncio"]["ran"] == len(shared.checks(cases))
+    assert found["kept"]
+    assert found["size"]
+    assert found["refused"] == ["ReadOnly", "Closed"]
+    assert found["block"][0] == "TransactionError"
+
+
+def test_a_plan_of_several_steps_is_one_transaction() -> None:
+    found = pyodide.run("inside_indexeddb.plans")
+    assert found["log"] == ['{"id":"a","n":0}', ["d", "c"], ["sum"], 5, "InvalidKey"]
+    assert found["result"] == '{"id":"sum","n":2}'
+    assert found["begun"] == {"readonly": 0, "readwrite": 1}
+    assert [found["failed"], found["cancelled"], found["lost"]] == ["on purpose", True, None]
+
+
+def test_two_tabs_lose_no_update_and_follow_a_change_of_indexes() -> None:
+    found: Any = pyodide.run("inside_indexeddb.tabs")
+    assert found["total"] == 40
+    assert found["found"] == [["a"], ["a"], ["b699", "b697"], 5]
+    assert found["kept"]
+    assert found["refused"] == "SchemaMismatch"
+    assert found["empty"] == 0
+
+
+def test_faults_of_the_browser_are_typed_and_lose_nothing() -> None:
+    found = pyodide.run("inside_indexeddb.faults")
+    assert found == {
+        "full": "QuotaExceeded",
+        "keys": ["after", "before"],
+        "older": ["d19", "d18", "d17"],
+        "nowhere": "CannotOpen",
+    }

@@ -85,6 +85,11 @@ def open_async(
     file = os.fspath(path)
     if THREADS or file == MEMORY:
         return Opening(make, file)
+    if max_bytes is not None:
+        raise UsageError(
+            "max_bytes is no option of a database of the browser's, which has a quota of its own.",
+            action="Leave it out; a write beyond that quota raises QuotaExceeded.",
+        )
     tables = _tables(collections)
     return Opening(make, file, lambda: _in_browser(file, tables, durability, readonly))
 

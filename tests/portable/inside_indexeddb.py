@@ -55,12 +55,13 @@ async def facade() -> Mapping[str, Any]:
     async with hp.open_async("kept", collections=shared.COLLECTIONS, readonly=True) as db:
         found = await db[shared.PLAIN].get("kept")
         sizes = await db.size()
+        info = await db.storage_info()
         refused = await _refused(db[shared.PLAIN].put({"id": "x"}))
     closed = await _refused(db[shared.PLAIN].get("kept"))
     return {
         "asyncio": outcome.json(),
         "kept": found == kept and repr(found) == repr(kept),
-        "size": sizes["plain"] > 0,
+        "size": [sizes["plain"], sizes["total"], info.engine],
         "refused": [refused, closed],
         "block": _refusal(db.transaction),
     }

@@ -286,11 +286,26 @@
       return rows.map((row) => row.n);
     },
 
-    // Characters of the texts of a store.
+    // Old change rows go → how many.
+    async prune(t, c) {
+      const store = t.tx.objectStore("changes"), over = IDBKeyRange.upperBound(c.to);
+      const total = await done(store.count(over));
+      store.delete(over);
+      return total;
+    },
+
+    // Named texts whose names begin so: [name, text] each.
+    async prefixed(t, c) {
+      const over = IDBKeyRange.bound(c.prefix, c.prefix + "\uffff");
+      return (await done(t.tx.objectStore("named").getAll(over))).map((one) => [one.k, one.v]);
+    },
+
+    // Bytes of the texts of a store.
     async size(t, c) {
+      const utf8 = new TextEncoder();
       let total = 0;
       await walk(t.tx.objectStore(c.s), null, "next", (cursor) => {
-        total += cursor.value.d.length;
+        total += utf8.encode(cursor.value.d).length;
       });
       return total;
     },

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from homeport.core.codec import Table
+from homeport.core.loading import META_LOAD
 from homeport.core.requests import Mode
 from homeport.core.schema import SYSTEM_NAMES
+from homeport.core.storageinfo import StoreFacts
 from homeport.errors import Busy, CannotOpen, Closed, ReadOnly, SchemaMismatch
 from homeport.storage.indexeddb_errors import translate
 from homeport.storage.indexeddb_flight import Flight, Opening
@@ -35,6 +37,8 @@ BLOCKED_S = 5.0
 """How long to wait for another tab that keeps the old version open."""
 
 UPGRADES_TRIED = 5
+CHANGES_LEFT = 100
+"""Rows of the change log that an aggressive clean-up leaves."""
 
 
 class IndexedDBStore:
@@ -65,7 +69,9 @@ class IndexedDBStore:
                 f"There is no IndexedDB here to open {name} in.",
                 action='Open ":memory:", or run in a browser that keeps data.',
             )
-        self._helper: Any = run_js(files("homeport.storage").joinpath("indexeddb.js").read_text("utf-8"))
+        self._helper: Any = run_js(
+            files("homeport.storage").joinpath("indexeddb.js").read_text("utf-8")
+        )
         self._tell: Any = create_proxy(self._told)
         self._helper.listen(self._tell)
         self._flights: dict[int, Flight[Any] | Opening] = {}
@@ -319,8 +325,28 @@ class IndexedDBStore:
         steps = explain(self, table, query)
         return await self.perform(steps, "read", [self.place(table)])  # type: ignore[no-any-return]
 
+    async def facts(self) -> StoreFacts:
+        loads = await self.perform(ask({"op": "prefixed", "prefix": META_LOAD}), "read", [NAMED])
+        found = [(name, text) for name, text in loads[0]]
+        return StoreFacts("IndexedDB", str(self._version), 1, None, None, found)
+
+    async def prune(self, *, aggressive: bool) -> int:
+        """Drop old change rows → how many."""
+        if not aggressive:
+            return 0  # a commit does that
+        return await self.perform(self._prune(), "write", [CHANGES])  # type: ignore[no-any-return]
+
+    def _prune(self) -> Stepped[int]:
+        ((head, _),) = yield from ask({"op": "head"})
+        (total,) = yield from ask({"op": "prune", "to": head - CHANGES_LEFT})
+        return total  # type: ignore[no-any-return]
+
+    async def shrink(self, *, aggressive: bool) -> str | None:  # noqa: ARG002 - the browser does that
+        """The browser takes back what was deleted by itself."""
+        return None
+
     async def size(self) -> dict[str, int]:
-        """Characters of the JSON texts: ``total`` and each collection."""
+        """Bytes of the JSON texts: each collection, and ``total``, their sum."""
         names = list(self.tables)
         commands = [{"op": "size", "s": place_of(name)} for name in names]
         sizes = await self.perform(ask(*commands), "read")

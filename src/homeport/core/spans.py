@@ -66,6 +66,24 @@ class Spans(NamedTuple):
         return Spans(_real(gaps), not self.rest)
 
 
+def common(left: Spans, right: Spans) -> Spans:
+    """The values that belong to both."""
+    found = [_overlap(a, b) for a in left.spans for b in right.spans]
+    return Spans(_real(found), left.rest and right.rest)
+
+
+def _overlap(a: Span, b: Span) -> Span:
+    low, low_open = a.low, a.low_open
+    if low is None or (b.low is not None and (order(b.low), b.low_open) > (order(low), low_open)):
+        low, low_open = b.low, b.low_open
+    high, high_open = a.high, a.high_open
+    if high is None or (
+        b.high is not None and (order(b.high), not b.high_open) < (order(high), not high_open)
+    ):
+        high, high_open = b.high, b.high_open
+    return Span(low, high, low_open, high_open)
+
+
 def spans_of(condition: Condition) -> Spans | None:
     """The ranges of a condition on one path; None when keys alone do not decide it."""
     if isinstance(condition, Not):

@@ -22,7 +22,7 @@ from homeport.errors import StorageError
 
 if TYPE_CHECKING:
     from homeport.core.codec import Table
-    from homeport.core.planner import Explanation
+    from homeport.core.explanation import Explanation
     from homeport.core.query import QueryValue
     from homeport.drivers.engine import Engine
     from homeport.drivers.inline import Transaction
@@ -64,7 +64,9 @@ class LaterStore(Protocol):
         """Step a generator in one transaction → its value, once that is committed."""
         ...
 
-    def explain(self, table: Table[Any], query: QueryValue) -> Coroutine[Any, Any, Explanation]: ...
+    def explain(
+        self, table: Table[Any], query: QueryValue, *, run: bool = False
+    ) -> Coroutine[Any, Any, Explanation]: ...
     def purge_expired(self, limit: int) -> Coroutine[Any, Any, int]: ...
     def close(self) -> Coroutine[Any, Any, None]: ...
 
@@ -168,10 +170,12 @@ class BrowserDriver:
         """As ``call``: reading stands in nobody's way."""
         return await self.call(fn, what)
 
-    async def explain(self, table: Table[Any], query: QueryValue) -> Explanation:
+    async def explain(
+        self, table: Table[Any], query: QueryValue, *, run: bool = False
+    ) -> Explanation:
         if self.later.closed:
             refuse_closed()
-        return await self._store.explain(table, query)
+        return await self._store.explain(table, query, run=run)
 
     def cheap(self, *_: object) -> bool:
         """Of no interest here: nothing holds the event loop up."""

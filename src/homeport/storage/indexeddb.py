@@ -12,17 +12,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.resources import files
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from homeport.core.codec import Table
 from homeport.core.loading import META_LOAD
-from homeport.core.requests import Mode
+from homeport.core.operations import unfiltered
+from homeport.core.requests import Find, Mode
 from homeport.core.schema import SYSTEM_NAMES
 from homeport.core.storageinfo import StoreFacts
 from homeport.errors import Busy, CannotOpen, Closed, ReadOnly, SchemaMismatch
 from homeport.storage.indexeddb_errors import translate
+from homeport.storage.indexeddb_explain import explain
 from homeport.storage.indexeddb_flight import Flight, Opening
 from homeport.storage.indexeddb_schema import CHANGES, NAMED, Layout, check, place_of, read_layout
 from homeport.storage.indexeddb_schema import follow as follow_declarations
@@ -30,7 +33,7 @@ from homeport.storage.indexeddb_session import IndexedDBSession, Stepped, unknow
 from homeport.storage.indexeddb_wire import ask
 
 if TYPE_CHECKING:
-    from homeport.core.planner import Explanation
+    from homeport.core.explanation import Explanation
     from homeport.core.query import QueryValue
 
 BLOCKED_S = 5.0
@@ -319,11 +322,23 @@ class IndexedDBStore:
     def session(self, *, readonly: bool = False) -> IndexedDBSession:  # noqa: ARG002 - one kind only
         return IndexedDBSession(self)
 
-    async def explain(self, table: Table[Any], query: QueryValue) -> Explanation:
-        from homeport.storage.indexeddb_explain import explain  # noqa: PLC0415
-
-        steps = explain(self, table, query)
-        return await self.perform(steps, "read", [self.place(table)])  # type: ignore[no-any-return]
+    async def explain(
+        self, table: Table[Any], query: QueryValue, *, run: bool = False
+    ) -> Explanation:
+        """How a query is answered; run: and how long that takes."""
+        place = [self.place(table)]
+        found: Explanation = await self.perform(explain(self, table, query), "read", place)
+        if not run:
+            return found
+        asked = unfiltered(query) if query.predicates else query
+        start = perf_counter()
+        rows = await self.perform(
+            self.session().answer(Find(table, asked, "entries")), "read", place
+        )
+        elapsed_ms = (perf_counter() - start) * 1000
+        return found.measured(
+            rows=len(rows), actual_rows=found.estimated_rows, elapsed_ms=elapsed_ms
+        )
 
     async def facts(self) -> StoreFacts:
         loads = await self.perform(ask({"op": "prefixed", "prefix": META_LOAD}), "read", [NAMED])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from homeport.core.planner import Explanation, advice, condition_words, plan
+from homeport.core.advisor import advice
+from homeport.core.explanation import Explanation, access_words, condition_words
+from homeport.core.planner import Access, plan
 from homeport.storage.indexeddb_route import order_of, route
 from homeport.storage.indexeddb_wire import ask
 
@@ -30,14 +32,21 @@ def explain(store: IndexedDBStore, table: Table[Any], query: QueryValue) -> Step
     return Explanation(
         collection=table.name,
         query=query,
-        index=None if scan else access.index,
-        scan=scan,
+        access=access_words(None if scan else access),
+        indexes=[] if scan else _names(access),
         sorts=bool(order_of(query)) and not way.sorted,
         checked=[condition_words(item) for item in access.left],
+        python=way.test is not None,
         estimated_rows=min(sum(counted), total),
         total_rows=total,
         engine=[
             f"IndexedDB: {len(ranges)} range(s) of {index or 'the store'}" for index, ranges in legs
         ],
         advice=advice(query, table.codec),
-    )  # fmt: skip
+    )
+
+
+def _names(access: Access) -> list[str]:
+    if access.kind == "union":
+        return list(dict.fromkeys(name for part in access.parts for name in _names(part)))
+    return [access.index or "id"]

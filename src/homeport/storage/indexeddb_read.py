@@ -13,15 +13,8 @@ from homeport.core.models import decode_object
 from homeport.core.query import QueryValue
 from homeport.core.requests import Changes, ChangeSet, Count, Find, Get, GetMany, RowInfo
 from homeport.core.textquery import Asked, terms
-from homeport.storage.indexeddb_route import (
-    Leg,
-    Route,
-    cover,
-    order_of,
-    route,
-    word_range,
-    words_of,
-)
+from homeport.storage.indexeddb_ranges import cover, word_range, words_of
+from homeport.storage.indexeddb_route import Leg, Route, order_of, route
 from homeport.storage.indexeddb_wire import ask, ask_texts, public_of, to_wire
 
 if TYPE_CHECKING:

@@ -7,39 +7,28 @@ is exactly the one asked for, and where a page continues. What an index cannot d
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from homeport.core.conditions import (
     And,
-    AnyOf,
     Condition,
     Contains,
     Element,
     Matches,
-    StartsWith,
 )
 from homeport.core.evaluate import Test, compile_condition
-from homeport.core.keys import Encoded, encode, order
+from homeport.core.keys import Encoded, decode, encode
 from homeport.core.planner import Access, conjuncts, plan
 from homeport.core.query import QueryValue
-from homeport.core.spans import spans_of
-from homeport.core.textquery import Asked, Either, Term, parse
-from homeport.storage.indexeddb_wire import MISSING, TOP, prefix_end, to_wire
+from homeport.core.textquery import Asked, parse
+from homeport.storage.indexeddb_ranges import Part, Range, Wire, parts_of, points_of, stretches
+from homeport.storage.indexeddb_wire import MISSING, to_wire
 
 if TYPE_CHECKING:
     from homeport.core.codec import Codec
     from homeport.core.query import Order
-
-Wire = Any
-"""A key as ``indexeddb.js`` reads it."""
-
-Range = list[Any]
-"""[low, high, low open, high open, after]; None = no end."""
-
-
-Uses: TypeAlias = tuple[Condition, ...]
-"""The conditions that the access path answers."""
 
 
 class Leg:
@@ -98,10 +87,9 @@ def route(query: QueryValue, codec: Codec[Any]) -> Route:
     """The way to the documents of a query."""
     asked = order_of(query)
     access = plan(query, codec)
-    uses = tuple(c for c in conjuncts(query.where) if not any(c is left for left in access.left))
     if access.kind in ("key", "index", "order", "scan"):
-        return _single(query, asked, access, uses, codec)
-    legs = _legs(access, uses, codec)
+        return _single(query, asked, access, codec)
+    legs = _legs(access, codec)
     exact = all(leg.exact for leg in legs)
     # A word of an index, or a range of elements, leads to candidates, perhaps several times to one.
     checked = access.left if exact else conjuncts(query.where)
@@ -122,79 +110,56 @@ def _test(conditions: Sequence[Condition]) -> Test | None:
     return compile_condition(conditions[0] if len(conditions) == 1 else And(conditions))
 
 
-def _legs(access: Access, uses: Uses, codec: Codec[Any]) -> list[Leg]:
+def _legs(access: Access, codec: Codec[Any]) -> list[Leg]:
+    if access.kind == "union":
+        return [leg for part in access.parts for leg in _legs(part, codec)]
     if access.kind == "multi":
         number = next(n for n, i in enumerate(codec.multi) if i.name == access.index)
-        return [_of_elements(uses[0], f"m{number}")]
+        return [_of_elements(access.uses, f"m{number}")]
     if access.kind == "text":
-        (condition,) = uses
+        (condition,) = access.uses
         assert isinstance(condition, Matches)
         asked = parse(condition.text)
         number = codec.text_paths.index(condition.path)
         return [] if asked is None else [Leg(f"w{number}", [], exact=False, asked=asked)]
-    leg, _ = _leg(access, uses, codec, None)
+    leg, _, rest = _leg(access, codec, None)
+    leg.exact = not rest
     return [leg]
 
 
-def _of_elements(condition: Condition, index: str) -> Leg:
-    """Documents with an element of that kind."""
+def _of_elements(uses: Sequence[Condition], index: str) -> Leg:
+    """Documents with an element of that kind; of a compound index, behind its fixed columns."""
+    *heads, condition = uses
     if isinstance(condition, Contains):
-        key = to_wire(encode(condition.value))
+        values = [decode(key) for head in heads for key in points_of(head)[:1]]
+        if len(values) < len(heads):
+            return Leg(index, [])
+        key = to_wire(encode([*values, condition.value] if heads else condition.value))
         return Leg(index, [[key, key, False, False, None]])
     assert isinstance(condition, Element)
-    for part in conjuncts(condition.item):
-        # The first condition on the element itself that keys alone decide leads to candidates.
-        if getattr(part, "path", None) == "" and (parts := _parts(part)) is not None:
-            return Leg(index, [one.plain() for one in parts], exact=False)
-    return Leg(None, [_Part().plain()], exact=False)
-
-
-Word: TypeAlias = tuple[str, bool]
-"""A word of a query; True: only its beginning."""
-
-
-def words_of(term: Term) -> list[Word]:
-    """The words of a term: each of them is in every text that holds it."""
-    last = len(term.words) - 1
-    return [(word, term.prefix and n == last) for n, word in enumerate(term.words)]
-
-
-def word_range(word: Word) -> Range:
-    text, prefix = word
-    return (
-        [text, prefix_end(text), False, True, None] if prefix else [text, text, False, False, None]
-    )
-
-
-def cover(asked: Asked, totals: Mapping[Word, int]) -> tuple[int, list[Word]]:
-    """The words that lead to every document a query can find, with the fewest entries → how many
-    entries, and the words. totals: entries of each word."""
-    if isinstance(asked, Term):
-        return min((totals[word], [word]) for word in words_of(asked))
-    found = [cover(item, totals) for item in asked.items]
-    if isinstance(asked, Either):
-        return sum(total for total, _ in found), [word for _, words in found for word in words]
-    return min(found)
+    inner = [part for part in conjuncts(condition.item) if getattr(part, "path", None) == ""]
+    # One element satisfies all of them, so their stretches lead to candidates.
+    found = parts_of(inner) if inner else None
+    ranges = [Part().plain()] if found is None else [one.plain() for one in found[0]]
+    return Leg(None if found is None else index, ranges, exact=False)
 
 
 # -- one index, or the store itself
 
 
-def _single(
-    query: QueryValue, asked: Order, access: Access, uses: Uses, codec: Codec[Any]
-) -> Route:
+def _single(query: QueryValue, asked: Order, access: Access, codec: Codec[Any]) -> Route:
     columns = _columns(access, codec)
     down = _direction(asked, access, columns, codec)
     after = None if down is None else query.after
     if after is not None and not query.order:
         after = (after[-1], after[-1])  # the key is both the order and the tie
-    position = None if after is None else _position(access, uses, columns, asked, after)
-    leg, in_order = _leg(access, uses, codec, down, position)
+    position = None if after is None else _position(access, columns, asked, after)
+    leg, in_order, rest = _leg(access, codec, down, position)
     return Route(
         [leg],
-        _test(access.left),
+        _test((*access.left, *rest)),
         down=bool(down),
-        in_order=in_order and (down is not None or not asked),
+        in_order=in_order or not asked,
         placed=position is not None and in_order,
     )
 
@@ -236,7 +201,6 @@ Position: TypeAlias = "tuple[Encoded | None, Wire, Wire]"
 
 def _position(
     access: Access,
-    uses: Uses,
     columns: tuple[str, ...],
     asked: Order,
     after: tuple[Any, ...],
@@ -245,147 +209,70 @@ def _position(
     if not columns:
         return key, to_wire(key), to_wire(key)
     given = {path: encode(value) for (path, _), value in zip(asked, after, strict=False)}
-    fixed = _fixed(access, uses)
-    values = [fixed[path] if path in fixed else given.get(path) for path in columns]
+    fixed = _fixed(access)
+    values = [
+        next(iter(fixed[path]), None) if path in fixed else given.get(path) for path in columns
+    ]
     wires = [to_wire(value) for value in values]
     first = values[len(fixed)] if len(fixed) < len(values) else key
     return first, wires[0] if len(wires) == 1 else wires, to_wire(key)
 
 
-def _fixed(access: Access, uses: Uses) -> dict[str, Encoded | None]:
-    found: dict[str, Encoded | None] = {}
-    for condition in uses:
-        path: str = condition.path  # type: ignore[attr-defined]
-        if path in access.equal:
-            spans = spans_of(condition)
-            assert spans is not None
-            # None: a range that is one value without that value holds nothing.
-            found[path] = spans.spans[0].low if spans.spans else None
-    return found
-
-
-class _Part:
-    """A stretch of the first column that is not fixed: keys from low to high (None = no end), or
-    the documents without one."""
-
-    __slots__ = ("high", "high_open", "low", "low_open", "missing")
-
-    def __init__(
-        self,
-        low: Wire = None,
-        high: Wire = None,
-        low_open: bool = False,
-        high_open: bool = False,
-        *,
-        missing: bool = False,
-    ) -> None:
-        self.low = low
-        self.high = high
-        self.low_open = low_open
-        self.high_open = high_open
-        self.missing = missing
-
-    def plain(self) -> Range:
-        """In an index over one column, or in the store itself."""
-        if self.missing:
-            return [MISSING, MISSING, False, False, None]
-        return [self.low, self.high, self.low_open, self.high_open, None]
-
-    def behind(self, head: list[Wire]) -> Range:
-        """In an index over several columns, of which the first ones are fixed."""
-        if self.missing:
-            return [[*head, MISSING], [*head, MISSING, TOP], False, False, None]
-        low = head if self.low is None else [*head, self.low]
-        high = [*head, MISSING if self.high is None else self.high]
-        high_open = self.high is None or self.high_open
-        return [
-            [*low, TOP] if self.low_open else low,
-            high if high_open else [*high, TOP],
-            False,
-            high_open,
-            None,
-        ]
-
-
-def _parts(condition: Condition) -> list[_Part] | None:
-    """The stretches of a condition; None when keys alone do not decide it."""
-    if isinstance(condition, StartsWith):
-        # The end is a text of its own kind: a storable key cannot hold half a surrogate pair.
-        prefix = condition.prefix
-        if encode(prefix) is None:
-            return []
-        return [_Part(prefix, prefix_end(prefix), False, True)]
-    if isinstance(condition, AnyOf):
-        keys = {order(key): key for value in condition.values if (key := encode(value)) is not None}
-        wires = [to_wire(keys[place]) for place in sorted(keys)]
-        return [_Part(wire, wire) for wire in wires] if None not in condition.values else None
-    found = spans_of(condition)
-    if found is None or found.rest:
-        return None
-    return [
-        _Part(
-            None if span.low is None else to_wire(span.low),
-            None if span.high is None else to_wire(span.high),
-            span.low_open,
-            span.high_open,
-        )
-        for span in found.spans
-    ]
-
-
-def _stretches(condition: Condition) -> list[_Part]:
-    """Those of a condition that the planner calls a range."""
-    found = _parts(condition)
-    assert found is not None
-    return found
+def _fixed(access: Access) -> dict[str, list[Encoded]]:
+    """The keys of each path that is fixed: one, or for a hash index perhaps several."""
+    return {
+        condition.path: points_of(condition)  # type: ignore[attr-defined]
+        for condition in access.uses
+        if condition.path in access.equal  # type: ignore[attr-defined]
+    }
 
 
 def _leg(
-    access: Access,
-    uses: Uses,
-    codec: Codec[Any],
-    down: bool | None,
-    position: Position | None = None,
-) -> tuple[Leg, bool]:
-    """→ the leg, and whether its rows come in the order of reading."""
+    access: Access, codec: Codec[Any], down: bool | None, position: Position | None = None
+) -> tuple[Leg, bool, list[Condition]]:
+    """→ the leg, whether its rows come in the order of reading, and what is left to check."""
     columns = _columns(access, codec)
+    asked = down is not None
     if not columns:
-        parts = _stretches(uses[0]) if uses else [_Part()]
+        parts, rest = stretches(access.uses) if access.uses else ([Part()], [])
         ranges = [part.plain() for part in (reversed(parts) if down else parts)]
-        return Leg(None, _behind(ranges, position)), True
-    fixed = _fixed(access, uses)
-    if None in fixed.values():
-        return Leg(access.index, []), True
-    head = [to_wire(fixed[path]) for path in columns if path in fixed]
-    rest = len(columns) - len(head)
+        return Leg(None, _behind(ranges, position)), asked, rest
+    fixed = _fixed(access)
+    single = len(columns) == 1
+    if len(fixed) == len(columns):
+        keys = [list(map(to_wire, key)) for key in product(*(fixed[path] for path in columns))]
+        points: list[Range] = [
+            [key[0] if single else key, key[0] if single else key, False, False, None]
+            for key in keys
+        ]
+        return Leg(access.index, _behind(points, position)), asked and len(points) < 2, []
+    if not all(fixed.values()):
+        return Leg(access.index, []), asked, []
+    head = [to_wire(fixed[path][0]) for path in columns if path in fixed]
     # Backwards, the documents without a later column would come before the others.
-    in_order = not (down and rest > 1)
+    in_order = asked and not (down and len(columns) - len(head) > 1)
     if not in_order:
         position = None
-    if not rest:
-        key = head[0] if len(head) == 1 else head
-        return Leg(access.index, _behind([[key, key, False, False, None]], position)), True
-    ranged = next((c for c in uses if c.path not in fixed), None)  # type: ignore[attr-defined]
-    parts = [_Part()] if ranged is None else _stretches(ranged)
-    if len(columns) == 1:
+    ranged = [c for c in access.uses if c.path not in fixed]  # type: ignore[attr-defined]
+    parts, rest = stretches(ranged) if ranged else ([Part()], [])
+    if single:
         parts = [
             part
             if part.high is not None
-            else _Part(part.low, MISSING, part.low_open, high_open=True)
+            else Part(part.low, MISSING, part.low_open, high_open=True)
             for part in parts
         ]
     if down:
         parts.reverse()
     # Documents without the field come last in both directions.
-    last = [_Part(missing=True)] if ranged is None else []
+    last = [] if ranged else [Part(missing=True)]
     if position is not None and down and position[0] is None:
         parts = []
-    single = len(columns) == 1
     ranges = [part.plain() if single else part.behind(head) for part in parts]
     ranges_last = [part.plain() if single else part.behind(head) for part in last]
     if down and position is not None and position[0] is not None:
-        return Leg(access.index, [*_behind(ranges, position), *ranges_last]), in_order
-    return Leg(access.index, _behind([*ranges, *ranges_last], position)), in_order
+        return Leg(access.index, [*_behind(ranges, position), *ranges_last]), in_order, rest
+    return Leg(access.index, _behind([*ranges, *ranges_last], position)), in_order, rest
 
 
 def _behind(ranges: list[Range], position: Position | None) -> list[Range]:

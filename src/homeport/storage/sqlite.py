@@ -25,6 +25,7 @@ from homeport.errors import (
 )
 from homeport.storage import sql, sqlite_care, sqlite_loading, sqlite_schema
 from homeport.storage.sql import Statements
+from homeport.storage.sqlite_busy import Turn
 from homeport.storage.sqlite_errors import translate
 from homeport.storage.sqlite_explain import explain
 from homeport.storage.sqlite_open import PAGE_BYTES, WAL_STOP_PAGES, Opener, check_place
@@ -66,7 +67,8 @@ class SQLiteStore:
         self.max_bytes = max_bytes
         self.durability: Durability = durability
         self.readonly = readonly
-        self.busy_ms = round(busy_timeout_s * 1000)
+        self.busy_s = busy_timeout_s
+        self.turn = None if readonly else Turn(path)
         self.clock_ms = clock_ms
         self.statements: dict[str, Statements] = _Known()
         self.tables: dict[str, Table[Any]] = {}
@@ -74,7 +76,7 @@ class SQLiteStore:
             path,
             synchronous=SYNCHRONOUS[durability],
             readonly=readonly,
-            busy_ms=self.busy_ms,
+            busy_s=self.busy_s,
             cache_kib=max(1, round(cache_mb * 1024)),
             max_pages=None if max_bytes is None else max_bytes // PAGE_BYTES,
         )
@@ -329,6 +331,8 @@ class SQLiteStore:
         for session in reversed(self._sessions):
             session.close()
         self._spare = None
+        if self.turn is not None:
+            self.turn.close()
 
 
 class _Known(dict[str, Statements]):

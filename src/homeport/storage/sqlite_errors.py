@@ -33,7 +33,7 @@ def translate(error: apsw.Error, path: str, system_errno: int = 0) -> HomeportEr
     system_errno: what the operating system answered, as the connection knows it; 0 if unknown.
     """
     detail = str(error).rstrip(".")
-    if isinstance(error, (apsw.BusyError, apsw.LockedError)):
+    if isinstance(error, (apsw.BusyError, apsw.LockedError, apsw.ProtocolError)):
         return Busy(f"Another process is writing to {path} and did not finish in time.", path=path)
     if isinstance(error, apsw.InterruptError):
         return Interrupted("The operation was cancelled.")

@@ -10,6 +10,7 @@ import apsw
 
 from homeport.errors import CannotOpen, Corrupted, FileTooNew, ReadOnly, StorageError
 from homeport.storage import sql
+from homeport.storage.sqlite_busy import Waiting, patiently
 
 WAL_STOP_PAGES = 8_000
 """The write-ahead log is moved into the file at this size at the latest (32 MB), else when idle."""
@@ -69,14 +70,14 @@ class Opener:
         *,
         synchronous: int,
         readonly: bool,
-        busy_ms: int,
+        busy_s: float,
         cache_kib: int,
         max_pages: int | None = None,
     ) -> None:
         self.path = path
         self.readonly = readonly
         self._synchronous = synchronous
-        self._busy_ms = busy_ms
+        self._busy_s = busy_s
         self._cache_kib = cache_kib
         self._max_pages = max_pages
         self._immutable = False
@@ -100,9 +101,12 @@ class Opener:
         return self._prepared(name, flags, query_only=True)
 
     def _prepared(self, name: str, flags: int, *, query_only: bool) -> apsw.Connection:
+        return patiently(lambda: self._connected(name, flags, query_only=query_only), self._busy_s)
+
+    def _connected(self, name: str, flags: int, *, query_only: bool) -> apsw.Connection:
         connection = apsw.Connection(name, flags=flags, statementcachesize=STATEMENT_CACHE)
         try:
-            connection.set_busy_timeout(self._busy_ms)
+            connection.set_busy_handler(Waiting(self._busy_s))
             # A name that is no column is an error, never a text; and a statement is not compiled
             # anew for each value because statistics exist (a third of a short query).
             connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)

@@ -33,6 +33,7 @@ from homeport.errors import Closed, StorageError, TransactionError
 from homeport.storage import sql
 from homeport.storage.sql import Statements
 from homeport.storage.sqlite_aggregate import aggregate, register
+from homeport.storage.sqlite_busy import Waiting
 from homeport.storage.sqlite_errors import translate
 from homeport.storage.sqlite_log import read_changes
 from homeport.storage.sqlite_quota import Quota
@@ -71,10 +72,11 @@ class SQLiteSession:
         self._marks: list[int] = []
         self._version = -1
         self._stamp: LogStamp | FixedStamp | None = None
-        self._busy_ms = store.busy_ms
         self.quota = (
             None if store.max_bytes is None else Quota(cursor.execute, store.path, store.max_bytes)
         )
+        self._waiting = Waiting(store.busy_s, None if readonly else store.turn)
+        connection.set_busy_handler(self._waiting)
         self.reads = Reads(connection, self.execute, store.statements, store.clock_ms)
         self.writes = Writes(self)
         register(connection)
@@ -135,12 +137,9 @@ class SQLiteSession:
     def _begin_write(self, unit: str | None, timeout_s: float | None) -> None:
         if self.readonly:
             self.store.refuse_write()
-        busy_ms = self._busy_ms
-        # The time left differs by a few ms at each call; only a real change is worth one.
-        if timeout_s is not None and abs(timeout_s * 1000 - busy_ms) > busy_ms // 10:
-            self._busy_ms = round(timeout_s * 1000)
-            self.connection.set_busy_timeout(self._busy_ms)
-        self.execute("BEGIN IMMEDIATE")
+        waiting = self._waiting
+        waiting.timeout_s = self.store.busy_s if timeout_s is None else timeout_s
+        waiting.begin(self.execute)
         try:
             # Moves when another connection has committed, which the BEGIN has just noticed.
             version = self.connection.data_version()
@@ -321,7 +320,7 @@ class SQLiteSession:
             self.rollback()
             if not self.readonly:
                 # Statistics for SQLite's planner, where tables have grown; never worth a wait.
-                self.connection.set_busy_timeout(0)
+                self._waiting.timeout_s = 0
                 self.execute("PRAGMA optimize").fetchall()
         except (apsw.Error, StorageError):
             pass  # what was not committed is gone with the connection

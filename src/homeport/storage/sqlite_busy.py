@@ -21,10 +21,11 @@ from typing import Any, TypeVar
 
 import apsw
 
+fcntl: Any
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None
 
 R = TypeVar("R")
 
@@ -52,7 +53,7 @@ class Turn:
         if self._file is None and not self._open():
             return True
         try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)  # type: ignore[arg-type]
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
         except OSError:
             return False
         return True

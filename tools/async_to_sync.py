@@ -31,6 +31,7 @@ MODULES = [
     "documents",
     "care",
     "database",
+    "events",
     "replication",
 ]
 FILES = {SOURCE / f"{name}.py": TARGET / f"{name}.py" for name in MODULES}

@@ -90,6 +90,7 @@ class AsyncDatabase:
         live: bool = True,
         poll_s: float = 30.0,
         on_reset: OnReset = "recover",
+        verify_s: float | None = 86_400.0,
     ) -> AsyncSync:
         """Replicate with a server → the handle; call its ``start()``.
 
@@ -105,6 +106,8 @@ class AsyncDatabase:
                 the server lost, onto fresh data; ``"recover-else-export"`` also puts what cannot be
                 applied into a file beside the database; ``"discard"`` puts the queue there and
                 takes the server's state; ``"manual"`` waits for ``recover()``.
+            verify_s: so often the file is compared with the server, while ``start()`` runs; None =
+                never.
         """
         from homeport.replication import AsyncSync  # noqa: PLC0415 - loads the network client
 
@@ -117,6 +120,7 @@ class AsyncDatabase:
             live=live,
             poll_s=poll_s,
             on_reset=on_reset,
+            verify_s=verify_s,
         )
         self._syncs.append(handle)
         return handle

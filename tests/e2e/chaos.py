@@ -384,6 +384,12 @@ class Chaos:
 
     def _cursors_work(self) -> None:
         """One more change costs one row, not everything again."""
+        # A copy of a file that has not pushed since still has the id of its twin, and begins anew
+        # when that one pushes: so all of them push first.
+        for member in self.members:
+            member.do("set_alone", c="docs", key=f"of {member.name}", field="f0", value="end")
+        for member in self.members * 3:
+            member.do("now")
         before = {member.name: member.do("status")["pulled"] for member in self.members}
         self.members[0].do("set_alone", c="docs", key="last one", field="f0", value="end")
         self.members[0].do("now")

@@ -88,6 +88,7 @@ class Database:
         live: bool = True,
         poll_s: float = 30.0,
         on_reset: OnReset = "recover",
+        verify_s: float | None = 86400.0,
     ) -> Sync:
         """Replicate with a server → the handle; call its ``start()``.
 
@@ -103,6 +104,8 @@ class Database:
                 the server lost, onto fresh data; ``"recover-else-export"`` also puts what cannot be
                 applied into a file beside the database; ``"discard"`` puts the queue there and
                 takes the server's state; ``"manual"`` waits for ``recover()``.
+            verify_s: so often the file is compared with the server, while ``start()`` runs; None =
+                never.
         """
         from homeport._blocking.replication import Sync
 
@@ -115,6 +118,7 @@ class Database:
             live=live,
             poll_s=poll_s,
             on_reset=on_reset,
+            verify_s=verify_s,
         )
         self._syncs.append(handle)
         return handle

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from homeport._blocking.events import Events
 from homeport.core import conflicts
 from homeport.core.adopt import enable
 from homeport.core.conflicts import Conflict, DeadLetter, Resolution
@@ -20,6 +19,7 @@ from homeport.core.integrity import Broken, IntegrityConflict, list_integrity, p
 from homeport.core.requests import Operation, Plan
 from homeport.core.schema import Collection
 from homeport.core.status import SyncStatus
+from homeport.core.verify import VerifyReport
 from homeport.core.wire import RESOLUTIONS
 from homeport.core.worker import QueueView, queue_view
 from homeport.errors import UsageError
@@ -43,9 +43,8 @@ __all__ = [
     "Resolution",
     "Sync",
     "SyncStatus",
+    "VerifyReport",
 ]
-EVENTS_KEPT = 10000
-"Events that an iterator keeps for a slow reader; older ones are dropped first."
 
 
 class Sync:
@@ -67,11 +66,12 @@ class Sync:
         live: bool = True,
         poll_s: float = 30.0,
         on_reset: OnReset = "recover",
+        verify_s: float | None = 86400.0,
     ) -> None:
         if not url.startswith(("http://", "https://")):
             raise UsageError(f"{url!r} is no address of a server; it begins with https://.")
-        if poll_s <= 0 or max_queue < 1:
-            raise UsageError("poll_s and max_queue must be above 0.")
+        if poll_s <= 0 or max_queue < 1 or (verify_s is not None and verify_s <= 0):
+            raise UsageError("poll_s, max_queue and verify_s must be above 0.")
         checked(on_reset)
         self._engine = db._driver.engine
         self._engine.forbid_inside("sync()")
@@ -98,6 +98,7 @@ class Sync:
             tell=self._tell,
             on_reset=on_reset,
             path=db.path,
+            verify_s=verify_s,
         )
 
     def start(self) -> None:
@@ -127,6 +128,18 @@ class Sync:
         """
         self._engine.forbid_inside("sync.now()")
         work = partial(self._pump.now, timeout_s, self._status)
+        return self._waiter.wait(self._pump.submit(work))
+
+    def verify(self, timeout_s: float = 300.0) -> VerifyReport:
+        """Compare this file with the server, by sums over keys and versions, and fetch again what
+        differs → the report. What is queued is not touched. Done by itself every ``verify_s``.
+
+        Raises:
+            Unreachable, NeedsAuth, Forbidden, WrongUser, ProtocolMismatch, ServerRefused: it could
+                not be done.
+        """
+        self._engine.forbid_inside("sync.verify()")
+        work = partial(self._pump.verify, timeout_s)
         return self._waiter.wait(self._pump.submit(work))
 
     def pause(self) -> None:
@@ -336,54 +349,3 @@ class Sync:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._pump.rounds.url!r} {self._pump.session.state}>"
-
-
-class Events:
-    """Events of the replication, one by one."""
-
-    def __init__(
-        self, subscribe: Callable[[Callable[[Event], None]], Callable[[], None]], waiter: Waiter
-    ) -> None:
-        self._lock = threading.Lock()
-        self._queue: deque[Event] = deque(maxlen=EVENTS_KEPT)
-        self._waiting: Future[Event | None] | None = None
-        self._closed = False
-        self._waiter = waiter
-        self._forget = subscribe(self._put)
-
-    def _put(self, event: Event) -> None:
-        with self._lock:
-            waiting, self._waiting = (self._waiting, None)
-            if waiting is None or not waiting.set_running_or_notify_cancel():
-                self._queue.append(event)
-                return
-        waiting.set_result(event)
-
-    def _next(self) -> Future[Event | None]:
-        future: Future[Event | None] = Future()
-        with self._lock:
-            if self._queue:
-                future.set_result(self._queue.popleft())
-            elif self._closed:
-                future.set_result(None)
-            else:
-                self._waiting = future
-        return future
-
-    def close(self) -> None:
-        """End the iteration, also of a reader that waits."""
-        self._forget()
-        with self._lock:
-            self._closed = True
-            waiting, self._waiting = (self._waiting, None)
-        if waiting is not None and waiting.set_running_or_notify_cancel():
-            waiting.set_result(None)
-
-    def __iter__(self) -> Events:
-        return self
-
-    def __next__(self) -> Event:
-        event = self._waiter.wait(self._next())
-        if event is None:
-            raise StopIteration
-        return event

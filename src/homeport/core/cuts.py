@@ -54,6 +54,7 @@ from homeport.core.requests import (
     Write,
 )
 from homeport.core.settle import put_rows, server_row, settle
+from homeport.core.verify import slot_of
 from homeport.core.wire import ABSENT, Reply, Verdict, WireRow, present
 
 CHUNK = 1_000
@@ -291,38 +292,53 @@ class _Cut:
         if full:
             # Of a known server collection everything was sent, so every row it once gave counts.
             names |= self.announced
+        for name in sorted(set(self.last.repaired) & set(self.context.tables)):
+            slots = set(self.last.repaired[name])
+            yield from self._sweep_table(self.context.tables[name], set(), set(), slots=slots)
         for name in sorted(names & set(self.context.tables)):
             buckets = {b for n, b in self.joined if n == name}
             lost = {b for n, b in self.left if n == name}
             yield from self._sweep_table(self.context.tables[name], buckets, lost, full=full)
 
     def _sweep_table(
-        self, table: Table[Any], joined: set[str], left: set[str], *, full: bool
+        self,
+        table: Table[Any],
+        joined: set[str],
+        left: set[str],
+        *,
+        full: bool = False,
+        slots: set[int] | None = None,
     ) -> Plan[None]:
+        """slots: instead of buckets, the slots of a comparison that this cut carries in full."""
         named = self.named.get(table.name, set())
         keys = yield Find(table, EMPTY, "keys")
+        whole = full or slots is not None
         gone: list[Any] = []
         pending: set[str] = set()
         where = Compare("collection", "==", table.name)
         if self.context.state.queued:
             for text in (yield Find(BASE, EMPTY.and_where(where), "texts")):
                 base = read_base(text)
+                if slots is not None and slot_of(base.key) not in slots:
+                    continue
                 if base.known:
                     pending.add(base.key)
                     self._judge(
-                        table.name, base.key, base.token, base.bucket, joined, left, full=full
+                        table.name, base.key, base.token, base.bucket, joined, left, full=whole
                     )
         for key in keys:
             if key in named or key in pending or not isinstance(key, str):
                 continue
+            if slots is not None and slot_of(key) not in slots:
+                continue
             info: RowInfo | None = yield Meta("row", table, key)
             if info is None or info.token is None:
                 continue
-            if not (full or info.bucket in joined or info.bucket in left):
+            if not (whole or info.bucket in joined or info.bucket in left):
                 continue
             ref = ref_of(table.name, key)
             if self.context.state.queued and (yield Get(BASE, ref)) is not None:
-                self._judge(table.name, key, info.token, info.bucket, joined, left, full=full)
+                self._judge(table.name, key, info.token, info.bucket, joined, left, full=whole)
             else:
                 gone.append(key)
         yield from _write(table, (), (), gone)

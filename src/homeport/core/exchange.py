@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -28,10 +28,17 @@ class Question(NamedTuple):
 _holds = msgspec.json.Decoder(dict[str, Hold])
 
 
-def ask(tables: Tables, declared: Mapping[str, str]) -> Plan[Question]:
+def ask(
+    tables: Tables,
+    declared: Mapping[str, str],
+    *,
+    verify: Sequence[str] = (),
+    repair: Mapping[str, list[int]] | None = None,
+) -> Plan[Question]:
     """Freeze what can be sent and build the request. A write operation.
 
-    declared: collection → the policy that this program declares.
+    declared: collection → the policy that this program declares. verify, repair: see
+    ``core.verify``.
 
     While a cut is staged no new batch is frozen: its answer could come on a page that no longer
     shows the rows it changed.
@@ -49,10 +56,12 @@ def ask(tables: Tables, declared: Mapping[str, str]) -> Plan[Question]:
     edit_wins = [name for name in declared if tables[name].deletes == "edit-wins"]
     former = yield from asked_about()
     types = {name: tables[name].merge_specs for name in declared if tables[name].merge_specs}
+    pull = PullRequest(cursor, position, holds, dict(declared), edit_wins, types, former)
+    pull.verify, pull.repair = list(verify), dict(repair or {})
     request = PushRequest(
         PROTOCOL,
         client,
-        PullRequest(cursor, position, holds, dict(declared), edit_wins, types, former),
+        pull,
         ABSENT if batch is None else body_of(batch),
         "" if batch is None else batch.hash,
     )

@@ -65,6 +65,7 @@ META_LEASE = "sync.lease"
 META_ADOPT = "sync.adopt"
 META_LAST = "sync.last"
 META_ACKED = "sync.acked"
+META_VERIFIED = "sync.verified"
 META_FORMER = "sync.former"
 
 Op = Literal["put", "patch", "delete"]

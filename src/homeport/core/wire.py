@@ -101,7 +101,8 @@ class PullRequest(msgspec.Struct, omit_defaults=True):
     """Ask for the next page. ``position`` continues an unfinished cut. ``collections`` names what
     the device syncs, with the policy it declares; ``edit_wins`` those of them where an edit wins
     over a delete, ``fields`` their merge types by path (a development node adopts all three).
-    ``former``: ids under which this file pushed before it was reset."""
+    ``former``: ids under which this file pushed before it was reset. ``verify``: collections whose
+    sums the last page shall carry. ``repair``: collection → slots whose rows it shall carry."""
 
     cursor: str | None = None
     position: str | None = None
@@ -110,6 +111,8 @@ class PullRequest(msgspec.Struct, omit_defaults=True):
     edit_wins: list[str] = []
     fields: dict[str, dict[str, str]] = {}
     former: list[str] = []
+    verify: list[str] = []
+    repair: dict[str, list[int]] = {}
 
 
 class PushRequest(msgspec.Struct, omit_defaults=True):
@@ -150,7 +153,8 @@ class Reply(msgspec.Struct, omit_defaults=True):
     ``joined`` lists (collection, bucket) pairs whose full content this cut carries: on completion
     the device removes rows of that pair that the cut did not name. ``left`` lists pairs to remove.
     ``former``: on the last page, the last batch that the server has of each former client that was
-    asked about, with number 0 where it has none.
+    asked about, with number 0 where it has none. ``sums`` (``core.verify``) and ``repaired``:
+    on the last page, what was asked for; all rows of a repaired slot are in this cut.
     ``more`` set: the cut goes on, send it back as ``position``; otherwise ``cursor`` is the new one
     and ``holds`` what the device holds from then on. ``batch`` is the client's last answered batch,
     read in the snapshot of this page (only to be believed on the last page). ``now_ms`` is the
@@ -169,6 +173,8 @@ class Reply(msgspec.Struct, omit_defaults=True):
     collections: dict[str, CollectionInfo] = {}
     unknown: list[str] = []
     former: dict[str, BatchAnswer] | None = None
+    sums: dict[str, dict[int, str]] = {}
+    repaired: dict[str, list[int]] = {}
     total: int | None = None
     """Rows the whole cut is expected to carry (an estimate, for progress bars)."""
 

@@ -30,6 +30,7 @@ from homeport.core.wire import (
 from homeport.errors import HistoryBroken
 
 from .clients import MAX_FORMER, NO_ANSWER, last_answers
+from .comparing import compare
 from .database import Connection, Database, rollback
 from .feed import Cursor, Feed, check_mark, pack, unpack_cursor
 from .patches import readable
@@ -201,6 +202,10 @@ class _Cut:
         self.reply.rows = self._page.rows
         self.reply.total = position.total or None
         finished = await self._fill(connection, position)
+        if finished and (self._request.verify or self._request.repair):
+            tenant = self._claims.tenant
+            again = await compare(connection, tenant, self._scope, self._request, self.reply)
+            self._page.add(again)
         self._finish(position, infos, finished=finished)
         self.nothing_new = (
             first

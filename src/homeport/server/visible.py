@@ -28,6 +28,22 @@ where d.tenant = $1 and d.collection = $2 and d.bucket = $3 and d.key > $4
 order by d.key limit $5
 """
 
+_SLOT = "get_byte(sha256(convert_to(d.key, 'UTF8')), 0)"
+
+_BY_SLOT = f"""
+select d.collection, d.key, d.version::text as token, d.bucket, d.body
+from homeport.documents d
+where d.tenant = $1 and d.collection = $2 and d.bucket = any ($3) and {_SLOT} = any ($4::int[])
+"""
+
+_SUMS = f"""
+select {_SLOT} as slot,
+    sum(('x' || left(md5(d.key || E'\\n' || d.version::text), 15))::bit(60)::bigint)::text as total
+from homeport.documents d
+where d.tenant = $1 and d.collection = $2 and d.bucket = any ($3)
+group by 1
+"""
+
 _FIRST_OF_BUCKET = _BY_BUCKET.replace(" and d.key > $4", "").replace("$5", "$4")
 
 
@@ -45,6 +61,24 @@ async def visible_rows(
     return await connection.fetch(
         _BY_KEY, tenant, [name for name, _ in keys], [key for _, key in keys], names, buckets
     )
+
+
+async def visible_slots(
+    connection: Connection, tenant: str, scope: Scope, name: str, slots: Sequence[int]
+) -> list[Any]:
+    """Current rows of one collection in some slots (see ``core.verify``), through the scope."""
+    return await connection.fetch(
+        _BY_SLOT, tenant, name, sorted(scope.get(name, frozenset())), list(slots)
+    )
+
+
+async def visible_sums(
+    connection: Connection, tenant: str, scope: Scope, name: str
+) -> dict[int, str]:
+    """Slot → sum over the versions that the user sees."""
+    buckets = sorted(scope.get(name, frozenset()))
+    found = await connection.fetch(_SUMS, tenant, name, buckets)
+    return {row["slot"]: row["total"] for row in found}
 
 
 async def visible_page(

@@ -19,9 +19,11 @@ from typing import Any, TypeVar
 from homeport.core import session as s
 from homeport.core.codec import Table
 from homeport.core.context import Event
+from homeport.core.verify import VerifyReport
 from homeport.core.worker import Retry, claim, load_retry, queue_mark, release, save_retry
 from homeport.drivers.engine import Engine
 from homeport.errors import Closed, HomeportError, NeedsAuth, Unreachable
+from homeport.transport.comparing import compare, load_verified
 from homeport.transport.lease import is_dead, owner_name
 from homeport.transport.recovery import OnReset
 from homeport.transport.rounds import Rounds, Token, now_ms
@@ -55,10 +57,12 @@ class Pump:
         tell: Callable[[Event], None],
         on_reset: OnReset = "recover",
         path: str = ":memory:",
+        verify_s: float | None = None,
     ) -> None:
         self.engine = engine
         self.rounds = Rounds(engine, tables, url, token, tell, on_reset, path)
         self.live = live
+        self.verify_ms = None if verify_s is None else int(verify_s * 1000)
         self.tell = tell
         self.session = s.Session(poll_ms=int(poll_s * 1000))
         self.owner = owner_name()
@@ -206,6 +210,8 @@ class Pump:
         asked = self.rounds.requests
         try:
             quiet = await self.rounds.exchange(pull=pull)
+            if quiet and pull and self._verify_due():
+                await self._compare()
         except asyncio.CancelledError:
             raise
         except Closed:
@@ -216,6 +222,28 @@ class Pump:
             self._handle(self._failure(Unreachable(f"{type(error).__name__}: {error}")))
         else:
             self._handle(s.Answered(now_ms(), quiet, contact=self.rounds.requests > asked))
+
+    def _verify_due(self) -> bool:
+        if self.verify_ms is None:
+            return False
+        last = self.rounds.read(load_verified())
+        # A report from the future was written by another clock.
+        return last is None or not 0 <= now_ms() - last.at_ms < self.verify_ms
+
+    async def _compare(self) -> VerifyReport:
+        report = await compare(self.rounds, now_ms())
+        if report.different:
+            detail = f"{report.repaired} documents repaired, {report.remaining} slots differ still"
+            self.tell(Event("verified", now_ms(), detail=detail))
+        return report
+
+    async def verify(self, timeout_s: float) -> VerifyReport:
+        """Compare with the server now."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._compare()
+        except TimeoutError as error:
+            raise Unreachable(f"Not compared after {timeout_s:g} s.") from error
 
     def _failure(self, error: HomeportError) -> s.Failed:
         pause = error.context.get("retry_after_s")

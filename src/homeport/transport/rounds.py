@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
@@ -76,6 +76,8 @@ class Rounds:
         self.pushed = self.pulled = self.requests = 0
         self.blocked = 0
         self.server_offset_ms: int | None = None
+        self.sums: Mapping[str, Mapping[int, str]] = {}
+        """Of the last cut (``transport.comparing``)."""
         self._given: str | None = None
         self._net: HttpTransport | None = None
         self._resets = 0
@@ -135,13 +137,19 @@ class Rounds:
         """Held while an exchange runs: nothing else may move the file's place with the server."""
         return self._busy
 
-    async def exchange(self, *, pull: bool) -> bool:
+    async def exchange(
+        self,
+        *,
+        pull: bool,
+        verify: Sequence[str] = (),
+        repair: Mapping[str, list[int]] | None = None,
+    ) -> bool:
         """Send and fetch once → is everything done? One at a time."""
         async with self._busy:
             state = self.state()
             if state.adopting and state.queued < ADOPT_BELOW:
                 self.run(adopt_chunk(self.tables))
-            question = self.run(ask(self.tables, self.declared))
+            question = self.run(ask(self.tables, self.declared, verify=verify, repair=repair))
             self.blocked = self.state().queued if question.number is None else 0
             if question.number is None and question.asked.position is None and not pull:
                 return True
@@ -172,6 +180,7 @@ class Rounds:
                 return False
             if received.kind == "applied":
                 self.recovery.applied()
+                self.sums = reply.sums
             self.pushed += received.committed
             if received.kind in ("staged", "applied"):
                 # What was staged is not received again when it is shown.

@@ -13,6 +13,7 @@ from homeport._blocking.database import Database
 from homeport._blocking.documents import Documents
 from homeport._blocking.livequery import LiveQuery
 from homeport._blocking.queries import Query
+from homeport.core.hits import Hit, Hits
 from homeport.core.keys import Key
 from homeport.core.livechange import Edit, LiveChange
 from homeport.core.liverows import LiveRows
@@ -73,6 +74,8 @@ __all__ = [
     "Edit",
     "F",
     "FullText",
+    "Hit",
+    "Hits",
     "HomeportError",
     "Index",
     "InvalidDocument",

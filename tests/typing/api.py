@@ -48,6 +48,12 @@ async def move(tx: hp.Tx, key: str, by: float) -> float:
 def blocking() -> None:
     with hp.open("a.db", collections=[wells, cities, plain], durability="relaxed") as db:
         assert_type(db, hp.Database)
+        hits = db[wells].where(hp.F.depth_m > 1).search("sand", ["id"], limit=5)
+        assert_type(hits, hp.Hits[Well])
+        assert_type(hits[0], hp.Hit[Well])
+        assert_type(hits[0].document, Well)
+        assert_type(hits.documents, list[Well])
+        assert_type(hits[0].snippet(words=5), str)
         w = db[wells]
         assert_type(w, hp.Documents[Well])
         assert_type(db["wells"], hp.Documents[Any])
@@ -93,6 +99,7 @@ async def on_a_loop() -> None:
         assert_type(w, hp.AsyncDocuments[Well])
         assert_type(await w.get("a"), Well | None)
         assert_type(await w.get("a", 0), Well | int)
+        assert_type(await w.search("sand", {"id": 2.0}, where=hp.F.depth_m > 1), hp.Hits[Well])
         assert_type(await w.where(hp.F.depth_m > 1).all(), list[Well])
         assert_type(await db.run(move, "a", 1.0), float)
         async for one in w.where("depth_m").above(1):

@@ -7,7 +7,7 @@ asked. A query can also be changed and deleted as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from homeport._blocking.aggregates import Aggregates
@@ -17,6 +17,7 @@ from homeport.core import operations, updates, writes
 from homeport.core.arrow import to_table
 from homeport.core.codec import Table
 from homeport.core.conditions import Condition
+from homeport.core.hits import Hits
 from homeport.core.keys import Key
 from homeport.core.query import (
     And,
@@ -27,6 +28,8 @@ from homeport.core.query import (
     parse_filter,
     parse_order,
 )
+from homeport.core.ranking import CANDIDATES
+from homeport.core.search import search
 from homeport.errors import InvalidQuery, UsageError
 from homeport.runners import Runner
 
@@ -134,6 +137,34 @@ class Selection(Aggregates[T]):
     def exists(self) -> bool:
         """Does anything match?"""
         return self._runner.run(operations.exists(self._table, self._value, bounded=self._cheap(1)))
+
+    def search(
+        self,
+        text: str,
+        fields: Iterable[Any] | Mapping[str, float] | None = None,
+        limit: int | None = None,
+        *,
+        where: Condition | Mapping[str, Any] | None = None,
+        candidates: int = CANDIDATES,
+    ) -> Hits[T]:
+        """The documents that a text finds, best first: words, ``"phrases"``, ``prefix*``, ``OR``,
+        ``-without``, ``field:word``, parentheses. Any text is a query; none is an error.
+
+        Args:
+            text: what is looked for, as people type it.
+            fields: full-text fields, or field → weight (2.0 counts twice); None = all of them.
+            limit: so many hits; None = the limit of the query, else 20.
+            where: only documents that satisfy this too; of a query, beside its own conditions.
+            candidates: at most so many documents are ranked; ``hits.capped`` says whether there
+                were more.
+
+        Raises ``InvalidQuery`` (no full-text index, an order beside it, more than 256 words) and
+        ``UnknownField``.
+        """
+        value = self._value
+        if where is not None:
+            value = value.and_where(_bound(where, self._table))
+        return self._runner.run(search(self._table, value, text, fields, limit, candidates))
 
     def explain(self, *, run: bool = False) -> Explanation:
         """How the query is answered: index, range, what is left to check, and what would help.

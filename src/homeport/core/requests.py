@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from homeport.core.codec import Extras, Row, Table
     from homeport.core.keys import Key
     from homeport.core.query import QueryValue
+    from homeport.core.ranking import TextSearch
     from homeport.errors import HomeportError
 
 R = TypeVar("R")
@@ -30,7 +31,7 @@ Form: TypeAlias = Literal["texts", "text", "keys", "entries"]
 
 
 class Request:
-    """Base of the nine; only these may be yielded by a plan."""
+    """Base of the ten; only these may be yielded by a plan."""
 
     __slots__ = ()
 
@@ -103,6 +104,36 @@ class Aggregate(Request):
         self.query = query
         self.groups = groups
         self.measures = measures
+
+
+class Search(Request):
+    """Ranked full text → ``Found``, best first.
+
+    query: its condition and its offset hold, its order and its predicates do not. limit: None = all
+    that are ranked.
+    """
+
+    __slots__ = ("limit", "query", "search", "table")
+
+    def __init__(
+        self, table: Table[Any], search: TextSearch, query: QueryValue, limit: int | None
+    ) -> None:
+        self.table = table
+        self.search = search
+        self.query = query
+        self.limit = limit
+
+
+class Found:
+    """Answer of ``Search``. entries: (key, JSON text, score); total: documents that were ranked;
+    capped: more were found than could be ranked."""
+
+    __slots__ = ("capped", "entries", "total")
+
+    def __init__(self, entries: list[tuple[Key, str, float]], total: int, *, capped: bool) -> None:
+        self.entries = entries
+        self.total = total
+        self.capped = capped
 
 
 class Put:

@@ -24,8 +24,8 @@ import unicodedata
 from itertools import pairwise
 from typing import Any, Final
 
-TOKENIZER: Final = 2
-"""Version of the rules above."""
+TOKENIZER: Final = 3
+"""Version of the rules above, and of what engines keep beside the words."""
 
 MAX_WORD: Final = 200
 """Characters of a word that count."""

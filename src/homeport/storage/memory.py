@@ -25,6 +25,7 @@ from homeport.core.requests import Delete, Find, Write
 from homeport.core.storageinfo import StoreFacts
 from homeport.errors import SchemaMismatch
 from homeport.storage.memory_session import MemorySession, StoredRow
+from homeport.storage.memory_text import Rows, Words
 
 if TYPE_CHECKING:
     from homeport.core.codec import Table
@@ -60,6 +61,7 @@ class MemoryStore:
         self.used_bytes = 0
         self.tables: dict[str, Table[Any]] = {}
         self.rows: dict[str, dict[Encoded, StoredRow]] = {}
+        self._words: dict[str, Words] = {}
         self.meta: dict[str, str] = {"epoch": "1"}
         self.log: list[tuple[int, dict[str, list[Key] | None]]] = []
         self.head = 0
@@ -88,7 +90,21 @@ class MemoryStore:
                 )
         for table in tables:
             self.tables[table.name] = table
-            self.rows.setdefault(table.name, {})
+            self._words.pop(table.name, None)
+            rows = self.rows.get(table.name, {})
+            if table.codec.text_paths and not isinstance(rows, Rows):
+                rows, plain = Rows(), rows
+                rows.update(plain)
+            self.rows[table.name] = rows
+
+    def words(self, table: Table[Any]) -> Words:
+        """The full text of a collection."""
+        known = self._words.get(table.name)
+        if known is None:
+            rows = self.rows[table.name]
+            assert isinstance(rows, Rows)
+            known = self._words[table.name] = Words(rows, table.codec)
+        return known
 
     def refresh_flags(self) -> None:
         text = self.meta.get("sync.collections")

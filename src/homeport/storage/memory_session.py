@@ -18,6 +18,7 @@ from homeport.core.requests import (
     Delete,
     DeleteWhere,
     Find,
+    Found,
     Get,
     GetMany,
     Meta,
@@ -26,6 +27,7 @@ from homeport.core.requests import (
     Put,
     Request,
     RowInfo,
+    Search,
     SetMeta,
     TxInfo,
     Write,
@@ -33,6 +35,7 @@ from homeport.core.requests import (
 from homeport.core.uniqueness import Value, refusals, values_of
 from homeport.errors import HomeportError, QuotaExceeded, TransactionError, UnknownCollection
 from homeport.storage.memory_log import read_changes
+from homeport.storage.memory_text import search
 
 if TYPE_CHECKING:
     from homeport.core.codec import Extras, Row, Table
@@ -73,6 +76,7 @@ class MemorySession:
             Find: self._find,
             Count: lambda r: len(self._entries(r.table, r.query)),
             Aggregate: self._aggregate,
+            Search: self._search,
             Write: self._write,
             DeleteWhere: self._delete_where,
             Changes: partial(read_changes, store),
@@ -138,6 +142,11 @@ class MemorySession:
         codec = request.table.codec
         fold = Fold(request.groups, request.measures, element_paths(codec))
         return fold_texts(fold, (text for _, text in self._entries(request.table, request.query)))
+
+    def _search(self, request: Search) -> Found:
+        self._of(request.table)
+        known = self.store.words(request.table)
+        return search(request, known, lambda row: self._alive(row) is not None)
 
     def _meta(self, request: Meta) -> str | TxInfo | RowInfo | None:
         if request.name == "tx":

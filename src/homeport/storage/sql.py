@@ -6,6 +6,7 @@ The file is meant to be read with the SQLite shell too:
     i_wells.field_depth_m   one index per declared index
     m_wells.tags_m          entries of a multi-entry index: (k, seq)
     f_wells.text            full text, FTS5, by seq; holds words already folded (core.words)
+    v_wells.text            its vocabulary: word, documents, occurrences
     collections, meta, changes
 
 A dot cannot occur in the name of a collection, so names of side tables never collide. Names are
@@ -162,12 +163,24 @@ def create_text(collection: str, layout: Layout) -> str:
     )
 
 
+def create_vocabulary(collection: str) -> str:
+    """The words of the full-text table and how many documents hold each: a view, it stores
+    nothing."""
+    text = text_ident(collection).replace("'", "''")
+    vocabulary = quote(vocabulary_ident(collection))
+    return f"CREATE VIRTUAL TABLE {vocabulary} USING fts5vocab('{text}', 'row')"
+
+
 def table_ident(collection: str) -> str:
     return f"c_{collection}"
 
 
 def text_ident(collection: str) -> str:
     return f"f_{collection}.text"
+
+
+def vocabulary_ident(collection: str) -> str:
+    return f"v_{collection}.text"
 
 
 def label(ident: str) -> str:
@@ -243,6 +256,7 @@ class Statements:
             marks = ", ".join("?" * len(self.text_column))
             self.text_add = f"INSERT INTO {self.text}({columns}, rowid) VALUES({marks}, ?)"
             self.text_drop = f"DELETE FROM {self.text} WHERE rowid=?"
+            self.vocabulary = quote(vocabulary_ident(table.name))
 
     def put_at(self, stamp_ms: int) -> str:
         """``put`` for very many rows at one time: it binds nothing but the rows of ``Codec``."""

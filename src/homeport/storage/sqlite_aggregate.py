@@ -93,7 +93,7 @@ def _streamed(
         while batch := [decode_object(text) for text in islice(rows, BATCH)]:
             fold.add([_values(doc, fold.paths) for doc in batch if test(doc)])
     finally:
-        reads._reset()
+        reads.reset()
     return fold.rows()
 
 

@@ -24,7 +24,7 @@ MARK = "loading."
 ALIVE_MS = 60_000
 """A load that wrote no chunk for so long counts as gone: its process number may be another's."""
 
-MERGE_PAGES = 500
+MERGE_PAGES = 250
 """Work of one step of merging the full text behind a load: about 20 ms."""
 
 SORT_KIB = 2_000
@@ -104,7 +104,8 @@ def _build_next(execute: Execute, statements: Statements) -> bool:
 
 def _merge(execute: Execute, text: str, changes: Callable[[], int]) -> bool:
     before = changes()
-    execute(f"INSERT INTO {text}({text}, rank) VALUES('merge', {MERGE_PAGES})").fetchall()
+    # Below zero: all of it into one b-tree; a single row of several is looked up in each of them.
+    execute(f"INSERT INTO {text}({text}, rank) VALUES('merge', -{MERGE_PAGES})").fetchall()
     # As SQLite documents it: fewer than two changed rows, and there was nothing left to merge.
     return changes() - before >= 2
 

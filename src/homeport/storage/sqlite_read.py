@@ -297,7 +297,7 @@ class Reads:
                 if start is None or start < place:
                     keyed.append((place, row))
         finally:
-            self._reset()
+            self.reset()
         if end is not None:
             keyed = nsmallest(end, keyed, key=lambda one: one[0])
         else:
@@ -315,10 +315,10 @@ class Reads:
                     if len(found) == end:
                         break
         finally:
-            self._reset()
+            self.reset()
         return found
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
         """Let go of a statement that was not read to its end; an open one would keep old pages of
         the log from being moved into the file."""
         self.execute("SELECT 1").fetchall()

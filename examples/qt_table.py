@@ -14,10 +14,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt, Signal
+from PySide6.QtCore import (
+    QAbstractTableModel,
+    QModelIndex,
+    QObject,
+    QPersistentModelIndex,
+    Qt,
+    Signal,
+)
 
 import homeport as hp
 
+Place = QModelIndex | QPersistentModelIndex
 NOWHERE = QModelIndex()
 
 
@@ -43,7 +51,7 @@ class LiveTableModel(QAbstractTableModel):
         self._changed.connect(self._apply, Qt.ConnectionType.BlockingQueuedConnection)
         self._subscription = query.subscribe(self._changed.emit)
 
-    def document(self, index: QModelIndex) -> Any:
+    def document(self, index: Place) -> Any:
         """The document in the row of an index."""
         return self._documents[index.row()]
 
@@ -78,13 +86,13 @@ class LiveTableModel(QAbstractTableModel):
 
     # -- what Qt asks
 
-    def rowCount(self, parent: QModelIndex = NOWHERE) -> int:
+    def rowCount(self, parent: Place = NOWHERE) -> int:
         return 0 if parent.isValid() else len(self._documents)
 
-    def columnCount(self, parent: QModelIndex = NOWHERE) -> int:
+    def columnCount(self, parent: Place = NOWHERE) -> int:
         return 0 if parent.isValid() else len(self._cells)
 
-    def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> object:
+    def data(self, index: Place, role: int = Qt.ItemDataRole.DisplayRole) -> object:
         if role != Qt.ItemDataRole.DisplayRole or not index.isValid():
             return None
         return self._cells[index.column()](self._documents[index.row()])

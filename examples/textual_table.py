@@ -55,7 +55,7 @@ class WellsApp(App[None]):
     def show(self, change: hp.LiveChange[Well]) -> None:
         table, under_cursor = self.table, self.key_under_cursor()
         for key in change.removed:
-            table.remove_row(key)
+            table.remove_row(str(key))
         for well in change.added:
             table.add_row(*(getattr(well, name) for name in COLUMNS), key=well.id)
         for well in change.changed:

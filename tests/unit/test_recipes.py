@@ -109,7 +109,7 @@ def model_of(module: ModuleType, query: Any) -> Any:
 
 
 def test_the_qt_table_moves_row_by_row(qt: Any) -> None:
-    from PySide6.QtCore import QModelIndex, QPersistentModelIndex, Qt
+    from PySide6.QtCore import QPersistentModelIndex, Qt
 
     module, db, until = qt
     wells = db[module.WELLS]
@@ -123,7 +123,7 @@ def test_the_qt_table_moves_row_by_row(qt: Any) -> None:
     assert model.data(model.index(0, 0), Qt.ItemDataRole.EditRole) is None
     assert model.rowCount(model.index(0, 0)) == model.columnCount(model.index(0, 0)) == 0
     selected = QPersistentModelIndex(model.index(3, 0))
-    assert model.document(QModelIndex(selected)).id == "w6"
+    assert model.document(selected).id == "w6"
 
     def step(write: Callable[[], object], *signals: str) -> None:
         mirror.signals.clear()
@@ -132,10 +132,10 @@ def test_the_qt_table_moves_row_by_row(qt: Any) -> None:
         assert mirror.signals == list(signals)
 
     step(lambda: wells.put(module.Well("x", "New", 8.5)), "inserted")
-    assert model.document(QModelIndex(selected)).id == "w6", "the selection stays on its document"
+    assert model.document(selected).id == "w6", "the selection stays on its document"
     step(lambda: wells.patch("w2", name="Named"), "changed")
     step(lambda: wells.patch("w6", depth_m=0.5), "moved", "changed")
-    assert model.document(QModelIndex(selected)).id == "w6"
+    assert model.document(selected).id == "w6"
     assert selected.row() == 9
     step(lambda: wells.delete("w9"), "removed")
     assert [name for name, _ in mirror.rows] == [

@@ -44,6 +44,7 @@ def open(  # noqa: A001 - hp.open reads as it should
     busy_timeout_s: float = 5.0,
     cache_mb: int = 32,
     max_bytes: int | None = None,
+    long_transaction_s: float | None = 5.0,
 ) -> Database:
     """Open a database, creating the file if there is none; a context manager.
 
@@ -59,12 +60,24 @@ def open(  # noqa: A001 - hp.open reads as it should
         max_bytes: quota of the file (of the JSON texts for ``":memory:"``); a write that would pass
             it raises ``QuotaExceeded``, deletes go on. The log beside the file comes on top, up to
             64 MB. At least 1 MiB; None = no quota but the disk.
+        long_transaction_s: a transaction that is open for longer while others wait for it is
+            logged (``homeport.transactions``) and warned of (``LongTransactionWarning``) with the
+            line where it began; None = never.
 
     Raises:
         CannotOpen, ReadOnly, Corrupted, FileTooNew, SchemaMismatch, Busy: about the file.
         SchemaError: about the declarations.
     """
-    make = _plan(path, collections, durability, readonly, busy_timeout_s, cache_mb, max_bytes)
+    make = _plan(
+        path,
+        collections,
+        durability,
+        readonly,
+        busy_timeout_s,
+        cache_mb,
+        max_bytes,
+        long_transaction_s,
+    )
     engine, tables = make()
     return Database(InlineDriver(engine), tables, os.fspath(path))
 
@@ -78,10 +91,20 @@ def open_async(
     busy_timeout_s: float = 5.0,
     cache_mb: int = 32,
     max_bytes: int | None = None,
+    long_transaction_s: float | None = 5.0,
 ) -> Opening:
     """As ``open``, for asyncio: ``async with hp.open_async(...) as db`` or
     ``db = await hp.open_async(...)``."""
-    make = _plan(path, collections, durability, readonly, busy_timeout_s, cache_mb, max_bytes)
+    make = _plan(
+        path,
+        collections,
+        durability,
+        readonly,
+        busy_timeout_s,
+        cache_mb,
+        max_bytes,
+        long_transaction_s,
+    )
     file = os.fspath(path)
     if THREADS or file == MEMORY:
         return Opening(make, file)
@@ -188,6 +211,7 @@ def _plan(
     busy_timeout_s: float,
     cache_mb: int,
     max_bytes: int | None,
+    long_transaction_s: float | None,
 ) -> Make:
     """Check the arguments now → what opens the file."""
     file = os.fspath(path)
@@ -199,6 +223,8 @@ def _plan(
         raise UsageError("busy_timeout_s must be 0 or more, cache_mb 1 or more.")
     if max_bytes is not None and (not isinstance(max_bytes, int) or max_bytes < MIN_QUOTA_BYTES):
         raise UsageError(f"max_bytes is at least {MIN_QUOTA_BYTES:,} bytes, not {max_bytes!r}.")
+    if long_transaction_s is not None and not long_transaction_s > 0:
+        raise UsageError(f"long_transaction_s is above 0, or None, not {long_transaction_s!r}.")
     tables = _tables(collections)
 
     def make() -> tuple[Engine, Tables]:
@@ -211,6 +237,7 @@ def _plan(
                 new_unit=new_id,
                 busy_timeout_s=busy_timeout_s,
                 expiring=expiring and not readonly,
+                long_transaction_s=long_transaction_s,
             )
             if expiring:
                 engine.call(engine.purge, "open()")

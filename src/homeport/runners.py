@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from homeport.core.query import QueryValue
     from homeport.drivers.engine import Engine
     from homeport.drivers.inline import Transaction
+    from homeport.drivers.snapshots import SnapshotRunner
     from homeport.drivers.subscription import AsyncLiveQuery, LiveQuery, Subscription
 
 R = TypeVar("R")
@@ -67,6 +68,8 @@ class AsyncDriver(AsyncRunner, Protocol):
 
     def transaction(self) -> Transaction: ...
 
+    def snapshot(self) -> SnapshotRunner: ...
+
     def close(self) -> Awaitable[None]: ...
 
 
@@ -112,5 +115,7 @@ class Driver(Runner, Protocol):
     def aside(self, fn: Callable[[], R], what: str) -> R: ...
 
     def transaction(self) -> Transaction: ...
+
+    def snapshot(self) -> SnapshotRunner: ...
 
     def close(self) -> None: ...

@@ -15,6 +15,7 @@ from homeport.core.storageinfo import CleanupReport, StorageInfo
 from homeport.core.units import unit
 from homeport.drivers.inline import Transaction
 from homeport.runners import Driver
+from homeport.snapshots import Snapshot
 from homeport.transactions import Tx, Unit, table_of
 
 if TYPE_CHECKING:
@@ -74,6 +75,17 @@ class Database:
         and so does an operation that was not awaited. It may run on another thread.
         """
         return self._driver.run(unit(fn, args, kwargs, self._tx))
+
+    def read(self, fn: Unit[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """As ``run``, for a function that only reads: it sees one committed state from its first
+        operation to its last, waits for no writer, and no writer waits for it."""
+        return self._driver.run(unit(fn, args, kwargs, self._tx, "read"))
+
+    def snapshot(self) -> Snapshot:
+        """``with db.snapshot() as then:`` and ``then[wells].all()``: what is read in the block is
+        one committed state, whoever writes meanwhile. Blocking only: use ``read`` on an event loop.
+        """
+        return Snapshot(self._driver.snapshot(), self._tables)
 
     def _tx(self, runner: Any) -> Tx:
         return Tx(runner, self._tables)

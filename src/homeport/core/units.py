@@ -13,7 +13,7 @@ import inspect
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Generic, NoReturn, TypeVar
 
-from homeport.core.requests import Operation, Plan, Request
+from homeport.core.requests import Mode, Operation, Plan, Request
 from homeport.errors import TransactionError
 
 R = TypeVar("R")
@@ -38,7 +38,10 @@ class Run(Request):
 
 
 class UnitOperation(Operation[R], gc=False, eq=False):
-    """An explicit transaction: what it writes is one unit for the server too."""
+    """An explicit transaction: what it writes is one unit for the server too. place: file and line
+    of the user's function."""
+
+    place: tuple[str, int] = ("", 0)
 
 
 class Op(Generic[R]):
@@ -60,14 +63,17 @@ class Op(Generic[R]):
 class UnitRunner:
     """Runs the operations of one unit, and knows which of them were never awaited."""
 
-    __slots__ = ("_open", "_unstarted")
+    __slots__ = ("_open", "_reading", "_unstarted")
 
-    def __init__(self) -> None:
+    def __init__(self, mode: Mode = "write") -> None:
         self._unstarted: dict[int, Operation[Any]] = {}
         self._open = True
+        self._reading = mode == "read"
 
     def run(self, operation: Operation[R]) -> Op[R]:
         self._check_open()
+        if self._reading and operation.mode == "write":
+            refuse_write(operation)
         self._unstarted[id(operation)] = operation
         return Op(self, operation)
 
@@ -116,6 +122,16 @@ class UnitRunner:
             )
 
 
+def refuse_write(operation: Operation[Any]) -> NoReturn:
+    """A write in a snapshot."""
+    if not isinstance(operation.plan, Request):
+        operation.plan.close()
+    raise TransactionError(
+        "A snapshot only reads.",
+        action="Use db.run() or db.transaction() for a transaction that writes.",
+    )
+
+
 def name_of(operation: Operation[Any]) -> str:
     plan = operation.plan
     name: str = getattr(plan, "__name__", None) or type(plan).__name__.lower()
@@ -132,12 +148,16 @@ def unit(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     facade: Callable[[UnitRunner], Any],
+    mode: Mode = "write",
 ) -> Operation[R]:
-    """The operation that runs ``fn(tx, *args, **kwargs)`` as one transaction.
+    """The operation that runs ``fn(tx, *args, **kwargs)`` as one transaction, or, with mode
+    ``read``, on one snapshot.
 
     facade makes the ``tx`` that the user sees from the runner of this unit.
     """
-    return UnitOperation(_step(fn, args, kwargs, facade), "write")
+    code = getattr(fn, "__code__", None)
+    place = ("", 0) if code is None else (code.co_filename, code.co_firstlineno)
+    return UnitOperation(_step(fn, args, kwargs, facade, mode), mode, place=place)
 
 
 def _step(
@@ -145,8 +165,9 @@ def _step(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     facade: Callable[[UnitRunner], Any],
+    mode: Mode,
 ) -> Plan[R]:
-    runner = UnitRunner()
+    runner = UnitRunner(mode)
     coroutine = _called(fn, facade(runner), args, kwargs)
     value: Any = None
     error: BaseException | None = None

@@ -18,9 +18,9 @@ from homeport.core.writes import (
     counted,
     matching,
     not_found,
+    put_,
     replace,
     store,
-    stored,
 )
 from homeport.errors import HomeportError, InvalidKey, UsageError
 
@@ -54,7 +54,7 @@ def _update(table: Table[T], key: Key, fn: Callable[[T], T], default: T) -> Plan
         raise not_found(table, key, "update")
     doc = _updated(table, key, fn, default if text is None else codec.decode(text))
     extras = codec.extras(doc) if codec.has_extras else None
-    yield from stored(table, codec.row(doc), extras, "put")
+    yield from put_(table, codec.row(doc), extras, "put")
     return doc
 
 

@@ -49,10 +49,10 @@ def put(table: Table[T], doc: T, new_key: NewKey, mode: WriteMode = "put") -> Op
     extras = None
     if row[0] is None or codec.has_extras:
         row, extras = encoded(table, doc, new_key)
-    return Operation(stored(table, row, extras, mode), "write", False, (table,))
+    return Operation(put_(table, row, extras, mode), "write", False, (table,))
 
 
-def stored(table: Table[T], row: Row, extras: Extras | None, mode: WriteMode) -> Plan[Key]:
+def put_(table: Table[T], row: Row, extras: Extras | None, mode: WriteMode) -> Plan[Key]:
     more = None if extras is None else (extras,)
     if table.synced or table.keep_unknown or table.keyed:
         result = yield from store(table, (row,), more, mode)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from homeport.core.query import QueryValue
     from homeport.drivers.engine import Engine
     from homeport.drivers.inline import Transaction
+    from homeport.drivers.snapshots import SnapshotRunner
 
 R = TypeVar("R")
 Steps = Generator[Any, Any, R]
@@ -186,6 +187,9 @@ class BrowserDriver:
 
     def transaction(self) -> Transaction:
         refuse_block()
+
+    def snapshot(self) -> SnapshotRunner:
+        refuse_block("snapshot")
 
     def watch(self) -> AsyncWatch:
         return AsyncWatch(self.engine, self.run)

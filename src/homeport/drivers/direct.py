@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from homeport.core.explanation import Explanation
     from homeport.core.query import QueryValue
     from homeport.drivers.inline import Transaction
+    from homeport.drivers.snapshots import SnapshotRunner
 
 R = TypeVar("R")
 
@@ -57,6 +58,9 @@ class DirectDriver:
 
     def transaction(self) -> Transaction:
         refuse_block()
+
+    def snapshot(self) -> SnapshotRunner:
+        refuse_block("snapshot")
 
     def watch(self) -> AsyncWatch:
         return AsyncWatch(self.engine, self.run)

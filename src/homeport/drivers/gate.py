@@ -13,23 +13,33 @@ other Python call before it.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from threading import get_ident
 
 from homeport.core.stores import StoreSession
+from homeport.drivers.held import Held
 from homeport.drivers.steps import ClosedSession, current_task, refuse_closed, running
-from homeport.errors import Busy, TransactionError
+from homeport.errors import Busy, LongTransactionWarning, TransactionError
 
 
 class Gate:
     """The lock and what it guards."""
 
     def __init__(
-        self, session: StoreSession, busy_timeout_s: float, new_unit: Callable[[], str]
+        self,
+        session: StoreSession,
+        busy_timeout_s: float,
+        new_unit: Callable[[], str],
+        long_transaction_s: float | None = None,
     ) -> None:
         self.busy_timeout_s = busy_timeout_s
+        self.long_transaction_s = long_transaction_s
+        self.held: Held | None = None
+        """The open transaction of the user's."""
         self.closed = False
         self.forked = False
         self._new_unit = new_unit
@@ -70,7 +80,7 @@ class Gate:
             # First without a time limit, which alone costs as much as the rest of this.
             if not lock.acquire(False):
                 deadline = time.monotonic() + left_s
-                if not lock.acquire(timeout=left_s):
+                if not self._wait(left_s):
                     raise Busy(  # noqa: TRY301 - _let_go finds that the lock is not ours
                         f"Another thread of this process kept the database for {left_s:g} s."
                     )
@@ -84,6 +94,34 @@ class Gate:
             self._let_go()
             raise
         return left_s
+
+    def _wait(self, left_s: float) -> bool:
+        """Wait for the lock → whether it came in time. Who keeps it for long is told of."""
+        lock, held = self._lock, self.held
+        deadline = time.monotonic() + left_s
+        if held is not None and not held.told:
+            early_s = held.left_s
+            if early_s < left_s:
+                if early_s > 0 and lock.acquire(timeout=early_s):
+                    return True
+                if self.held is held:
+                    held.tell()
+        return lock.acquire(timeout=max(0.0, deadline - time.monotonic()))
+
+    def hold(self, file: str, line: int) -> None:
+        """The user's transaction has begun, there."""
+        if self.long_transaction_s is not None:
+            self.held = Held(self.long_transaction_s, file, line)
+
+    def unhold(self, *, waited_for: bool = False) -> None:
+        """It is about to end. waited_for: do others of this process wait?"""
+        held, self.held = self.held, None
+        if held is not None and held.left_s < 0 and not held.told:
+            others_wait = getattr(self._main, "others_wait", None)
+            if waited_for or (others_wait is not None and others_wait()):
+                # Not even with warnings as errors may it lose what is about to be committed.
+                with suppress(LongTransactionWarning):
+                    held.tell()
 
     def release(self) -> None:
         self._holder = 0
@@ -167,6 +205,8 @@ class Gate:
         try:
             self._open = True
             session.begin("write", self._new_unit(), left_s)
+            caller = sys._getframe(2)
+            self.hold(caller.f_code.co_filename, caller.f_lineno)
             self._owner_task = current_task()
             self._depths = [(0, 0, 0)]
         except BaseException:
@@ -220,6 +260,7 @@ class Gate:
         # a Ctrl-C could come between.
         session = self._main
         try:
+            self.unhold()
             if commit:
                 try:
                     session.commit()

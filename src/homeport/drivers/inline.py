@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from homeport.drivers.engine import Engine
+from homeport.drivers.snapshots import SnapshotRunner
 from homeport.drivers.watch import Watch
 from homeport.errors import TransactionError
 
@@ -109,6 +110,9 @@ class InlineDriver:
 
     def transaction(self) -> Transaction:
         return Transaction(self.engine)
+
+    def snapshot(self) -> SnapshotRunner:
+        return SnapshotRunner(self.engine)
 
     def watch(self) -> Watch:
         return Watch(self.engine)

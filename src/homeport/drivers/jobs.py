@@ -51,7 +51,7 @@ class Job(Generic[R]):
     """An operation (or a plain function) on its way through the worker."""
 
     __slots__ = ("cancelled", "error", "fn", "future", "loop", "operation", "released", "result",
-                 "settled")  # fmt: skip
+                 "session", "settled")  # fmt: skip
 
     def __init__(
         self,
@@ -64,6 +64,7 @@ class Job(Generic[R]):
         self.operation = operation
         self.fn = fn
         self.cancelled = False
+        self.session: StoreSession | None = None  # interrupted for it, when it alone uses it
         self.settled = False
         self.released: Future[None] | None = None
         self.result: Any = None

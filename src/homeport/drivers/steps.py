@@ -85,7 +85,7 @@ def read(session: StoreSession, operation: Operation[R]) -> R:
 def snapshot(session: StoreSession, operation: Operation[R]) -> R:
     session.begin("read")
     try:
-        result: R = step(session, operation.plan)
+        result = perform(session, operation)
     finally:
         session.rollback()
     return result
@@ -126,11 +126,12 @@ def refuse_closed(*, forked: bool = False) -> NoReturn:
     raise Closed("The database is closed.")
 
 
-def refuse_block() -> NoReturn:
+def refuse_block(name: str = "transaction") -> NoReturn:
     """The asyncio drivers have no ``with db.transaction()``: it would stay open over an await."""
+    how = "run" if name == "transaction" else "read"
     raise TransactionError(
-        "AsyncDatabase has no transaction() block: other tasks would run inside it.",
-        action="Write `async def move(tx, ...)` and call `await db.run(move, ...)`.",
+        f"AsyncDatabase has no {name}() block: it would stay open while other tasks run.",
+        action=f"Write `async def work(tx, ...)` and call `await db.{how}(work, ...)`.",
     )
 
 

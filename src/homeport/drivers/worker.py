@@ -23,9 +23,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from homeport.core.operations import BOUNDED_KEYS
 from homeport.core.planner import plan
 from homeport.core.requests import Operation
+from homeport.core.stores import StoreSession
+from homeport.core.units import UnitOperation
 from homeport.drivers.engine import Engine
 from homeport.drivers.jobs import Cancelled, Job, Watched, finish, settle
-from homeport.drivers.steps import perform, read, refuse_block, refuse_closed, running
+from homeport.drivers.readers import Readers
+from homeport.drivers.steps import read, refuse_block, refuse_closed, running
 from homeport.drivers.watch import AsyncWatch
 from homeport.errors import Busy, Closed
 
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from homeport.core.explanation import Explanation
     from homeport.core.query import QueryValue
     from homeport.drivers.inline import Transaction
+    from homeport.drivers.snapshots import SnapshotRunner
 
 R = TypeVar("R")
 
@@ -55,8 +59,9 @@ class WorkerDriver:
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._ended = False
+        self._working = False
+        self._readers = Readers(self._read_beside)
         self._guard = threading.Lock()
-        self._alone: Job[Any] | None = None  # the job that interrupt() would reach
 
     # -- on the event loop
 
@@ -98,15 +103,23 @@ class WorkerDriver:
         with self._starting:
             if self._ended or self.engine.forked:
                 refuse_closed(forked=self.engine.forked)
+            held = self.engine.held
+            if held is not None and held.left_s < 0:
+                held.tell()
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._work, name="homeport-worker", daemon=True
                 )
                 self._thread.start()
+            reading = job.operation is not None and job.operation.mode == "read"
+            if reading and self._working and self.engine.store.multiprocess:
+                self._readers.put(job)
+                return
             self._queue.put(job)
             if last:
                 self._ended = True
                 self._queue.put(None)
+                self._readers.end()
 
     async def aside(self, fn: Callable[[], R], what: str) -> R:
         """Run ``fn``, which only reads on a session of its own, beside whatever is going on."""
@@ -134,6 +147,9 @@ class WorkerDriver:
         """There is none here: an open transaction would stay open over every await."""
         refuse_block()
 
+    def snapshot(self) -> SnapshotRunner:
+        refuse_block("snapshot")
+
     def watch(self) -> AsyncWatch:
         return AsyncWatch(self.engine, self.run)
 
@@ -151,8 +167,8 @@ class WorkerDriver:
     def _cancel(self, job: Job[Any]) -> None:
         job.cancelled = True
         with self._guard:
-            if self._alone is job:
-                self.engine.session.interrupt()
+            if job.session is not None:
+                job.session.interrupt()
 
     def _forbid_worker(self) -> None:
         if self.engine.held_here or threading.current_thread() is self._thread:
@@ -161,8 +177,7 @@ class WorkerDriver:
     # -- on the worker thread
 
     def _work(self) -> None:
-        following = self._next
-        while (job := following.popleft() if following else self._queue.get()) is not None:
+        while (job := self._take()) is not None:
             done = [job]
             try:
                 if job.fn is not None:
@@ -179,6 +194,14 @@ class WorkerDriver:
                     one.error = one.error or error
             settle(done)
 
+    def _take(self) -> Job[Any] | None:
+        if self._next:
+            return self._next.popleft()
+        self._working = False
+        job = self._queue.get()
+        self._working = True
+        return job
+
     def _do(self, job: Job[Any], fn: Callable[[], Any]) -> None:
         try:
             job.result = fn()
@@ -189,21 +212,47 @@ class WorkerDriver:
         if job.cancelled:
             return
         engine = self.engine
-        if not engine.try_acquire():
-            self._do(job, lambda: engine.run(operation))
+        if type(operation) is UnitOperation or not engine.try_acquire():
+            self._read_aside(job, operation)
             return
         try:
-            self._mark(job)
-            job.result = read(Watched(engine.session, job), operation)
+            job.result = read(self._watched(engine.session, job), operation)
         except BaseException as error:
             job.error = error
         finally:
-            self._mark(None)
+            self._unmark(job)
             engine.release()
         finish(job)
 
+    def _read_aside(self, job: Job[Any], operation: Operation[Any]) -> None:
+        try:
+            job.result = self.engine.read_aside(operation, lambda s: self._watched(s, job))
+        except BaseException as error:
+            job.error = error
+        finally:
+            self._unmark(job)
+        finish(job)
+
+    def _read_beside(self, job: Job[Any]) -> None:
+        """On a thread of the readers."""
+        if job.operation is not None and not job.cancelled:
+            self._read_aside(job, job.operation)
+        settle([job])
+
+    def _watched(self, session: StoreSession, job: Job[Any]) -> Watched:
+        """The session for this job alone, which may be interrupted."""
+        with self._guard:
+            job.session = session
+        return Watched(session, job)
+
+    def _unmark(self, job: Job[Any]) -> None:
+        with self._guard:
+            job.session = None
+
     def _group(self, jobs: list[Job[Any]]) -> None:
         """Commit the write in ``jobs`` with those queued behind it, which join the list."""
+        if jobs[0].cancelled:
+            return
         engine = self.engine
         engine.acquire()
         try:
@@ -213,7 +262,9 @@ class WorkerDriver:
                 if engine.session.in_transaction:
                     engine.session.commit()
                 else:
-                    # The engine rolled back as a whole (a full disk does that): nothing stands.
+                    # The engine rolled back as a whole (a full disk, an interrupted write):
+                    # nothing stands.
+                    engine.session.rollback()
                     error = next((job.error for job in jobs if job.error is not None), None)
                     for job in jobs:
                         job.error = job.error or error
@@ -254,11 +305,7 @@ class WorkerDriver:
                 self._next.append(job)
                 continue
             if not job.cancelled:
-                try:
-                    job.result = self.engine.read_aside(operation)
-                except BaseException as error:
-                    job.error = error
-                finish(job)
+                self._read_aside(job, operation)
             settle([job])
 
     def _fill(self, jobs: list[Job[Any]]) -> None:
@@ -287,10 +334,9 @@ class WorkerDriver:
         info = running(session)
         info.unit, info.changes, info.bytes = self.engine.unit_of(operation), 0, 0
         depth = session.savepoint()
-        if alone:
-            self._mark(job)
         try:
-            job.result = perform(Watched(session, job), operation)
+            watched = self._watched(session, job) if alone else Watched(session, job)
+            job.result = self.engine.perform(watched, operation)
             if job.cancelled:
                 raise Cancelled  # noqa: TRY301 - one way back for both
         except BaseException as error:
@@ -301,11 +347,7 @@ class WorkerDriver:
             session.release(depth)
         finally:
             if alone:
-                self._mark(None)
-
-    def _mark(self, job: Job[Any] | None) -> None:
-        with self._guard:
-            self._alone = job
+                self._unmark(job)
 
 
 def _loop() -> AbstractEventLoop:

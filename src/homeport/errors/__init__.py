@@ -51,7 +51,7 @@ happened and what to do; ``error.action`` is the second half alone.
 
 from __future__ import annotations
 
-from homeport.errors.base import HomeportError
+from homeport.errors.base import HomeportError, LongTransactionWarning
 from homeport.errors.data import (
     BulkError,
     DataError,
@@ -127,6 +127,7 @@ __all__ = [
     "KeysExhausted",
     "LaunchFailed",
     "LoadFailed",
+    "LongTransactionWarning",
     "MissingDependency",
     "NeedsAuth",
     "NotFound",

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 
+class LongTransactionWarning(UserWarning):
+    """A transaction is open for longer than ``long_transaction_s`` while others wait for it."""
+
+
 class HomeportError(Exception):
     """Root of all errors of this package.
 

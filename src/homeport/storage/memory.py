@@ -70,11 +70,21 @@ class MemoryStore:
         self._stamp = MemoryStamp(self)
         self._main: MemorySession | None = None
 
-    def session(self, *, readonly: bool = False) -> MemorySession:  # noqa: ARG002 (one kind only)
+    def session(self, *, readonly: bool = False) -> MemorySession:
+        """A readonly session sees what is committed now, for ever; nothing may be open."""
+        if readonly:
+            return MemorySession(self._frozen())
         session = MemorySession(self)
         if self._main is None:
             self._main = session
         return session
+
+    def _frozen(self) -> MemoryStore:
+        store = MemoryStore(clock_ms=self.clock_ms)
+        store.tables = self.tables
+        store.rows = {name: dict(rows) for name, rows in self.rows.items()}
+        store.meta, store.log, store.head = dict(self.meta), list(self.log), self.head
+        return store
 
     def stamp(self) -> MemoryStamp:
         return self._stamp

@@ -243,7 +243,9 @@ class SQLiteStore:
 
     def refuse_write(self) -> NoReturn:
         raise ReadOnly(
-            f"{self.path} is open for reading only.", action="Open it without readonly=True."
+            f"{self.path} is open for reading only.",
+            action="Open it without readonly=True; several reads of one state are db.read() and "
+            "db.snapshot().",
         )
 
     # -- maintenance

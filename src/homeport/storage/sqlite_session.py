@@ -97,7 +97,7 @@ class SQLiteSession:
 
     @property
     def in_transaction(self) -> bool:
-        return self.connection.in_transaction
+        return not self._closed and self.connection.in_transaction
 
     @property
     def stamp(self) -> LogStamp | FixedStamp | None:
@@ -117,7 +117,8 @@ class SQLiteSession:
     def _translated(self, error: apsw.Error) -> Exception:
         if self.quota is not None and isinstance(error, apsw.FullError):
             return self.quota.exceeded()
-        return translate(error, self.store.path, self.connection.system_errno)
+        errno = 0 if self._closed else self.connection.system_errno
+        return translate(error, self.store.path, errno)
 
     # -- transactions
 
@@ -157,6 +158,11 @@ class SQLiteSession:
         self.stamp_ms = self.store.next_stamp()
         self.reads.tx = TxInfo(self.stamp_ms, unit)
 
+    def others_wait(self) -> bool:
+        """Does another process stand in line for the write lock?"""
+        turn = self.store.turn
+        return turn is not None and turn.wanted()
+
     def commit(self) -> None:
         if self._mode != "write":
             self._finish("COMMIT")
@@ -195,7 +201,7 @@ class SQLiteSession:
 
     def _finish(self, statement: str) -> None:
         try:
-            if self.connection.in_transaction:
+            if not self._closed and self.connection.in_transaction:
                 self.execute(statement).fetchall()
         except apsw.Error as error:
             raise self._translated(error) from error
@@ -320,7 +326,8 @@ class SQLiteSession:
         if self._stamp is not None:
             self._stamp.close()
         try:
-            self.rollback()
+            if self.connection.in_transaction:
+                self.execute("ROLLBACK").fetchall()
             if not self.readonly:
                 # Statistics for SQLite's planner, where tables have grown; never worth a wait.
                 self._waiting.timeout_s = 0

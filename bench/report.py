@@ -124,7 +124,7 @@ def row(
         ours_us=round(ours_us, 2),
         reference=reference,
         reference_us=round(reference_us, 2),
-        ratio=round(ours_us / reference_us, 3),
+        ratio=_ratio(ours_us, reference_us),
         noise=None if noise is None else round(noise, 3),
     )
 
@@ -190,7 +190,7 @@ def _summary(result: Result | None) -> _Summary:
 
 
 def _ratio(above: float | None, below: float | None) -> float | None:
-    return None if above is None or below is None else round(above / below, 3)
+    return None if above is None or below is None else float(f"{above / below:.4g}")
 
 
 class Growth(msgspec.Struct, frozen=True):

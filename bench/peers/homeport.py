@@ -9,7 +9,7 @@ from typing import Any
 import homeport as hp
 from homeport import F
 
-from bench.peers.base import CACHE_MB, Document, Peer, batches
+from bench.peers.base import CACHE_MB, Document, Peer
 
 CITIES = hp.Collection("cities", indexes=["pop", ("country", "admin1"), "name"])
 NOTES = hp.Collection("notes", indexes=[hp.FullText("text")])
@@ -60,12 +60,10 @@ class Homeport(Peer):
         return self._cities.patch(change[0], {"pop": change[1]})
 
     def load(self, documents: Iterable[Document]) -> None:
-        for batch in batches(documents):
-            self._cities.put_many(batch)
+        self._cities.load(documents)
 
     def load_texts(self, documents: Iterable[Document]) -> None:
-        for batch in batches(documents):
-            self._db[NOTES].put_many(batch)
+        self._db[NOTES].load(documents)
 
     def observe(self) -> None:
         self._live = self._cities.order_by("pop").live()
@@ -128,12 +126,10 @@ class HomeportAsync(Peer):
         return await self._cities.patch(change[0], {"pop": change[1]})
 
     async def load(self, documents: Iterable[Document]) -> None:
-        for batch in batches(documents):
-            await self._cities.put_many(batch)
+        await self._cities.load(documents)
 
     async def load_texts(self, documents: Iterable[Document]) -> None:
-        for batch in batches(documents):
-            await self._db[NOTES].put_many(batch)
+        await self._db[NOTES].load(documents)
 
     async def observe(self) -> None:
         self._live = self._cities.order_by("pop").live()

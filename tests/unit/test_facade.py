@@ -333,6 +333,25 @@ def test_iteration_in_chunks(db: hp.Database) -> None:
     assert len(list(iterator)) < 1234, "each chunk is a snapshot of its own"
 
 
+def test_iteration_delivers_what_comes_before_a_document_that_does_not_fit(tmp_path: Path) -> None:
+    plain = hp.Collection("wells")
+    with hp.open(tmp_path / "w.db", collections=[plain]) as db:
+        db[plain].put_many({"id": f"w{number}", "depth_m": number} for number in range(5))
+        db[plain].put({"id": "w3", "depth_m": "deep"})
+
+    class Depth(msgspec.Struct):
+        id: str
+        depth_m: int
+
+    typed = hp.Collection("wells", Depth)
+    with hp.open(tmp_path / "w.db", collections=[typed]) as db:
+        seen = []
+        with pytest.raises(hp.ValidationFailed, match="'w3'"):
+            for well in db[typed]:
+                seen.append(well.id)
+        assert seen == ["w0", "w1", "w2"]
+
+
 def test_explain(w: hp.Documents[Well]) -> None:
     text = str(w.where(hp.F.depth_m > 2000).explain())
     assert "depth_m" in text

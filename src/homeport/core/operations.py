@@ -18,7 +18,7 @@ from homeport.core.keys import encode_key
 from homeport.core.paths import get_path
 from homeport.core.query import QueryValue
 from homeport.core.requests import Count, Find, Get, GetMany, Lookup, Operation
-from homeport.errors import InvalidQuery, NotFound, NotUnique, UsageError
+from homeport.errors import InvalidQuery, NotFound, NotUnique, UsageError, ValidationFailed
 
 if TYPE_CHECKING:
     from homeport.core.codec import Table
@@ -201,12 +201,25 @@ class Chunks(Generic[T]):
         plan = Find(self._table, query.with_limit(rows), "entries")
         return Operation(plan, "read", True, (self._table,))
 
-    def documents(self, entries: list[tuple[Key, str]]) -> Iterator[T]:
+    def documents(self, entries: list[tuple[Key, str]]) -> Iterable[T]:
         """The documents of a chunk that was read."""
         if len(entries) < self._rows:
             self._done = True
         elif entries:
             self._after = position(self._query, *entries[-1])
+        if self._query.predicates:
+            return self._filtered(entries)
+        if self._left is not None:
+            self._left -= len(entries)
+            self._done = self._done or not self._left
+        codec, texts = self._table.codec, [text for _, text in entries]
+        try:
+            return codec.decode_texts(texts)
+        except ValidationFailed:
+            # Those before the one that does not fit are delivered first.
+            return map(codec.decode, texts)
+
+    def _filtered(self, entries: list[tuple[Key, str]]) -> Iterator[T]:
         decode, predicates = self._table.codec.decode, self._query.predicates
         for _, text in entries:
             doc = decode(text)

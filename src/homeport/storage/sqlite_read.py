@@ -123,7 +123,7 @@ class Reads:
             return [text for (text,) in rows]
         if form == "keys":
             return publics([key for (key,) in rows])
-        return [(public(key), text) for key, text in rows]
+        return list(zip(publics([key for key, _ in rows]), [text for _, text in rows], strict=True))
 
     def _rows(self, statements: Statements, query: QueryValue, form: str) -> list[Any]:
         where = self.where(statements, query)

@@ -35,7 +35,8 @@ MODULES = [
     "replication",
 ]
 FILES = {SOURCE / f"{name}.py": TARGET / f"{name}.py" for name in MODULES}
-FILES[ROOT / "tests" / "facade" / "cases.py"] = ROOT / "tests" / "facade" / "cases_blocking.py"
+for name in ("facade/cases", "property/apply"):
+    FILES[ROOT / "tests" / f"{name}.py"] = ROOT / "tests" / f"{name}_blocking.py"
 
 # Names that differ otherwise than by the prefix Async.
 NAMES = {

@@ -11,6 +11,7 @@ import homeport as hp
 from homeport.core.codec import Table
 from homeport.core.query import EMPTY
 from homeport.core.requests import Count, Find, Get, Operation, Put, Write
+from homeport.drivers import watch
 from homeport.drivers.browser import BrowserDriver
 from homeport.storage.indexeddb import IndexedDBStore
 from homeport.testing import conformance
@@ -187,12 +188,24 @@ async def tabs() -> Mapping[str, Any]:
     ]
     kept = (await docs.meta("a")).version == meta.version
     refused = await _refused(one[before].get("a"))
+    two = await hp.open_async("tabs", collections=[after])
+    before_s, watch.LOOK_S = watch.LOOK_S, 60.0  # a hint has to do
+    try:
+        async with docs.where(hp.F.group == 5).live() as live:
+            await live.next(timeout_s=10)
+            waiting = asyncio.ensure_future(live.next(timeout_s=30))
+            await asyncio.sleep(0.05)
+            await two[after].put({"id": "seen", "group": 5})
+            change = await waiting
+            hinted = None if change is None else [document["id"] for document in change.added]
+    finally:
+        watch.LOOK_S = before_s
     for db in (one, two, three):
         await db.close()
     await IndexedDBStore.delete("tabs")
     async with hp.open_async("tabs", collections=[before]) as db:
         empty = await db[before].count()
-    return {"total": total, "found": found, "kept": kept, "refused": refused, "empty": empty}
+    return {"total": total, "found": found, "kept": kept, "refused": refused, "hinted": hinted, "empty": empty}
 
 
 async def faults() -> Mapping[str, Any]:

@@ -44,6 +44,7 @@ def test_two_tabs_lose_no_update_and_follow_a_change_of_indexes() -> None:
     assert found["found"] == [["a"], ["a"], ["b699", "b697"], 5]
     assert found["kept"]
     assert found["refused"] == "SchemaMismatch"
+    assert found["hinted"] == ["seen"], "a live query hears of a commit in another tab"
     assert found["empty"] == 0
 
 

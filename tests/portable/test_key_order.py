@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import struct
 import subprocess
 from functools import cmp_to_key
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 
 import homeport as hp
+from homeport.core import keys
 from homeport.core.conditions import Range
 from homeport.core.evaluate import matches
 from homeport.core.keys import MAX_SAFE_INT, compare, encode, encode_key, order
@@ -143,6 +145,15 @@ def test_pairs_of_keys_compare_as_indexeddb_compares_them() -> None:
         assert (encode(a) == encode(b)) is (theirs == 0), (a, b)
 
 
+def test_the_oracle_finds_a_wrong_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts by code points instead of UTF-16 units, which is what SQLite and Python do by themselves."""
+    monkeypatch.setattr(keys, "_SPECIAL", re.compile("(?!)"))
+    with pytest.raises(AssertionError):
+        test_pairs_of_keys_compare_as_indexeddb_compares_them()
+    with pytest.raises(AssertionError):
+        test_ranges_hold_what_indexeddbs_hold()
+
+
 def test_booleans_are_keys_between_texts_and_binary() -> None:
     rng = random.Random(SEED + 1)
     values = [value(rng) for _ in range(300)] + [True, False, [True], [False], ["\uffff"], b"", [b""]] * 10
@@ -214,21 +225,21 @@ def test_cursors_walk_as_indexeddbs_do(place: str, indexed: bool, tmp_path: Path
     rng = random.Random(SEED + 4)
     values = [value(rng, json_only=True) for _ in range(90)]
     values += [rng.choice(values) for _ in range(60)]  # ties
-    keys = rng.sample(range(10_000), len(values))
+    names = rng.sample(range(10_000), len(values))
     ranges = [[None, None, False, False], *(bounds(rng, values) for _ in range(60))]
     asked = [(one, direction) for one in ranges for direction in DIRECTIONS]
     found = ask(
         values=list(map(form, values)),
-        documents=[(key, n) for n, key in enumerate(keys)],
+        documents=[(key, n) for n, key in enumerate(names)],
         cursors=[(question(one), direction) for one, direction in asked],
     )["cursors"]
     docs = hp.Collection("docs", indexes=["v"] if indexed else [])
     path = ":memory:" if place == "memory" else tmp_path / "a.db"
     with hp.open(path, collections=[docs], durability="relaxed") as db:
         documents = db[docs]
-        documents.put_many({"id": key, "v": one} for key, one in zip(keys, values, strict=True))
+        documents.put_many({"id": key, "v": one} for key, one in zip(names, values, strict=True))
         documents.put_many([{"id": 20_000}, {"id": 20_001, "v": None}, {"id": 20_002, "v": {"a": 1}}])
-        by_key = dict(zip(keys, values, strict=True))
+        by_key = dict(zip(names, values, strict=True))
         for (range_, direction), theirs in zip(asked, found, strict=True):
             down = direction.startswith("prev")
             query = documents.where(Range("v", *range_)).order_by("-v" if down else "v")

@@ -461,3 +461,14 @@ def test_aggregates_of_expired_documents_are_nothing(tmp_path: Path) -> None:
 
         time.sleep(0.01)
         assert (db[docs].sum("n"), db[docs].distinct("n"), db[docs].group_by("m").count()) == (0, [], {})
+
+
+def test_groups_that_a_dict_would_merge_are_refused(tmp_path: Path) -> None:
+    """1 and True are two groups, and one key of a Python dict: a count would be lost in silence."""
+    docs = hp.Collection("docs")
+    for path in (":memory:", tmp_path / "a.db"):
+        with hp.open(path, collections=[docs]) as db:
+            db[docs].put_many([{"id": 1, "g": 1}, {"id": 2, "g": True}, {"id": 3, "g": 1.0}])
+            with pytest.raises(hp.InvalidQuery, match="aggregate"):
+                db[docs].group_by("g").count()
+            assert db[docs].group_by("g").aggregate(n=hp.agg.count()) == [{"g": 1, "n": 2}, {"g": True, "n": 1}]

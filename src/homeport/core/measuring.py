@@ -57,7 +57,14 @@ def grouped(
     (restored,) = _restores(table.codec, (wanted,))
 
     def shape(rows: list[GroupRow]) -> dict[Any, Any]:
-        return {_name(groups, row[0]): restored(row[1][0]) for row in rows}
+        found = {_name(groups, row[0]): restored(row[1][0]) for row in rows}
+        if len(found) < len(rows):
+            raise InvalidQuery(
+                f"{', '.join(fields)} has groups that are one key to a dict of Python: 1 and True, "
+                "or 0 and False.",
+                action="Ask with group_by(...).aggregate(...), which gives a list.",
+            )
+        return found
 
     return _operation(table, query, fields, (wanted,), shape)
 

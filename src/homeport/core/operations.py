@@ -252,6 +252,8 @@ def _at_most(query: QueryValue, rows: int) -> QueryValue:
 
 def unfiltered(query: QueryValue) -> QueryValue:
     """What the store can answer of a query with predicates: limit and offset count what passes."""
+    if query.offset and not query.order and query.after is None:
+        query = query.with_bound_order(KEY_ORDER)  # a place in the result needs an order
     return query.with_limit(None).with_offset(0)
 
 

@@ -46,7 +46,9 @@ class LaterSession(Protocol):
 
 
 class LaterStore(Protocol):
-    """A store that answers later."""
+    """A store that answers later. hinted: is called when another connection may have committed."""
+
+    hinted: Callable[[], None]
 
     @property
     def multiprocess(self) -> bool: ...
@@ -80,6 +82,8 @@ class LaterEngine:
     def __init__(self, store: LaterStore) -> None:
         self.store = store
         self.closed = False
+        self.pulse = self
+        store.hinted = self.announce
         self._listeners: dict[object, Callable[[], None]] = {}
 
     def on_commit(self, callback: Callable[[], None]) -> Callable[[], None]:
@@ -91,6 +95,10 @@ class LaterEngine:
             self._listeners.pop(name, None)
 
         return forget
+
+    def join(self, bell: Callable[[], None]) -> Callable[[], None]:
+        """Commits of other tabs ring the same bells (``pulse`` of other engines)."""
+        return self.on_commit(bell)
 
     def announce(self) -> None:
         for listener in list(self._listeners.values()):

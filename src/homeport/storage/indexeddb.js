@@ -352,11 +352,14 @@
 
   // -- transactions and databases
 
+  let channel = null; // to the other connections: "something was committed"
+
   const follow = (id, tx) => {
     const t = { tx, journal: null };
     transactions.set(id, t);
     const end = (what) => () => {
       transactions.delete(id);
+      if (what === "complete" && tx.mode === "readwrite") channel?.postMessage(0);
       tell(what, id, tx.error?.name ?? "", tx.error?.message ?? "");
     };
     tx.oncomplete = end("complete");
@@ -381,6 +384,10 @@
       };
       request.onsuccess = () => {
         const database = request.result, handle = ++serial;
+        if (channel === null && globalThis.BroadcastChannel !== undefined) {
+          channel = new BroadcastChannel("homeport/" + name);
+          channel.onmessage = () => tell("hint", 0, "", "");
+        }
         databases.set(handle, database);
         const lost = (what) => () => {
           database.close();
@@ -395,6 +402,12 @@
     close(handle) {
       databases.get(handle)?.close();
       databases.delete(handle);
+    },
+
+    // No more hints; nothing is told any more.
+    end() {
+      channel?.close();
+      tell = () => {};
     },
 
     destroy(id, name) {

@@ -1,17 +1,9 @@
-"""The IndexedDB store: a browser's own database, through one helper in JavaScript.
-
-Two rules of the place decide its shape. A transaction lives only while requests of it are pending,
-so what belongs to one is a generator of steps that is advanced inside the callback of the step
-before; an ``await`` in between would end it. And a promise that is rejected with anything but a
-plain ``Error``, or passed from Python into a function that returns one, hangs or kills Pyodide: so
-none crosses the border. The helper calls one function of ours with numbers and texts.
-"""
+"""The IndexedDB store: a browser's own database, through one helper in JavaScript."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from importlib.resources import files
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,13 +12,12 @@ import msgspec
 from homeport.core.codec import Table
 from homeport.core.loading import META_LOAD
 from homeport.core.operations import unfiltered
-from homeport.core.requests import Find, Mode
+from homeport.core.requests import Find
 from homeport.core.schema import SYSTEM_NAMES
 from homeport.core.storageinfo import StoreFacts
-from homeport.errors import Busy, CannotOpen, Closed, ReadOnly, SchemaMismatch
-from homeport.storage.indexeddb_errors import translate
+from homeport.errors import SchemaMismatch
+from homeport.storage.indexeddb_connection import Connection
 from homeport.storage.indexeddb_explain import explain
-from homeport.storage.indexeddb_flight import Flight, Opening
 from homeport.storage.indexeddb_schema import CHANGES, NAMED, Layout, check, place_of, read_layout
 from homeport.storage.indexeddb_schema import follow as follow_declarations
 from homeport.storage.indexeddb_session import IndexedDBSession, Stepped, unknown
@@ -36,52 +27,19 @@ if TYPE_CHECKING:
     from homeport.core.explanation import Explanation
     from homeport.core.query import QueryValue
 
-BLOCKED_S = 5.0
-"""How long to wait for another tab that keeps the old version open."""
-
 UPGRADES_TRIED = 5
 CHANGES_LEFT = 100
 """Rows of the change log that an aggressive clean-up leaves."""
 
 
-class IndexedDBStore:
+class IndexedDBStore(Connection):
     """``core.stores`` on a database of the browser; what takes time is awaited or stepped."""
 
     multiprocess = True
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        clock_ms: Callable[[], int],
-        durability: Literal["full", "relaxed"] = "full",
-        readonly: bool = False,
-    ) -> None:
-        import js  # type: ignore[import-not-found] # noqa: PLC0415
-        from pyodide.code import run_js  # type: ignore[import-not-found] # noqa: PLC0415
-        from pyodide.ffi import create_proxy  # type: ignore[import-not-found] # noqa: PLC0415
-
-        self.name = name
-        self.clock_ms = clock_ms
-        self.durability = durability
-        self.readonly = readonly
+    def __init__(self, name: str, **options: Any) -> None:
+        super().__init__(name, **options)
         self.tables: dict[str, Table[Any]] = {}
-        self.closed = False
-        if getattr(js, "indexedDB", None) is None:
-            raise CannotOpen(
-                f"There is no IndexedDB here to open {name} in.",
-                action='Open ":memory:", or run in a browser that keeps data.',
-            )
-        self._helper: Any = run_js(
-            files("homeport.storage").joinpath("indexeddb.js").read_text("utf-8")
-        )
-        self._tell: Any = create_proxy(self._told)
-        self._helper.listen(self._tell)
-        self._flights: dict[int, Flight[Any] | Opening] = {}
-        self._last_id = 0
-        self._handle: int | None = None
-        self._version = 0
-        self._layouts: dict[str, Layout] = {}
         self._stamp_ms = 0
 
     @classmethod
@@ -114,115 +72,19 @@ class IndexedDBStore:
         finally:
             await store.close()
 
-    # -- what the helper tells
+    # -- declarations
 
-    def _told(self, what: str, number: int, name: str, text: str) -> None:
-        if what in ("versionchange", "closed"):
-            # Another tab upgrades, or the browser has taken it: the next call opens it again.
-            if number == self._handle:
-                self._handle = None
-            return
-        found = self._flights.get(number)
-        if found is None:
-            return  # a time limit was faster
-        if isinstance(found, Opening):
-            self._opened(found, what, name, text)
-        elif what == "step":
-            found.advance(text)
-        elif what == "failed":
-            found.fail(translate(name, text, self.name))
-        else:
-            del self._flights[number]
-            found.end(None if what == "complete" else translate(name, text, self.name))
+    def everything(self) -> list[str]:
+        return [NAMED, CHANGES, *map(place_of, self.tables)]
 
-    def _opened(self, opening: Opening, what: str, name: str, text: str) -> None:
-        if what == "upgrade":
-            opening.upgrade(self._helper, int(name))
-        elif what == "step":
-            opening.advance(text)
-        elif what == "failed":
-            opening.fail(translate(name, text, self.name))
-        elif what == "blocked":
-            opening.limit(BLOCKED_S, Busy(f"Another tab keeps {self.name} open."))
-        elif what == "open":
-            del self._flights[opening.id]
-            version, handle = int(name or 0), int(text or 0)
-            if not opening.succeed((version, handle)):
-                self._helper.close(handle)
-        elif what == "refused":
-            del self._flights[opening.id]
-            opening.refuse(translate(name, text, self.name))
-
-    # -- connection
-
-    def _opening(self, steps: Callable[[], Stepped[Any]] | None) -> Opening:
-        self._last_id += 1
-        opening = Opening(self._last_id, steps)
-        self._flights[opening.id] = opening
-        return opening
-
-    async def _connect(self) -> None:
-        opening = self._opening(follow_declarations_of_nothing)
-        self._helper.open(opening.id, self.name, 0)
-        self._version, self._handle = await opening.future
-        self._layouts = await self.perform(read_layout(), "read", [NAMED])
-
-    async def _connected(self) -> None:
-        if self.closed:
-            raise Closed("The database is closed.")
-        if self._handle is not None:
-            return
-        await self._connect()
-        late = [t.name for t in self.tables.values() if not self._fits(t)]
+    def reconnected(self) -> None:
+        late = [table.name for table in self.tables.values() if not self._fits(table)]
         if late:
             raise SchemaMismatch(
                 f"Another tab has changed the indexes of {late[0]} in {self.name}.",
                 action="Reload the page, so that all tabs use one declaration.",
                 collection=late[0],
             )
-
-    async def perform(
-        self, steps: Stepped[Any], mode: Mode, places: Sequence[str] | None = None
-    ) -> Any:
-        """Step a generator in one transaction over these object stores (None = all) → its value.
-
-        Cancelled, it aborts unless the commit is under way, and only then raises.
-        """
-        if self.readonly and mode == "write":
-            steps.close()
-            raise ReadOnly(
-                f"{self.name} is open for reading only.", action="Open it without readonly=True."
-            )
-        if self._handle is None or self.closed:
-            await self._connected()
-        return await self.fly(steps, mode, places).landed()
-
-    def fly(
-        self, steps: Stepped[Any], mode: Mode, places: Sequence[str] | None = None
-    ) -> Flight[Any]:
-        """As ``perform``, begun at once on the open connection."""
-        if places is None:
-            places = [NAMED, CHANGES, *map(place_of, self.tables)]
-        self._last_id += 1
-        flight: Flight[Any] = Flight(self._last_id, self._helper, steps)
-        self._flights[flight.id] = flight
-        try:
-            self._helper.begin(
-                flight.id,
-                self._handle,
-                msgspec.json.encode(places).decode(),
-                "readonly" if mode == "read" else "readwrite",
-                "strict" if self.durability == "full" else "relaxed",
-            )
-        except BaseException as error:
-            del self._flights[flight.id]
-            steps.close()
-            name = getattr(error, "name", "")
-            raise translate(name, str(error), self.name) from error
-        flight.advance(None)
-        return flight
-
-    # -- declarations
 
     def _fits(self, table: Table[Any]) -> bool:
         stored = self._layouts.get(table.name)
@@ -378,21 +240,3 @@ class IndexedDBStore:
 
     async def checkpoint(self) -> None:
         """Nothing to move."""
-
-    async def close(self) -> None:
-        """Wait for what is under way and close; silent when it is closed already."""
-        if self.closed:
-            return
-        self.closed = True
-        for flight in list(self._flights.values()):
-            await flight.settled()
-        if self._handle is not None:
-            self._helper.close(self._handle)
-            self._handle = None
-        self._tell.destroy()
-        self._helper.destroy()
-
-
-def follow_declarations_of_nothing() -> Stepped[None]:
-    """The upgrade of a database that does not exist yet."""
-    return follow_declarations((), {})

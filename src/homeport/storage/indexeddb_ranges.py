@@ -53,7 +53,7 @@ class Part:
         high = [*head, MISSING if self.high is None else self.high]
         high_open = self.high is None or self.high_open
         return [
-            [*low, TOP] if self.low_open else low,
+            [*low, TOP] if self.low_open and self.low is not None else low,
             high if high_open else [*high, TOP],
             False,
             high_open,

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import msgspec
 
+from homeport.core.aggregate import Fold, GroupRow, element_paths, fold_texts
 from homeport.core.evaluate import position_key, sort_key
 from homeport.core.keys import Key, encode, encode_key
 from homeport.core.models import decode_object
 from homeport.core.query import QueryValue
-from homeport.core.requests import Changes, ChangeSet, Count, Find, Get, GetMany, RowInfo
+from homeport.core.requests import Aggregate, Changes, ChangeSet, Count, Find, Get, GetMany, RowInfo
 from homeport.core.textquery import Asked, terms
 from homeport.storage.indexeddb_ranges import cover, word_range, words_of
 from homeport.storage.indexeddb_route import Leg, Route, order_of, route
@@ -99,6 +100,12 @@ class Reads:
         (total,) = yield from ask({**command, "now": self.now_of(table)})
         rest: int = max(0, total - query.offset)
         return rest if query.limit is None else min(rest, query.limit)
+
+    def aggregate(self, request: Aggregate) -> Stepped[list[GroupRow]]:
+        self.store.known(request.table)
+        fold = Fold(request.groups, request.measures, element_paths(request.table.codec))
+        entries = yield from self._entries(request.table, request.query, "texts")
+        return fold_texts(fold, (text for _, text in entries))
 
     def _entries(self, table: Table[Any], query: QueryValue, form: str) -> Stepped[Entries]:
         """(key, text) of what matches, in the order of the query and within its limit. The text is

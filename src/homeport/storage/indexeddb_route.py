@@ -151,6 +151,8 @@ def _single(query: QueryValue, asked: Order, access: Access, codec: Codec[Any]) 
     columns = _columns(access, codec)
     down = _direction(asked, access, columns, codec)
     after = None if down is None else query.after
+    if any(path in ("", codec.key) for path, _ in asked[:-1]):
+        after = None  # the row of that very key may stand on either side: it is compared in full
     if after is not None and not query.order:
         after = (after[-1], after[-1])  # the key is both the order and the tie
     position = None if after is None else _position(access, columns, asked, after)

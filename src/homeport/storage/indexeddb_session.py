@@ -14,6 +14,7 @@ import msgspec
 
 from homeport.core.keys import Encoded, Key, decode, encode, encode_key
 from homeport.core.requests import (
+    Aggregate,
     Changes,
     ChangeSet,
     Count,
@@ -68,6 +69,7 @@ class IndexedDBSession:
             GetMany: self.reads.get_many,
             Find: self.reads.find,
             Count: self.reads.count,
+            Aggregate: self.reads.aggregate,
             Changes: self._changes,
             Meta: self._meta,
             Write: self._write,

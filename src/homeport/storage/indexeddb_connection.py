@@ -1,0 +1,207 @@
+"""One connection to a database of the browser: opening, transactions, and what the browser tells.
+
+Two rules of the place decide its shape. A transaction lives only while requests of it are pending,
+so what belongs to one is a generator of steps that is advanced inside the callback of the step
+before; an ``await`` in between would end it. And a promise that is rejected with anything but a
+plain ``Error``, or passed from Python into a function that returns one, hangs or kills Pyodide: so
+none crosses the border. The helper calls one function of ours with numbers and texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from homeport.core.requests import Mode
+from homeport.errors import Busy, CannotOpen, Closed, ReadOnly
+from homeport.storage.indexeddb_errors import translate
+from homeport.storage.indexeddb_flight import Flight, Opening
+from homeport.storage.indexeddb_schema import NAMED, Layout, Stepped, follow, read_layout
+
+if TYPE_CHECKING:
+    from asyncio import Task
+
+BLOCKED_S = 5.0
+"""How long to wait for another tab that keeps the old version open."""
+
+
+class Connection:
+    """A connection that is made again when the browser or another tab has ended it.
+
+    hinted: is called when another connection may have committed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        clock_ms: Callable[[], int],
+        durability: Literal["full", "relaxed"] = "full",
+        readonly: bool = False,
+    ) -> None:
+        import js  # type: ignore[import-not-found] # noqa: PLC0415
+        from pyodide.code import run_js  # type: ignore[import-not-found] # noqa: PLC0415
+        from pyodide.ffi import create_proxy  # type: ignore[import-not-found] # noqa: PLC0415
+
+        self.name = name
+        self.clock_ms = clock_ms
+        self.durability = durability
+        self.readonly = readonly
+        self.closed = False
+        self.hinted: Callable[[], None] = lambda: None  # another connection may have committed
+        if getattr(js, "indexedDB", None) is None:
+            raise CannotOpen(
+                f"There is no IndexedDB here to open {name} in.",
+                action='Open ":memory:", or run in a browser that keeps data.',
+            )
+        self._helper: Any = run_js(
+            files("homeport.storage").joinpath("indexeddb.js").read_text("utf-8")
+        )
+        self._tell: Any = create_proxy(self._told)
+        self._helper.listen(self._tell)
+        self._flights: dict[int, Flight[Any] | Opening] = {}
+        self._last_id = 0
+        self._handle: int | None = None
+        self._version = 0
+        self._layouts: dict[str, Layout] = {}
+        self._connecting: Task[None] | None = None
+
+    # -- what the helper tells
+
+    def _told(self, what: str, number: int, name: str, text: str) -> None:
+        if what == "hint":
+            self.hinted()
+            return
+        if what in ("versionchange", "closed"):
+            # Another tab upgrades, or the browser has taken it: the next call opens it again.
+            if number == self._handle:
+                self._handle = None
+            return
+        found = self._flights.get(number)
+        if found is None:
+            return  # a time limit was faster
+        if isinstance(found, Opening):
+            self._opened(found, what, name, text)
+        elif what == "step":
+            found.advance(text)
+        elif what == "failed":
+            found.fail(translate(name, text, self.name))
+        else:
+            del self._flights[number]
+            found.end(None if what == "complete" else translate(name, text, self.name))
+
+    def _opened(self, opening: Opening, what: str, name: str, text: str) -> None:
+        if what == "upgrade":
+            opening.upgrade(self._helper, int(name))
+        elif what == "step":
+            opening.advance(text)
+        elif what == "failed":
+            opening.fail(translate(name, text, self.name))
+        elif what == "blocked":
+            opening.limit(BLOCKED_S, Busy(f"Another tab keeps {self.name} open."))
+        elif what == "open":
+            del self._flights[opening.id]
+            version, handle = int(name or 0), int(text or 0)
+            if not opening.succeed((version, handle)):
+                self._helper.close(handle)
+        elif what == "refused":
+            del self._flights[opening.id]
+            opening.refuse(translate(name, text, self.name))
+
+    # -- connection
+
+    def _opening(self, steps: Callable[[], Stepped[Any]] | None) -> Opening:
+        self._last_id += 1
+        opening = Opening(self._last_id, steps)
+        self._flights[opening.id] = opening
+        return opening
+
+    async def _connect(self) -> None:
+        opening = self._opening(lambda: follow((), {}))
+        self._helper.open(opening.id, self.name, 0)
+        self._version, self._handle = await opening.future
+        self._layouts = await self.fly(read_layout(), "read", [NAMED]).landed()
+
+    async def _connected(self) -> None:
+        """Connect again if the connection is gone, once for all who ask."""
+        from asyncio import ensure_future, shield  # noqa: PLC0415 - a loop runs
+
+        if self.closed:
+            raise Closed("The database is closed.")
+        if self._handle is not None:
+            return
+        if self._connecting is None:
+            self._connecting = ensure_future(self._again())
+        await shield(self._connecting)
+
+    async def _again(self) -> None:
+        try:
+            await self._connect()
+        finally:
+            self._connecting = None
+        self.reconnected()
+
+    def reconnected(self) -> None:
+        """Is called behind the second and every later connection; may raise."""
+
+    async def perform(
+        self, steps: Stepped[Any], mode: Mode, places: Sequence[str] | None = None
+    ) -> Any:
+        """Step a generator in one transaction over these object stores (None = all) → its value.
+
+        Cancelled, it aborts unless the commit is under way, and only then raises.
+        """
+        if self.readonly and mode == "write":
+            steps.close()
+            raise ReadOnly(
+                f"{self.name} is open for reading only.", action="Open it without readonly=True."
+            )
+        if self._handle is None or self.closed:
+            await self._connected()
+        return await self.fly(steps, mode, places).landed()
+
+    def everything(self) -> list[str]:
+        """All object stores."""
+        return [NAMED]
+
+    def fly(
+        self, steps: Stepped[Any], mode: Mode, places: Sequence[str] | None = None
+    ) -> Flight[Any]:
+        """As ``perform``, begun at once on the open connection."""
+        if places is None:
+            places = self.everything()
+        self._last_id += 1
+        flight: Flight[Any] = Flight(self._last_id, self._helper, steps)
+        self._flights[flight.id] = flight
+        try:
+            self._helper.begin(
+                flight.id,
+                self._handle,
+                msgspec.json.encode(places).decode(),
+                "readonly" if mode == "read" else "readwrite",
+                "strict" if self.durability == "full" else "relaxed",
+            )
+        except BaseException as error:
+            del self._flights[flight.id]
+            steps.close()
+            name = getattr(error, "name", "")
+            raise translate(name, str(error), self.name) from error
+        flight.advance(None)
+        return flight
+
+    async def close(self) -> None:
+        """Wait for what is under way and close; silent when it is closed already."""
+        if self.closed:
+            return
+        self.closed = True
+        for flight in list(self._flights.values()):
+            await flight.settled()
+        if self._handle is not None:
+            self._helper.close(self._handle)
+            self._handle = None
+        self._helper.end()
+        self._tell.destroy()
+        self._helper.destroy()

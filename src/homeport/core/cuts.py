@@ -38,6 +38,7 @@ from homeport.core.outbox import (
     text_of,
     write_json,
 )
+from homeport.core.policies import Clash
 from homeport.core.query import EMPTY, Compare
 from homeport.core.recovery import reconcile
 from homeport.core.requests import (
@@ -169,6 +170,7 @@ class _Cut:
         unknown = set(last.unknown)
         former = yield from read_former()
         back: PutBack | None = None
+        told: list[Clash] = []
         sender = context.client
         answer = last.batch
         if former is not None:
@@ -188,7 +190,7 @@ class _Cut:
         yield from self._take(last)
         yield from self._sweep()
         if back is not None and back.ids:
-            yield from reconcile(context, back, self.moved)
+            told = yield from reconcile(context, back, self.moved)
         answered = (
             in_flight is not None and answer is not None and answer.number == in_flight.number
         )
@@ -203,6 +205,7 @@ class _Cut:
             in_flight=in_flight.entries if in_flight is not None else (),
             answered=answered,
             rejected=self.rejected,
+            told=told,
         )
         if answered and in_flight is not None:
             done = {unit for unit, verdict in verdicts.items() if verdict.result == "applied"}

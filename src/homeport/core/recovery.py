@@ -33,13 +33,15 @@ from homeport.core.outbox import (
     read_entry,
 )
 from homeport.core.paths import MISSING
-from homeport.core.policies import Rule
-from homeport.core.requests import Delete, GetMany, Part, Plan, Put, Write
+from homeport.core.policies import Clash, Rule
+from homeport.core.query import EMPTY, AnyOf
+from homeport.core.requests import Delete, Find, GetMany, Part, Plan, Put, Write
 from homeport.core.wire import ABSENT, present
 
 
-def reconcile(context: Context, back: PutBack, moved: Mapping[str, Moved]) -> Plan[None]:
-    """Take out of the entries that were queued again what is in the fresh cut."""
+def reconcile(context: Context, back: PutBack, moved: Mapping[str, Moved]) -> Plan[list[Clash]]:
+    """Take out of the entries that were queued again what is in the fresh cut → what this device
+    had written and gives up for it, to be recorded."""
     texts = yield GetMany(OUTBOX, back.ids)
     by_ref: dict[str, list[Entry]] = {}
     for entry in (read_entry(text) for text in texts if text is not None):
@@ -49,6 +51,9 @@ def reconcile(context: Context, back: PutBack, moved: Mapping[str, Moved]) -> Pl
     kept: list[Entry] = []
     gone: list[int] = []
     changed: list[Base] = []
+    clashes: list[Clash] = []
+    idle: list[str] = []
+    """Documents that are gone on both sides: nothing of the cut speaks of them."""
     for ref, entries in by_ref.items():
         now = parsed(moved[ref].body) if ref in moved else None
         base, known = bases[ref], back.known[ref]
@@ -56,7 +61,11 @@ def reconcile(context: Context, back: PutBack, moved: Mapping[str, Moved]) -> Pl
         if same(now, known) and not rule.types:
             gone += [entry.id for entry in entries]
             base.doc = ABSENT if now is None else raw(diff.dump(now))
+            if ref not in moved:
+                idle.append(ref)
         elif now is not None and known is not None and rule.policy == "merge":
+            if _creates(entries[0]):
+                clashes += _given_up(ref, parsed(entries[0].doc), now, known, rule)
             left, origin = _only_missing(entries, parsed(base.doc), now, known, rule)
             kept += left
             gone += [entry.id for entry in entries if entry not in left]
@@ -70,13 +79,41 @@ def reconcile(context: Context, back: PutBack, moved: Mapping[str, Moved]) -> Pl
             continue
         changed.append(base)
     context.state.queued -= len(gone)
+    over = yield from _without_entries(idle, set(gone))
+    changed = [base for base in changed if base.id not in over]
     parts: list[Part] = [Put(BASE, base_rows(changed))] if changed else []
     if kept:
         parts.append(Put(OUTBOX, entry_rows(kept)))
     if gone:
         parts.append(Delete(OUTBOX, gone))
+    if over:
+        parts.append(Delete(BASE, over))
     if parts:
         yield Write(parts)
+    return clashes
+
+
+def _without_entries(refs: list[str], gone: set[int]) -> Plan[list[str]]:
+    """Those that nothing queued speaks of any more: they need no base."""
+    if not refs:
+        return []
+    texts = yield Find(OUTBOX, EMPTY.and_where(AnyOf("ref", tuple(refs))), "texts")
+    left = {entry.ref for entry in map(read_entry, texts) if entry.id not in gone}
+    return [ref for ref in refs if ref not in left]
+
+
+def _given_up(
+    ref: str, mine: dict[str, Any], now: dict[str, Any], known: dict[str, Any], rule: Rule
+) -> list[Clash]:
+    """Somebody has made this document anew, with other values than were known here."""
+    fields = [
+        name
+        for name, value in known.items()
+        if name in now and not same(now[name], value) and name not in rule.types
+    ]
+    if not fields:
+        return []
+    return [Clash(ref, "remote", rule.policy, None, {**mine, **known}, now, now, fields)]
 
 
 def _only_missing(

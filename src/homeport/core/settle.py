@@ -35,6 +35,7 @@ from homeport.core.outbox import (
     text_of,
     write_json,
 )
+from homeport.core.policies import Clash
 from homeport.core.query import EMPTY, AnyOf
 from homeport.core.records import Records
 from homeport.core.requests import (
@@ -94,12 +95,14 @@ def settle(
     rejected: Mapping[str, Verdict] | None = None,
     wanted: Mapping[str, Mapping[str, State]] | None = None,
     refs: Iterable[str] = (),
+    told: Iterable[Clash] = (),
 ) -> Plan[Outcome]:
     """Rebase what ``moved``, ``refs`` and the verdicts touch, and write the result.
 
     verdicts: by unit, of the answered batch. in_flight: its entries. answered False: they are shown
     and left alone. rejected: by document, reasons that reject every unit that touches it. wanted:
-    by held unit and document, what a person decided; later changes then merge by field.
+    by held unit and document, what a person decided; later changes then merge by field. told:
+    settlements that were made before, to be recorded with these.
     """
     flying = set(in_flight)
     groups, bases = yield from _load({*moved, *refs}, flying)
@@ -129,6 +132,7 @@ def settle(
         state: State = {} if present(move.body) else None  # it is only asked whether there is one
         docs[ref] = Doc(move.collection, move.key, None, state, move.token, move.bucket)
         outcome.removed.append(entry)
+    outcome.logged += [(None, clash) for clash in told]
     outcome.applied += len(sure)
     outcome.committed += len(sure)
     here = {ref: base for ref, base in bases.items() if ref not in elsewhere}

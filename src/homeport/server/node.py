@@ -10,23 +10,18 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from homeport.core.wire import Policy, PushRequest, Reply, present
+from homeport.core.wire import PushRequest, Reply
 from homeport.errors import DatabaseUnavailable, HomeportError
 
 from .auth import Authenticator
 from .database import Connection, Database, connect
-from .feed import SnapshotFeed, unpack_cursor
+from .exchange import Exchange
 from .live import Hub, Nudger, Tailer
-from .pull import PAGE_BYTES, PAGE_S, Puller, owner_of
-from .push import Pusher
+from .pull import PAGE_BYTES, PAGE_S
 from .rules import (
     Claims,
     Rules,
     ServerCollection,
-    valid_name,
-    valid_policy,
-    valid_types,
-    write_specs,
 )
 from .schema import check_history, install
 
@@ -70,23 +65,22 @@ class Node:
         self.database = Database(
             postgres, size=pool_size, max_waiting=max_waiting, timeout_s=timeout_s
         )
-        self.feed = SnapshotFeed(self.database)
-        self.pusher = Pusher(self.database, self.feed, self.rules)
-        self.puller = Puller(
+        self._exchange = Exchange(
             self.database,
-            self.feed,
             self.rules,
             page_bytes=page_bytes,
             page_s=page_s,
             refresh_s=retention_s / 4,
         )
+        self.feed = self._exchange.feed
+        self.pusher = self._exchange.pusher
+        self.puller = self._exchange.puller
         self.hub = Hub()
         self.tailer = Tailer(postgres, self.hub, interval_s=hint_interval_s)
         self.nudger = Nudger(self.database, self.tailer)
         self.started = time.time()
         self.refusals: dict[str, int] = {}
         self._retention_s = retention_s
-        self._registered: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, *, patience_s: float = 20.0) -> None:
@@ -131,40 +125,11 @@ class Node:
         """Push (when there is a batch), then the next page of a cut.
 
         Raises:
-            HomeportError: see ``Pusher.push`` and ``Puller.pull``.
+            HomeportError: see ``Exchange.sync``.
         """
         if self.tailer.fault is not None:
             raise DatabaseUnavailable(self.tailer.fault)
-        if self.rules.any:
-            await self._register(request)
-        if present(request.batch):
-            asked = request.pull.cursor
-            cursor = None if asked is None else unpack_cursor(asked, owner_of(claims))
-            raw = bytes(request.batch)
-            await self.pusher.push(claims, request.client, raw, request.hash, cursor)
-            self.nudger.poke()
-        return await self.puller.pull(claims, request.client, request.pull)
-
-    async def _register(self, request: PushRequest) -> None:
-        """Development mode: a collection begins to exist when a device names it."""
-        wanted: dict[str, Policy] = {
-            name: policy
-            for name, policy in request.pull.collections.items()
-            if name not in self._registered and valid_name(name) and valid_policy(policy)
-        }
-        if not wanted:
-            return
-        async with self.database.session() as connection:
-            for name, policy in sorted(wanted.items()):
-                await connection.execute(
-                    "insert into homeport.collections (name, policy, deletes, fields)"
-                    " values ($1, $2, $3, $4) on conflict (name) do nothing",
-                    name,
-                    policy,
-                    "edit-wins" if name in request.pull.edit_wins else "delete-wins",
-                    write_specs(valid_types(request.pull.fields.get(name, {}))),
-                )
-        self._registered.update(wanted)
+        return await self._exchange.sync(claims, request, pushed=self.nudger.poke)
 
     async def ready(self) -> bool:
         """Whether PostgreSQL answers within a second and may be served."""

@@ -216,7 +216,7 @@ class _Job:
         """Lock the client's row; the stored answer when this batch was answered before."""
         who = (self.claims.tenant, self.claims.subject, self.client)
         query = (
-            "select number, hash, answer from homeport.clients"
+            "select number, hash, answer, retired from homeport.clients"
             " where tenant = $1 and subject = $2 and client = $3 for update"
         )
         row = await connection.fetchrow(query, *who)
@@ -228,6 +228,8 @@ class _Job:
             )
             row = await connection.fetchrow(query, *who)
         number = self._batch.number
+        if row["retired"]:
+            raise IdentityBroken("This device began anew under another id.")
         if row["number"] == number and row["hash"] == self._digest:
             return msgspec.json.decode(row["answer"], type=BatchAnswer)
         if number != row["number"] + 1:

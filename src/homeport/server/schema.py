@@ -16,7 +16,7 @@ from homeport.errors import ServerError
 from .database import Connection, connect
 from .rules import ServerCollection, write_specs
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _LOCK = 7_305_808_868_231_942  # any constant of our own: "homeport" on a telephone, roughly
 
 _DDL = """
@@ -67,6 +67,7 @@ create table if not exists homeport.clients (
     number bigint not null default 0,
     hash text not null default '',
     answer text,
+    retired boolean not null default false,
     seen timestamptz not null default now(),
     primary key (tenant, subject, client)
 );
@@ -147,6 +148,8 @@ create or replace trigger homeport_log_truncate after truncate on homeport.docum
 _UPGRADES = {
     1: "alter table homeport.collections add column if not exists fields text"
     " not null default '{}'",
+    2: "alter table homeport.clients add column if not exists retired boolean"
+    " not null default false",
 }
 """What leads from an older version of the schema to the next."""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
@@ -25,7 +25,7 @@ from homeport.core.outbox import (
 )
 from homeport.core.query import EMPTY, Compare
 from homeport.core.requests import Count, Meta, Operation, Plan
-from homeport.core.wire import PROTOCOL, Hello
+from homeport.core.wire import PROTOCOL, Hello, Hint, Reply
 from homeport.core.worker import bind, check_binding
 from homeport.drivers.engine import Engine
 from homeport.errors import (
@@ -41,6 +41,21 @@ from homeport.transport.recovery import OnReset, Recovery
 
 R = TypeVar("R")
 Token: TypeAlias = "str | Callable[[], str | Awaitable[str]] | None"  # noqa: S105 - a type
+
+
+class Transport(Protocol):
+    """The way to a node. ``HttpTransport`` is the one over a network.
+
+    ``exchange`` raises ``Unreachable``, ``NeedsAuth``, ``Forbidden``, ``IdentityBroken``,
+    ``HistoryBroken``, ``ProtocolMismatch`` or ``ServerRefused``.
+    """
+
+    async def exchange(self, body: bytes, token: str) -> Reply: ...
+
+    def hints(self, hello: Hello) -> AsyncIterator[Hint]: ...
+
+    async def close(self) -> None: ...
+
 
 ADOPT_BELOW = 500
 """Older documents are queued while fewer entries than this wait."""
@@ -62,6 +77,8 @@ class Rounds:
         tell: Callable[[Event], None],
         on_reset: OnReset = "recover",
         path: str = ":memory:",
+        net: Transport | None = None,
+        make_id: Callable[[], str] = new_id,
     ) -> None:
         self.engine = engine
         self.tables = tables
@@ -79,11 +96,11 @@ class Rounds:
         self.sums: Mapping[str, Mapping[int, str]] = {}
         """Of the last cut (``transport.comparing``)."""
         self._given: str | None = None
-        self._net: HttpTransport | None = None
+        self._net = net
         self._resets = 0
         """How often in a row the file began anew without an answer in between."""
         self._busy = asyncio.Lock()
-        self.recovery = Recovery(self.run, tables, path, on_reset, tell, new_id, now_ms)
+        self.recovery = Recovery(self.run, tables, path, on_reset, tell, make_id, now_ms)
 
     @property
     def renewable(self) -> bool:
@@ -95,7 +112,7 @@ class Rounds:
         self._given = None
 
     @property
-    def net(self) -> HttpTransport:
+    def net(self) -> Transport:
         if self._net is None:
             self._net = HttpTransport(self.url)
         return self._net

@@ -101,6 +101,9 @@ class Raw:
     def text(self, word: str) -> list[Any]:
         return [{"id": key, "text": text} for key, text in self._execute(sql.TEXT, (word,))]
 
+    def search(self, word: str) -> list[Any]:
+        return [{"id": key, "text": text} for key, text in self._execute(sql.SEARCH, (word,))]
+
     def texts(self) -> list[tuple[str, str]]:
         """(key, JSON text) of every city."""
         return self._execute("select id, doc from cities order by rowid").fetchall()

@@ -10,7 +10,7 @@ from bench import memory, peers
 from bench.cities import ROOT, Cities
 from bench.contest import Contest, Pace, Result
 from bench.corpus import Corpus
-from bench.operations import OPEN, READS, TEXT, WRITES, Operation
+from bench.operations import OPEN, READS, TEXTS, WRITES, Operation
 from bench.peers.base import Peer
 from bench.report import Facts, Row, rows_of
 
@@ -52,10 +52,11 @@ def compare(
         )
         try:
             contest.load()
+            out |= contest.left
             facts += _facts(contest, pace)
             contest.reads(operations)
-            if TEXT in operations and size <= TEXT_SIZE:
-                contest.text()
+            if size <= TEXT_SIZE:
+                contest.text(operations)
             contest.writes([op for op in operations if op.name != "notify" or size <= NOTIFY_SIZE])
         finally:
             contest.close()
@@ -77,7 +78,7 @@ def _absent(out: dict[str, str], operations: Sequence[Operation], size: int) -> 
     rows = []
     for name, reason in out.items():
         for operation in operations:
-            if operation in READS or operation in (OPEN, TEXT):
+            if operation in READS or operation in (OPEN, *TEXTS):
                 rows.append(Result(operation.name, size, None, name, reason=reason))
             elif operation in WRITES:
                 rows += [

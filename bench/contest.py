@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import random
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -14,17 +15,14 @@ from time import perf_counter
 from typing import Any
 
 from bench import peers
-from bench.corpus import Notes, Sample, answer_of
+from bench.corpus import Notes, Sample, TooSlow
 from bench.measure import Side, measure, plan
-from bench.operations import LOAD, OPEN, READS, TEXT, WRITES, Operation
+from bench.operations import LOAD, OPEN, READS, TEXT, TEXTS, WRITES, Operation
 from bench.peers.base import Peer, level_of
+from bench.proofs import Proofs, WrongAnswer
 
 WARM_SIZE = 100_000
 """Up to here the files fit into the caches and are read once before anything is timed."""
-
-
-class WrongAnswer(Exception):
-    """A ratio between different answers means nothing."""
 
 
 @dataclass
@@ -77,7 +75,9 @@ class Contest:
         self.results: dict[tuple[str, str | None, str], Result] = {}
         self.load_s: dict[str, float] = {}
         self.bytes: dict[str, int] = {}
+        self.left: dict[str, str] = {}
         self._loop = asyncio.new_event_loop()
+        self._proofs = Proofs(sample, self.run)
 
     def close(self) -> None:
         self._loop.run_until_complete(self._loop.shutdown_default_executor())
@@ -109,13 +109,20 @@ class Contest:
         """Fill the files of every peer; the figure is the time until they are closed."""
         own = [name for name, peer in self.classes.items() if not peer.same_file_as]
         for number in range(self.pace.loads):
-            for name in own:
+            for name in [name for name in own if name in self.classes]:
                 spent_s = sum(self._result("load", None, name).samples) / 1e6 * self.sample.size
                 if number and spent_s > self.pace.budget_s:
                     continue
                 self.tell(f"load {name} ({number + 1})")
                 shutil.rmtree(self.folder / "cities" / name, ignore_errors=True)
-                self._load(name)
+                try:
+                    self._load(name)
+                except TooSlow as error:
+                    if name in (peers.OURS, peers.REFERENCE):
+                        raise
+                    self.left[name] = f"stopped while it loaded: {error}"
+                    del self.classes[name]
+                    self.results.pop((LOAD.name, None, name), None)
         for name, peer in self.classes.items():
             place = self.folder / "cities"
             if peer.same_file_as:
@@ -123,11 +130,14 @@ class Contest:
             self.bytes[name] = sum(file.stat().st_size for file in (place / name).rglob("*.*"))
 
     def _load(self, name: str) -> None:
-        feed = self.sample.feed()
+        limited = name not in (peers.OURS, peers.REFERENCE)
+        feed = self.sample.feed(2 * self.pace.load_budget_s if limited else math.inf)
         peer = self.open(name, level_of(self.classes[name]))
         start = perf_counter()
-        self.run(peer.load(feed))
-        self.run(peer.close())
+        try:
+            self.run(peer.load(feed))
+        finally:
+            self.run(peer.close())
         spent_s = perf_counter() - start - feed.spent_s
         self.load_s[name] = spent_s
         self._result(LOAD.name, None, name).samples.append(spent_s * 1e6 / self.sample.size)
@@ -163,31 +173,45 @@ class Contest:
                     self.tell(f"{operation.name} {durability}")
                     self._case(operation, durability, opened, self.pace.rounds, 0)
 
-    def text(self) -> None:
+    def text(self, operations: Sequence[Operation]) -> None:
         """Words in short texts, in files of their own."""
+        wanted = [operation for operation in TEXTS if operation in operations]
+        if not wanted:
+            return
         notes = Notes(self.sample.size)
-        names = []
-        for name, peer in self.classes.items():
-            if name in peers.HELPERS:
-                continue
-            if TEXT.name in peer.unable:
-                self._result(TEXT.name, None, name).reason = peer.unable[TEXT.name]
-                continue
-            self.tell(f"load texts {name}")
-            loading = self.open(name, level_of(peer), "notes")
-            self.run(loading.load_texts(notes.feed()))
-            self.run(loading.close())
-            names.append(name)
-        self.tell("text")
+        names = [name for name in self.classes if name not in peers.HELPERS]
+        for name in names:
+            peer = self.classes[name]
+            if any(operation.name not in peer.unable for operation in wanted):
+                self.tell(f"load texts {name}")
+                loading = self.open(name, level_of(peer), "notes")
+                self.run(loading.load_texts(notes.feed()))
+                self.run(loading.close())
         with self._opened(names, None, "notes") as opened:
-            self._measure(
-                TEXT,
-                None,
-                opened,
-                lambda: notes.words(TEXT.per_round, self.rng),
-                self.pace.rounds,
-                lambda peer, call, given: self._same(peer, TEXT, call(given), notes.text(given)),
-            )
+            for operation in wanted:
+                self.tell(operation.name)
+                words = notes.words if operation is TEXT else notes.common_words
+                self._measure(
+                    operation,
+                    None,
+                    self._able(operation, None, opened),
+                    lambda: words(operation.per_round, self.rng),
+                    self.pace.rounds,
+                    lambda peer, call, given: self._proofs.words(operation, peer, call, given, notes),
+                )
+
+    def _able(
+        self, operation: Operation, durability: str | None, opened: dict[str, Peer]
+    ) -> dict[str, Peer]:
+        """Those who can; the reason of the others goes into their rows."""
+        able = {}
+        for name, peer in opened.items():
+            if operation.name in peer.unable:
+                reason = peer.unable[operation.name]
+                self._result(operation.name, durability, name).reason = reason
+            else:
+                able[name] = peer
+        return able
 
     def _case(
         self,
@@ -197,14 +221,13 @@ class Contest:
         rounds: int,
         sitting: int,
     ) -> None:
-        able = {}
-        for name, peer in opened.items():
-            known = self.results.get((operation.name, durability, name))
-            if operation.method in peer.unable or operation.name in peer.unable:
-                reason = peer.unable.get(operation.name) or peer.unable[operation.method]
-                self._result(operation.name, durability, name).reason = reason
-            elif known is None or (sitting and len(known.samples) >= rounds and not known.reason):
-                able[name] = peer
+        able = self._able(operation, durability, opened)
+        if sitting:  # those who had time for all their rounds in the first one
+            able = {
+                name: peer
+                for name, peer in able.items()
+                if len(self._result(operation.name, durability, name).samples) >= rounds
+            }
         if operation.name == "notify":
             able = {name: peer for name, peer in able.items() if name not in peers.HELPERS}
             for peer in able.values():
@@ -222,7 +245,7 @@ class Contest:
             def inputs() -> Sequence[Any]:
                 return [next(keys) for _ in range(operation.per_round)]
 
-        prove = self._prove_write if operation.writes else self._prove_read
+        prove = self._proofs.write if operation.writes else self._proofs.read
         self._measure(
             operation,
             durability,
@@ -274,49 +297,6 @@ class Contest:
         for side in sides:
             result = self._result(operation.name, durability, side.name)
             result.samples += [value / scale for value in side.samples]
-
-    def _prove_read(
-        self, operation: Operation, peer: Peer, call: Callable[[Any], Any], given: Any
-    ) -> None:
-        self._same(peer, operation, call(given), getattr(self.sample, operation.method)(given))
-
-    def _same(self, peer: Peer, operation: Operation, found: Any, right: Any) -> None:
-        if answer_of(peer.plain, operation.name, found) != answer_of(
-            lambda row: row, operation.name, right
-        ):
-            raise WrongAnswer(f"{peer.name}, {operation.name}")
-
-    def _prove_write(
-        self, operation: Operation, peer: Peer, call: Callable[[Any], Any], given: Any
-    ) -> None:
-        """The write is there afterwards, and the index knows it."""
-        if operation.name == "patch":
-            # A document of its own: the inputs are shared by all sides.
-            (document,) = self.sample.new(1)
-            self.run(peer.put(document))
-            call((document["id"], given[1]))
-            self._stored(peer, {**document, "pop": given[1]})
-            if "range_1000" not in peer.unable:
-                pop = given[1]
-                found = [peer.plain(row)["id"] for row in self.run(peer.between((pop, pop)))]
-                if document["id"] not in found:
-                    raise WrongAnswer(f"{peer.name}, {operation.name}: the index is stale")
-            return
-        if operation.name == "delete":
-            call(given)
-            if self.run(peer.get(given)) is not None:
-                raise WrongAnswer(f"{peer.name}, {operation.name}: it is still there")
-            return
-        fresh = self.sample.new(200) if operation.name == "bulk_put_200" else self.sample.new(1)
-        answer = call(fresh if operation.name == "bulk_put_200" else fresh[0])
-        self._stored(peer, fresh[-1])
-        if operation.name == "notify" and peer.plain(answer) != fresh[0]:
-            raise WrongAnswer(f"{peer.name}, {operation.name}")
-
-    def _stored(self, peer: Peer, document: dict[str, Any]) -> None:
-        found = self.run(peer.get(document["id"]))
-        if found is None or peer.plain(found) != document:
-            raise WrongAnswer(f"{peer.name}: what was written is not what is read")
 
     def _open(self, names: Sequence[str]) -> None:
         """An existing file, opened and read once; closing is not counted."""

@@ -5,6 +5,7 @@ The answers come from the documents alone, by plain Python: no side is the judge
 
 from __future__ import annotations
 
+import math
 import random
 from bisect import bisect_left, bisect_right
 from collections import Counter
@@ -26,18 +27,27 @@ COMMON_WORDS = 5_000
 NOTES_WITH_A_WORD = 50
 
 
+class TooSlow(Exception):
+    """Who reads the feed has used up its time."""
+
+
 class Feed:
     """The first documents of a corpus, decoded as they are asked for; ``spent_s`` is what the
-    decoding took, to be taken from the time of who reads them."""
+    decoding took, to be taken from the time of who reads them. Raises ``TooSlow`` to a reader that
+    takes longer than ``limit_s``."""
 
-    def __init__(self, lines: list[bytes], count: int) -> None:
+    def __init__(self, lines: list[bytes], count: int, limit_s: float = math.inf) -> None:
         self._lines = lines
         self._count = count
+        self._limit_s = limit_s
         self.spent_s = 0.0
 
     def __iter__(self) -> Iterator[Document]:
+        first = perf_counter()
         for start in range(0, self._count, 10_000):
             began = perf_counter()
+            if began - first - self.spent_s > self._limit_s:
+                raise TooSlow(f"{start:,} documents in {began - first - self.spent_s:.0f} s")
             batch = [decode(line) for line in self._lines[start : min(start + 10_000, self._count)]]
             self.spent_s += perf_counter() - began
             yield from batch
@@ -75,8 +85,8 @@ class Sample:
         self.ids = corpus.ids[:size]
         self._places = {key: place for place, key in enumerate(self.ids)}
 
-    def feed(self) -> Feed:
-        return Feed(self.corpus.lines, self.size)
+    def feed(self, limit_s: float = math.inf) -> Feed:
+        return Feed(self.corpus.lines, self.size, limit_s)
 
     def document(self, place: int) -> Document:
         return decode(self.corpus.lines[place])
@@ -190,6 +200,10 @@ class Notes:
 
     def words(self, count: int, rng: random.Random) -> list[str]:
         return rng.choices(self._rare, k=count)
+
+    def common_words(self, count: int, rng: random.Random) -> list[str]:
+        """About one note in twenty has such a word."""
+        return rng.choices(self._common[20:40], k=count)
 
     def text(self, word: str) -> list[Document]:
         return [self._note(place) for place in range(self.size) if word in self._words[place]]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import peers, plot
-from bench.operations import BY_NAME, READS
+from bench.operations import BY_NAME, READS, TEXTS
 from bench.replication_clients import CLIENTS
 from bench.report import Facts, Measure, Row, bytes_text, growths, time_text
 
@@ -177,7 +177,7 @@ def _sides(
 
 
 def _reads(rows: Sequence[Row], size: int, reasons: _Reasons) -> list[str]:
-    ops = [op.name for op in (*READS, BY_NAME["text"])]
+    ops = [op.name for op in (*READS, *TEXTS)]
     cells = _cells(rows, size, None)
     cells.pop("raw-apsw-same-obligations", None)
     ops = [op for op in ops if any(op in side for side in cells.values())]

@@ -68,6 +68,8 @@ WRITES = (
     Operation("notify", "put until seen", "notify", 10, lambda s, n: s.new(n), writes=True),
 )
 TEXT = Operation("text", "word in text, 50 hits", "text", 10, lambda s, n: [])
+SEARCH = Operation("search_20", "common word, best 20", "search", 5, lambda s, n: [], point=False)
+TEXTS = (TEXT, SEARCH)
 OPEN = Operation("open", "open, get one", "open", 1, lambda s, n: [None] * n)
 LOAD = Operation(
     "load",
@@ -79,5 +81,5 @@ LOAD = Operation(
     point=False,
     per_document=True,
 )
-ALL = (LOAD, OPEN, *READS, TEXT, *WRITES)
+ALL = (LOAD, OPEN, *READS, TEXT, SEARCH, *WRITES)
 BY_NAME = {operation.name: operation for operation in ALL}

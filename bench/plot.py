@@ -30,9 +30,9 @@ PANELS = (
     ("count", None),
     ("iterate", None),
     ("text", None),
+    ("search_20", None),
     ("put", "full"),
     ("put", "relaxed"),
-    ("bulk_put_200", "relaxed"),
     ("patch", "relaxed"),
     ("delete", "relaxed"),
 )

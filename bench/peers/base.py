@@ -58,7 +58,11 @@ class Peer:
     def iterate(self, _: object) -> Any:
         """→ the sum of ``pop`` over all documents, each of which was made."""
 
-    def text(self, word: str) -> Any: ...
+    def text(self, word: str) -> Any:
+        """Notes that have the word."""
+
+    def search(self, word: str) -> Any:
+        """The 20 of them that suit it best."""
 
     # writes
 

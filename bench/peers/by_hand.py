@@ -27,6 +27,7 @@ class RawApsw(Peer):
         self.ordered = raw.ordered
         self.count = raw.count
         self.text = raw.text
+        self.search = raw.search
         self.put = raw.put
         self.put_many = raw.put_many
         self.patch = raw.patch

@@ -21,6 +21,7 @@ class DiskCache(Peer):
     unable = {
         **{op: NO_QUERY for op in ("equal", "range_1000", "compound_eq", "order_limit", "count")},
         "text": NO_QUERY,
+        "search_20": NO_QUERY,
         "notify": "tells nobody about changes",
     }
     how = {"bulk_get_100": "a call for each key: it has no other", "load": "no indexes to keep"}

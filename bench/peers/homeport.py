@@ -56,6 +56,9 @@ class Homeport(Peer):
     def text(self, word: str) -> list[Any]:
         return self._db[NOTES].where(F.text.matches(word)).all()
 
+    def search(self, word: str) -> list[Any]:
+        return [hit.document for hit in self._db[NOTES].search(word, limit=20)]
+
     def patch(self, change: tuple[str, int]) -> Any:
         return self._cities.patch(change[0], {"pop": change[1]})
 
@@ -121,6 +124,9 @@ class HomeportAsync(Peer):
 
     async def text(self, word: str) -> list[Any]:
         return await self._db[NOTES].where(F.text.matches(word)).all()
+
+    async def search(self, word: str) -> list[Any]:
+        return [hit.document for hit in await self._db[NOTES].search(word, limit=20)]
 
     async def patch(self, change: tuple[str, int]) -> Any:
         return await self._cities.patch(change[0], {"pop": change[1]})

@@ -34,7 +34,7 @@ class Lightning(Peer):
         "full": "sync=True (default)",
         "none": "sync=False: a power cut may damage the file",
     }
-    unable = {"text": "no full-text search", "notify": "tells nobody about changes"}
+    unable = {"text": "no full-text search", "search_20": "no full-text search", "notify": "tells nobody about changes"}
     how = {"count": "walks over the entries of the index; it has no count of a range"}
 
     def __init__(self, folder: Path, durability: str) -> None:

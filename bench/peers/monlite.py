@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,6 @@ class Monlite(Peer):
         self._path = str(folder / "cities.db")
         self._db = create_db(self._path)
         self._cities = self._db.collection("cities")
-        self._index: Any = None
         self.get = self._cities.find_by_id
         self.close = self._db.close
 
@@ -42,6 +42,10 @@ class Monlite(Peer):
             for name, value in result.items()
             if name not in ("_id", "_score", "created_at", "updated_at")
         }
+
+    @cached_property
+    def _words(self) -> Any:
+        return fts(self._db, "notes", fields=["text"])
 
     def get_many(self, keys: Sequence[str]) -> list[Any]:
         found = self._cities.find_many(where={"_id": {"in": list(keys)}})
@@ -68,9 +72,10 @@ class Monlite(Peer):
         return sum(city["pop"] for city in self._cities.find_many())
 
     def text(self, word: str) -> list[Any]:
-        if self._index is None:
-            self._index = fts(self._db, "notes", fields=["text"])
-        return self._index.search(word, limit=1000)
+        return self._words.search(word, limit=1000)
+
+    def search(self, word: str) -> list[Any]:
+        return self._words.search(word, limit=20)
 
     def put(self, city: Document) -> None:
         self._cities.create(_inside(city))
@@ -92,7 +97,7 @@ class Monlite(Peer):
         notes = self._db.collection("notes")
         for batch in batches(documents):
             notes.create_many([_inside(note) for note in batch])
-        self._index = fts(self._db, "notes", fields=["text"])
+        self._words.reindex()
 
     def observe(self) -> None:
         self._feed = create_db(self._path, changefeed=True)

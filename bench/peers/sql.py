@@ -38,6 +38,10 @@ ORDER = "select doc from cities where pop > ? order by pop limit 50"
 COUNT = "select count(*) from cities where pop between ? and ?"
 ALL = "select doc from cities"
 PUT_TEXT = "insert into notes(id, text) values(?, ?)"
+SEARCH = (
+    "select n.id, n.text from notes_words f join notes n on n.n = f.rowid "
+    "where notes_words match ? order by rank limit 20"
+)
 TEXT = (
     "select n.id, n.text from notes_words f join notes n on n.n = f.rowid "
     "where notes_words match ?"

@@ -75,6 +75,10 @@ class Aiosqlite(Peer):
         found = await self._db.execute_fetchall(sql.TEXT, (word,))
         return [{"id": key, "text": text} for key, text in found]
 
+    async def search(self, word: str) -> list[Any]:
+        found = await self._db.execute_fetchall(sql.SEARCH, (word,))
+        return [{"id": key, "text": text} for key, text in found]
+
     async def put(self, city: Document) -> None:
         await self._db.execute(sql.PUT, row(city))
         await self._db.commit()

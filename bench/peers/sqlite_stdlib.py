@@ -87,6 +87,9 @@ class SqliteStdlib(Peer):
     def text(self, word: str) -> list[Any]:
         return [{"id": key, "text": text} for key, text in self._db.execute(sql.TEXT, (word,))]
 
+    def search(self, word: str) -> list[Any]:
+        return [{"id": key, "text": text} for key, text in self._db.execute(sql.SEARCH, (word,))]
+
     def put(self, city: Document) -> None:
         with self._db:
             self._db.execute(sql.PUT, row(city))

@@ -70,6 +70,9 @@ class SqliteUtils(Peer):
     def text(self, word: str) -> list[Any]:
         return list(self._notes.search(word))
 
+    def search(self, word: str) -> list[Any]:
+        return list(self._notes.search(word, limit=20))
+
     def put(self, city: Document) -> None:
         self._cities.upsert(city, pk="id")
 

@@ -34,7 +34,7 @@ class SqlModel(Peer):
     title = "SQLModel"
     package = "sqlmodel"
     durabilities = {"full": "WAL, synchronous=FULL", "relaxed": "WAL, synchronous=NORMAL"}
-    unable = {"notify": NO_NOTICE, "text": "no full-text search of its own"}
+    unable = {"notify": NO_NOTICE, "text": "no full-text search of its own", "search_20": "no full-text search of its own"}
     how = {"get": "a session for each call; answers are model objects"}
 
     def __init__(self, folder: Path, durability: str) -> None:

@@ -35,7 +35,7 @@ class Tinydb(Peer):
         "full": "default: every write rewrites and flushes the file",
         "none": "CachingMiddleware: the file is written after 1,000 writes and on close",
     }
-    unable = {"notify": "tells nobody about changes"}
+    unable = {"notify": "tells nobody about changes", "search_20": "no ranking"}
     how = {op: SCAN for op in ("equal", "range_1000", "compound_eq", "order_limit", "count", "text")}
 
     def __init__(self, folder: Path, durability: str) -> None:

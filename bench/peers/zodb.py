@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ class Zodb(Peer):
     title = "ZODB + BTrees"
     package = "ZODB"
     durabilities = {"full": "FileStorage (no option)"}
-    unable = {"text": "no full-text search of its own", "notify": "tells nobody about changes"}
+    unable = {"text": "no full-text search of its own", "search_20": "no full-text search of its own", "notify": "tells nobody about changes"}
     how = {
         "get": "answers are objects that it keeps in its cache",
         "open": "its index of the file is read",
@@ -128,9 +129,23 @@ class Zodb(Peer):
         self._manager.commit()
 
     def load(self, documents: Iterable[Document]) -> None:
+        """The indexes afterwards and in their order: filled at random, every commit would write
+        most of their buckets again."""
+        placed = []
         for batch in batches(documents):
-            self.put_many(batch)
+            for document in batch:
+                self._cities[document["id"]] = city = City(document)
+                area = document["country"], document["admin1"]
+                placed.append((document["pop"], area, document["name"], document["id"], city))
+            self._manager.commit()
             self._connection.cacheGC()
+        for tree, entries in (
+            (self._pop, [((pop, key), city) for pop, _, _, key, city in placed]),
+            (self._area, [((*area, key), city) for _, area, _, key, city in placed]),
+            (self._name, [((name, key), city) for _, _, name, key, city in placed]),
+        ):
+            tree.update(sorted(entries, key=itemgetter(0)))
+            self._manager.commit()
 
     def close(self) -> None:
         self._manager.abort()

@@ -125,9 +125,10 @@ def test_r14_recover_else_export_writes_what_cannot_be_applied(node, db, tmp_pat
     sync.now(timeout_s=10)
     [older] = sync.dead_letters()
     db[wells].patch("v", n=5)
-    node.lose = 1
+    node.lose = 1000
     with pytest.raises(hp.HomeportError):  # refused, and the answer is lost
         sync.now(timeout_s=0.2)
+    node.lose = 0
     node.model.epoch += 1
     db[wells].patch("w", n=2)
     sync.now(timeout_s=10)

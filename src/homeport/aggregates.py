@@ -11,6 +11,7 @@ from homeport.core.aggregate import Measure, measure
 from homeport.core.codec import Table
 from homeport.core.query import QueryValue
 from homeport.core.requests import Operation
+from homeport.handles import Handle
 from homeport.runners import AsyncRunner
 
 T = TypeVar("T")
@@ -67,7 +68,7 @@ class AsyncAggregates(Generic[T]):
         return AsyncGroups(self._runner, self._table, self._value, names)
 
 
-class AsyncGroups(Generic[T]):
+class AsyncGroups(Handle, Generic[T]):
     """Groups of documents: each end gives a dict from the value of the group (a tuple of values
     when several fields were named) to its result, in the order of keys."""
 

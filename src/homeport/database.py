@@ -13,6 +13,7 @@ from homeport.core.storageinfo import CleanupReport, StorageInfo
 from homeport.core.units import unit
 from homeport.documents import AsyncDocuments
 from homeport.drivers.inline import Transaction
+from homeport.handles import Handle
 from homeport.runners import AsyncDriver
 from homeport.snapshots import Snapshot
 from homeport.transactions import Tx, Unit, table_of
@@ -27,7 +28,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class AsyncDatabase:
+class AsyncDatabase(Handle):
     """A file (or memory) with collections of documents. Made by ``open`` and ``open_async``."""
 
     def __init__(self, driver: AsyncDriver, tables: Mapping[str, Table[Any]], path: str) -> None:

@@ -28,6 +28,7 @@ from homeport.core.query import (
 from homeport.core.ranking import CANDIDATES
 from homeport.core.search import search
 from homeport.errors import InvalidQuery, UsageError
+from homeport.handles import Handle
 from homeport.livequery import AsyncLiveQuery
 from homeport.runners import AsyncRunner
 from homeport.where import AsyncWhere
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class AsyncSelection(AsyncAggregates[T]):
+class AsyncSelection(Handle, AsyncAggregates[T]):
     """Documents of one collection: all of them, or those of a query."""
 
     __slots__ = ("_runner", "_table", "_value")

@@ -22,6 +22,7 @@ from homeport.core.wire import RESOLUTIONS
 from homeport.core.worker import QueueView, queue_view
 from homeport.errors import UsageError
 from homeport.events import AsyncEvents
+from homeport.handles import Handle
 from homeport.ids import new_id
 from homeport.transactions import table_of
 from homeport.transport.exports import write_lines
@@ -48,7 +49,7 @@ __all__ = [
 ]
 
 
-class AsyncSync:
+class AsyncSync(Handle):
     """Replication of one database with one server. Made by ``db.sync(...)``.
 
     From the moment it is made, writes to the synced collections are queued; ``start()`` begins to

@@ -10,12 +10,13 @@ from homeport._blocking.documents import Documents
 from homeport.core.codec import Table
 from homeport.core.schema import Collection
 from homeport.drivers.snapshots import SnapshotRunner
+from homeport.handles import Handle
 from homeport.transactions import table_of
 
 T = TypeVar("T")
 
 
-class Snapshot:
+class Snapshot(Handle):
     """One committed state of the database: ``then[wells].get(key)``.
 
     It holds no lock: others write meanwhile, and threads may share it. While it is open, the log

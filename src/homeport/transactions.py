@@ -10,13 +10,14 @@ from homeport.core.schema import Collection
 from homeport.core.units import UnitRunner
 from homeport.documents import AsyncDocuments
 from homeport.errors import UnknownCollection
+from homeport.handles import Handle
 
 T = TypeVar("T")
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Tx:
+class Tx(Handle):
     """An open transaction: ``await tx[wells].get(key)``.
 
     Every operation must be awaited, and nothing else may be. All of it is committed when the

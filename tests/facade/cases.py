@@ -108,6 +108,37 @@ async def check_units(db: hp.AsyncDatabase) -> None:
     same(await db[PLAIN].get("kept?"), None)
 
 
+async def check_units_that_only_read(db: hp.AsyncDatabase) -> None:
+    await db[WELLS].put_many(shared.wells())
+    same(await db.read(shared.depths, "Brent"), [2810.5, 2001.0, 4])
+    same(await db.run(shared.depths, "Brent"), [2810.5, 2001.0, 4])
+    with raises(hp.TransactionError):
+        await db.read(shared.deepen, 100.0)
+    same([await db[PLAIN].get("total"), (await db[WELLS].get("w1")).depth_m], [None, 2810.5])
+
+
+async def check_numbers_as_keys(db: hp.AsyncDatabase) -> None:
+    counted = db[shared.COUNTED]
+    same([await counted.put({"n": 1}), await counted.put({"id": 7, "n": 2})], [1, 7])
+    same(await counted.put_many([{"n": 3}, {"id": 3.5, "n": 4}, {"id": "t"}, {"n": 5}]), [8, 3.5, "t", 9])
+    await counted.delete(9)
+    same(await counted.add({"n": 6}), 10)
+    with raises(LookupError):
+        await db.run(shared.count_and_fail)
+    same([await counted.put({"n": 7}), await counted.get(11)], [11, {"id": 11, "n": 7}])
+
+
+async def check_unique_values_are_swapped_in_one_call(db: hp.AsyncDatabase) -> None:
+    w = db[WELLS]
+    await w.put_many(shared.wells())
+    one, two = (await w.get("w1")).name, (await w.get("w2")).name
+    await w.patch_many({"w1": {"name": two}, "w2": {"name": one}})
+    same([(await w.get("w1")).name, (await w.get("w2")).name], [two, one])
+    with raises(hp.UniqueViolation) as caught:
+        await w.patch("w1", name=one)
+    same([caught[0].context["value"], caught[0].context["other"]], [one, "w2"])
+
+
 async def check_metadata(db: hp.AsyncDatabase) -> None:
     plain = db[PLAIN]
     await plain.put({"id": "a", "n": 1})

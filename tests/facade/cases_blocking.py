@@ -112,6 +112,37 @@ def check_units(db: hp.Database) -> None:
     same(db[PLAIN].get("kept?"), None)
 
 
+def check_units_that_only_read(db: hp.Database) -> None:
+    db[WELLS].put_many(shared.wells())
+    same(db.read(shared.depths, "Brent"), [2810.5, 2001.0, 4])
+    same(db.run(shared.depths, "Brent"), [2810.5, 2001.0, 4])
+    with raises(hp.TransactionError):
+        db.read(shared.deepen, 100.0)
+    same([db[PLAIN].get("total"), db[WELLS].get("w1").depth_m], [None, 2810.5])
+
+
+def check_numbers_as_keys(db: hp.Database) -> None:
+    counted = db[shared.COUNTED]
+    same([counted.put({"n": 1}), counted.put({"id": 7, "n": 2})], [1, 7])
+    same(counted.put_many([{"n": 3}, {"id": 3.5, "n": 4}, {"id": "t"}, {"n": 5}]), [8, 3.5, "t", 9])
+    counted.delete(9)
+    same(counted.add({"n": 6}), 10)
+    with raises(LookupError):
+        db.run(shared.count_and_fail)
+    same([counted.put({"n": 7}), counted.get(11)], [11, {"id": 11, "n": 7}])
+
+
+def check_unique_values_are_swapped_in_one_call(db: hp.Database) -> None:
+    w = db[WELLS]
+    w.put_many(shared.wells())
+    one, two = (w.get("w1").name, w.get("w2").name)
+    w.patch_many({"w1": {"name": two}, "w2": {"name": one}})
+    same([w.get("w1").name, w.get("w2").name], [two, one])
+    with raises(hp.UniqueViolation) as caught:
+        w.patch("w1", name=one)
+    same([caught[0].context["value"], caught[0].context["other"]], [one, "w2"])
+
+
 def check_metadata(db: hp.Database) -> None:
     plain = db[PLAIN]
     plain.put({"id": "a", "n": 1})

@@ -34,7 +34,8 @@ WELLS = hp.Collection(
 )
 PLAIN = hp.Collection("plain", indexes=["n", "b.c"])
 SHORT = hp.Collection("short", ttl_s=3600.0)
-COLLECTIONS = [WELLS, PLAIN, SHORT]
+COUNTED = hp.Collection("counted", key_generator="autoincrement")
+COLLECTIONS = [WELLS, PLAIN, SHORT, COUNTED]
 
 
 def wells() -> list[Well]:
@@ -115,3 +116,14 @@ async def survive_a_failure(tx: hp.Tx) -> list[Any]:
 async def forgetful(tx: hp.Tx) -> None:
     await tx[PLAIN].put({"id": "kept?"})
     tx[PLAIN].put({"id": "never awaited"})
+
+
+async def depths(tx: hp.Tx, field: str) -> list[Any]:
+    """A unit that only reads."""
+    found = [well.depth_m async for well in tx[WELLS].where(hp.F.field == field).order_by("-depth_m")]
+    return [*found[:2], await tx[WELLS].count()]
+
+
+async def count_and_fail(tx: hp.Tx) -> None:
+    same([await tx[COUNTED].put({}), await tx[COUNTED].put({"id": 50})], [11, 50])
+    raise LookupError("taken back")

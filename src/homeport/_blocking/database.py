@@ -14,6 +14,7 @@ from homeport.core.schema import Collection
 from homeport.core.storageinfo import CleanupReport, StorageInfo
 from homeport.core.units import unit
 from homeport.drivers.inline import Transaction
+from homeport.handles import Handle
 from homeport.runners import Driver
 from homeport.snapshots import Snapshot
 from homeport.transactions import Tx, Unit, table_of
@@ -27,7 +28,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Database:
+class Database(Handle):
     """A file (or memory) with collections of documents. Made by ``open`` and ``open_async``."""
 
     def __init__(self, driver: Driver, tables: Mapping[str, Table[Any]], path: str) -> None:

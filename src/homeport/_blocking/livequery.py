@@ -12,12 +12,13 @@ from homeport.core.live import View
 from homeport.core.livechange import LiveChange
 from homeport.core.query import QueryValue
 from homeport.drivers.subscription import Subscription
+from homeport.handles import Handle
 from homeport.runners import Runner
 
 T = TypeVar("T")
 
 
-class LiveQuery(Generic[T]):
+class LiveQuery(Handle, Generic[T]):
     """Yields a ``LiveChange`` whenever the result has changed; the first is the whole result.
 
     Nothing is computed in advance: a slow consumer gets several commits as one change, and costs

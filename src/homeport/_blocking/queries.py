@@ -31,6 +31,7 @@ from homeport.core.query import (
 from homeport.core.ranking import CANDIDATES
 from homeport.core.search import search
 from homeport.errors import InvalidQuery, UsageError
+from homeport.handles import Handle
 from homeport.runners import Runner
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Selection(Aggregates[T]):
+class Selection(Handle, Aggregates[T]):
     """Documents of one collection: all of them, or those of a query."""
 
     __slots__ = ("_runner", "_table", "_value")

@@ -23,6 +23,7 @@ from homeport.core.verify import VerifyReport
 from homeport.core.wire import RESOLUTIONS
 from homeport.core.worker import QueueView, queue_view
 from homeport.errors import UsageError
+from homeport.handles import Handle
 from homeport.ids import new_id
 from homeport.transactions import table_of
 from homeport.transport.exports import write_lines
@@ -47,7 +48,7 @@ __all__ = [
 ]
 
 
-class Sync:
+class Sync(Handle):
     """Replication of one database with one server. Made by ``db.sync(...)``.
 
     From the moment it is made, writes to the synced collections are queued; ``start()`` begins to

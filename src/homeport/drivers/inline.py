@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, TypeVar
 
 from homeport.drivers.engine import Engine
 from homeport.drivers.snapshots import SnapshotRunner
 from homeport.drivers.watch import Watch
-from homeport.errors import TransactionError
+from homeport.errors import NotCopyable, TransactionError
 
 if TYPE_CHECKING:
     from homeport.core.codec import Table
@@ -21,6 +21,9 @@ R = TypeVar("R")
 
 class _Block:
     __slots__ = ("_engine", "_level")
+
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> NoReturn:
+        raise NotCopyable("A transaction belongs to its thread.", action="Begin another one there.")
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

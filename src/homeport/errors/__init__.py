@@ -9,6 +9,7 @@
     │   ├── UnknownCollection   the database was opened without it
     │   ├── SchemaError         a declaration that contradicts itself
     │   ├── TransactionError    a rule of transactions and units was broken
+    │   ├── NotCopyable         what belongs to an open database was copied or pickled
     │   └── Closed              the database is closed
     ├── DataError               the data says no; nothing was written
     │   ├── NotFound
@@ -51,7 +52,7 @@ happened and what to do; ``error.action`` is the second half alone.
 
 from __future__ import annotations
 
-from homeport.errors.base import HomeportError, LongTransactionWarning
+from homeport.errors.base import HomeportError, LongTransactionWarning, RiskyPlaceWarning
 from homeport.errors.data import (
     BulkError,
     DataError,
@@ -99,6 +100,7 @@ from homeport.errors.usage import (
     InvalidDocument,
     InvalidKey,
     InvalidQuery,
+    NotCopyable,
     SchemaError,
     TransactionError,
     UnknownCollection,
@@ -130,12 +132,14 @@ __all__ = [
     "LongTransactionWarning",
     "MissingDependency",
     "NeedsAuth",
+    "NotCopyable",
     "NotFound",
     "NotUnique",
     "ProtocolMismatch",
     "QueueFull",
     "QuotaExceeded",
     "ReadOnly",
+    "RiskyPlaceWarning",
     "SchemaError",
     "SchemaMismatch",
     "ServerError",

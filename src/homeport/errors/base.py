@@ -9,6 +9,10 @@ class LongTransactionWarning(UserWarning):
     """A transaction is open for longer than ``long_transaction_s`` while others wait for it."""
 
 
+class RiskyPlaceWarning(UserWarning):
+    """The file is where a database is in danger: on a network file system, or with two names."""
+
+
 class HomeportError(Exception):
     """Root of all errors of this package.
 

@@ -61,6 +61,13 @@ class TransactionError(UsageError):
     action = "See the guide on transactions."
 
 
+class NotCopyable(UsageError, TypeError):
+    """What belongs to an open database was copied or pickled, perhaps for another process."""
+
+    code = "not-copyable"
+    action = "Give the path to the other process and open it again there; documents can be copied."
+
+
 class Closed(UsageError):
     """The database is closed."""
 

@@ -24,11 +24,12 @@ from homeport.errors import (
     UnknownCollection,
 )
 from homeport.storage import sql, sqlite_care, sqlite_loading, sqlite_schema
+from homeport.storage.places import usable_path
 from homeport.storage.sql import Statements
 from homeport.storage.sqlite_busy import Turn
-from homeport.storage.sqlite_errors import translate
+from homeport.storage.sqlite_errors import FAULTS, translate
 from homeport.storage.sqlite_explain import explain
-from homeport.storage.sqlite_open import PAGE_BYTES, WAL_STOP_PAGES, Opener, check_place
+from homeport.storage.sqlite_open import PAGE_BYTES, WAL_STOP_PAGES, Opener
 from homeport.storage.sqlite_session import SQLiteSession
 
 __all__ = ["WAL_STOP_PAGES", "Durability", "SQLiteStore"]
@@ -103,7 +104,7 @@ class SQLiteStore:
         if durability not in SYNCHRONOUS:
             raise CannotOpen(f"durability is 'full' or 'relaxed', not {durability!r}.")
         store = cls(
-            os.fspath(path),
+            usable_path(os.fspath(path), readonly=readonly),
             durability=durability,
             readonly=readonly,
             busy_timeout_s=busy_timeout_s,
@@ -111,7 +112,6 @@ class SQLiteStore:
             clock_ms=clock_ms,
             max_bytes=max_bytes,
         )
-        check_place(store.path, readonly=readonly)
         store._spare = store.session()
         return store
 
@@ -132,7 +132,7 @@ class SQLiteStore:
             raise Closed("The database is closed.")
         try:
             connection = self._opener.connect(query_only=readonly or self.readonly)
-        except apsw.Error as error:
+        except FAULTS as error:
             raise translate(error, self.path) from error
         return SQLiteSession(self, connection, readonly=readonly or self.readonly)
 
@@ -179,7 +179,7 @@ class SQLiteStore:
             self.refresh(session.execute, force=True)
             if not self.readonly:
                 self._recover(session)
-        except apsw.Error as error:
+        except FAULTS as error:
             raise translate(error, self.path) from error
 
     def _recover(self, session: SQLiteSession) -> None:
@@ -256,7 +256,7 @@ class SQLiteStore:
         session = self._connect(readonly=True)
         try:
             yield session
-        except apsw.Error as error:
+        except FAULTS as error:
             raise translate(error, self.path) from error
         finally:
             session.close()
@@ -266,7 +266,7 @@ class SQLiteStore:
         try:
             reads = self._main().reads
             return explain(reads, self.statements[table.name], table, query, run=run)
-        except apsw.Error as error:
+        except FAULTS as error:
             raise translate(error, self.path) from error
 
     def check(self) -> list[str]:
@@ -287,7 +287,7 @@ class SQLiteStore:
             try:
                 if session.execute(statements.expired_any, (self.clock_ms(),)).fetchall():
                     total += session.purge(statements, limit)
-            except apsw.Error as error:
+            except FAULTS as error:
                 raise translate(error, self.path) from error
         return total
 
@@ -322,7 +322,7 @@ class SQLiteStore:
             session.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         except apsw.LockedError:
             return  # inside a transaction, or another connection is at it
-        except apsw.Error as error:
+        except FAULTS as error:
             raise translate(error, self.path) from error
 
     def close(self) -> None:

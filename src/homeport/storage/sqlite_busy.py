@@ -82,9 +82,8 @@ class Turn:
     def close(self) -> None:
         """Call it when the connections are closed: the last process to go takes the file along."""
         file, self._file, self._usable = self._file, None, False
-        if file is None:
-            return
-        os.close(file)
+        if file is not None:
+            os.close(file)
         if not Path(f"{self._path}-wal").exists():  # SQLite removes the log with the last one
             with suppress(OSError):
                 Path(f"{self._path}-turn").unlink()

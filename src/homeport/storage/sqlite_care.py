@@ -13,7 +13,7 @@ from homeport.core.loading import META_LOAD
 from homeport.core.storageinfo import StoreFacts
 from homeport.errors import Busy, QuotaExceeded
 from homeport.storage import sql
-from homeport.storage.sqlite_errors import translate
+from homeport.storage.sqlite_errors import FAULTS, translate
 
 Execute = Callable[..., Any]
 
@@ -88,7 +88,7 @@ def shrink(
     try:
         reason = _vacuum(execute, path) if aggressive else None
         ((busy, _, _),) = execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    except apsw.Error as error:
+    except FAULTS as error:
         failure = translate(error, path, connection.system_errno)
         if isinstance(failure, QuotaExceeded):
             return "The file was not made smaller: there is no room to work in."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 import apsw
+import msgspec
 
 from homeport.errors import (
     Busy,
@@ -23,18 +24,27 @@ from homeport.errors import (
 _CORRUPT_FS = getattr(apsw, "SQLITE_IOERR_CORRUPTFS", -1)
 
 
+FAULTS = (apsw.Error, UnicodeDecodeError, msgspec.DecodeError)
+"""What reading and writing a file may raise: of SQLite, or because a stored text is damaged."""
+
 # SQLite itself calls only ENOSPC a full disk; a quota and a limit on the size of files are one too.
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def translate(error: apsw.Error, path: str, system_errno: int = 0) -> HomeportError:
+def translate(error: Exception, path: str, system_errno: int = 0) -> HomeportError:
     """The typed error of a failed statement; the caller raises it ``from`` the original.
 
     system_errno: what the operating system answered, as the connection knows it; 0 if unknown.
     """
     detail = str(error).rstrip(".")
+    if not isinstance(error, apsw.Error) or "malformed JSON" in detail:
+        return Corrupted(f"{path} is damaged: a stored text is unreadable ({detail}).", path=path)
     if isinstance(error, (apsw.BusyError, apsw.LockedError, apsw.ProtocolError)):
-        return Busy(f"Another process is writing to {path} and did not finish in time.", path=path)
+        return Busy(
+            f"Another process, or another open database of this one, is writing to {path} and did "
+            "not finish in time.",
+            path=path,
+        )
     if isinstance(error, apsw.InterruptError):
         return Interrupted("The operation was cancelled.")
     failed_io = isinstance(error, (apsw.IOError, apsw.CantOpenError))

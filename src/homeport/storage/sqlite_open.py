@@ -8,7 +8,7 @@ from urllib.parse import quote as url_quote
 
 import apsw
 
-from homeport.errors import CannotOpen, Corrupted, FileTooNew, ReadOnly, StorageError
+from homeport.errors import Corrupted, FileTooNew, StorageError
 from homeport.storage import sql
 from homeport.storage.sqlite_busy import Waiting, patiently
 
@@ -20,45 +20,6 @@ PAGE_BYTES = 4096
 WAL_KEPT_BYTES = 64 * 1024 * 1024
 STATEMENT_CACHE = 256
 FULL = 2
-
-
-def check_place(path: str, *, readonly: bool) -> None:
-    """The reasons that SQLite sums up as "unable to open", one by one."""
-    file = Path(path)
-    folder = file.absolute().parent
-    if file.is_dir():
-        raise CannotOpen(f"{path} is a folder.", action="Name a file in it.", path=path)
-    if not folder.is_dir():
-        raise CannotOpen(
-            f"The folder {folder} does not exist.", action="Create it first.", path=path
-        )
-    if not file.exists():
-        if readonly:
-            raise CannotOpen(
-                f"{path} does not exist, and readonly=True creates nothing.",
-                action="Check the name.",
-                path=path,
-            )
-        if not os.access(folder, os.W_OK):
-            raise ReadOnly(
-                f"{path} cannot be created: its folder cannot be written by this user.", path=path
-            )
-        return
-    if not os.access(file, os.R_OK):
-        raise CannotOpen(
-            f"{path} cannot be read by this user.",
-            action="Give this user permission to read it.",
-            path=path,
-        )
-    if readonly:
-        return
-    if not os.access(file, os.W_OK):
-        raise ReadOnly(f"{path} cannot be written by this user.", path=path)
-    if not os.access(folder, os.W_OK):
-        raise ReadOnly(
-            f"The folder of {path}, where its log lives, cannot be written by this user.",
-            path=path,
-        )
 
 
 class Opener:

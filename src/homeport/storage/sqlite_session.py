@@ -35,7 +35,7 @@ from homeport.storage import sql
 from homeport.storage.sql import Statements
 from homeport.storage.sqlite_aggregate import aggregate, register
 from homeport.storage.sqlite_busy import Waiting
-from homeport.storage.sqlite_errors import translate
+from homeport.storage.sqlite_errors import FAULTS, translate
 from homeport.storage.sqlite_log import read_changes
 from homeport.storage.sqlite_quota import Quota
 from homeport.storage.sqlite_read import Reads, publics
@@ -111,10 +111,10 @@ class SQLiteSession:
     def answer(self, request: Request) -> Any:
         try:
             return self._answers[type(request)](request)
-        except apsw.Error as error:
+        except FAULTS as error:
             raise self._translated(error) from error
 
-    def _translated(self, error: apsw.Error) -> Exception:
+    def _translated(self, error: Exception) -> Exception:
         if self.quota is not None and isinstance(error, apsw.FullError):
             return self.quota.exceeded()
         errno = 0 if self._closed else self.connection.system_errno
@@ -132,7 +132,7 @@ class SQLiteSession:
                 self.execute("BEGIN").fetchall()
             else:
                 self._begin_write(unit, timeout_s)
-        except apsw.Error as error:
+        except FAULTS as error:
             if self.connection.in_transaction:
                 self.execute("ROLLBACK").fetchall()
             raise self._translated(error) from error
@@ -179,7 +179,7 @@ class SQLiteSession:
             self.execute("COMMIT")
             # Our own commits move it too; what moves it from here on are the commits of others.
             self._version = self.connection.data_version()
-        except apsw.Error as error:
+        except FAULTS as error:
             self.rollback()
             raise self._translated(error) from error
         except BaseException:
@@ -203,7 +203,7 @@ class SQLiteSession:
         try:
             if not self._closed and self.connection.in_transaction:
                 self.execute(statement).fetchall()
-        except apsw.Error as error:
+        except FAULTS as error:
             raise self._translated(error) from error
         finally:
             self._forget()
@@ -273,7 +273,7 @@ class SQLiteSession:
     def _run(self, statement: str) -> None:
         try:
             self.execute(statement).fetchall()
-        except apsw.Error as error:
+        except FAULTS as error:
             raise self._translated(error) from error
 
     # -- the change row

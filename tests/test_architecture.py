@@ -14,6 +14,7 @@ LINES = 400
 
 # Ring 0: vocabulary. 1: pure decisions. 2: all I/O. 3: what users import. 4: programs.
 VOCABULARY = {
+    "core.arguments",
     "core.codec",
     "core.conditions",
     "core.diff",
@@ -23,6 +24,7 @@ VOCABULARY = {
     "core.inspection",
     "core.jsonfilter",
     "core.keygen",
+    "core.keyforms",
     "core.keyrange",
     "core.keys",
     "core.mergetypes",

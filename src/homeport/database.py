@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from homeport.care import AsyncCare
+from homeport.core.arguments import check_function
 from homeport.core.codec import Table
 from homeport.core.schema import Collection
 from homeport.core.storageinfo import CleanupReport, StorageInfo
@@ -54,7 +55,10 @@ class AsyncDatabase(Handle):
     def __getitem__(self, collection: str) -> AsyncDocuments[Any]: ...
     def __getitem__(self, collection: Any) -> Any:
         """The documents of a collection, by declaration or name; raises ``UnknownCollection``."""
-        documents = self._documents.get(collection)
+        try:
+            documents = self._documents.get(collection)
+        except TypeError:  # what cannot be in a dict is no collection either
+            documents = None
         if documents is None:
             documents = AsyncDocuments(self._driver, table_of(self._tables, collection))
             self._documents[collection] = documents
@@ -168,6 +172,7 @@ class AsyncDatabase(Handle):
     def on_commit(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call a function after each commit made through this object → a function that ends that.
         It runs in the committing thread and must only signal, for example set an event."""
+        check_function(callback, "on_commit()")
         return self._driver.engine.on_commit(callback)
 
     async def close(self) -> None:

@@ -10,6 +10,7 @@ from homeport.core.codec import Table
 from homeport.core.keys import Key
 from homeport.core.loading import CHUNK_ROWS, LoadProgress, LoadReport, OnError
 from homeport.core.metadata import DocumentMeta
+from homeport.core.patching import merged_changes
 from homeport.core.paths import MISSING
 from homeport.core.query import EMPTY
 from homeport.core.schema import Collection
@@ -72,7 +73,7 @@ class AsyncDocuments(AsyncSelection[T]):
         Names may be dotted paths (``{"casing.depth_m": 900}``); ``hp.REMOVE`` takes a field away.
         Raises ``NotFound``.
         """
-        return self._run(updates.patch(self._table, key, _changes(changes, fields)))
+        return self._run(updates.patch(self._table, key, merged_changes(changes, fields)))
 
     def update(self, key: Key, fn: Callable[[T], T], default: T = MISSING) -> Awaitable[T]:
         """Read the document, call ``fn``, store what it returns, in one transaction → the document.
@@ -169,14 +170,3 @@ class AsyncDocuments(AsyncSelection[T]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._table.name}>"
-
-
-def _changes(changes: Mapping[str, Any] | None, fields: Mapping[str, Any]) -> Mapping[str, Any]:
-    if changes is None:
-        if not fields:
-            raise UsageError(
-                "patch() was given nothing to change.",
-                action='For example patch("w1", {"depth_m": 2800}) or patch("w1", depth_m=2800).',
-            )
-        return fields
-    return {**changes, **fields} if fields else changes

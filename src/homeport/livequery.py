@@ -6,6 +6,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Generic, TypeVar
 
+from homeport.core.arguments import check_seconds
 from homeport.core.codec import Table
 from homeport.core.live import View
 from homeport.core.livechange import LiveChange
@@ -31,6 +32,7 @@ class AsyncLiveQuery(Handle, Generic[T]):
         query: QueryValue,
         timeout_s: float | None = None,
     ) -> None:
+        check_seconds(timeout_s, "timeout_s", none=True)
         self._view = View(table, query)
         self._runner = runner
         self._watch = runner.watch()
@@ -40,6 +42,7 @@ class AsyncLiveQuery(Handle, Generic[T]):
     async def next(self, timeout_s: float | None = None) -> LiveChange[T] | None:
         """The next change; None when there was none for ``timeout_s`` seconds (None waits for ever)
         or the live query was closed. Raises ``TransactionError`` inside a transaction."""
+        check_seconds(timeout_s, "timeout_s", none=True)
         deadline = None if timeout_s is None else monotonic() + timeout_s
         while not self._closed:
             left_s = None if deadline is None else max(0.0, deadline - monotonic())

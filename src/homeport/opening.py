@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from homeport._blocking.database import Database
+from homeport.core.arguments import check_flag, check_seconds, check_whole, is_unicode
 from homeport.core.codec import Table
 from homeport.core.outbox import LOCAL_TABLES, RESOLUTION_LOG
 from homeport.core.schema import Collection
@@ -214,13 +215,17 @@ def _plan(
     long_transaction_s: float | None,
 ) -> Make:
     """Check the arguments now → what opens the file."""
-    file = os.fspath(path)
-    if not isinstance(file, str) or not file:
-        raise UsageError(f"open() takes the path of a file, not {path!r}.")
+    file = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
+    if not isinstance(file, str) or not file or "\x00" in file or not is_unicode(file):
+        raise UsageError(
+            f"open() takes the path of a file, not {path!r:.80}.",
+            action='For example open("field.db", ...), or ":memory:".',
+        )
     if durability not in ("full", "relaxed"):
         raise UsageError(f"durability is 'full' or 'relaxed', not {durability!r}.")
-    if busy_timeout_s < 0 or cache_mb < 1:
-        raise UsageError("busy_timeout_s must be 0 or more, cache_mb 1 or more.")
+    check_flag(readonly, "readonly")
+    check_seconds(busy_timeout_s, "busy_timeout_s")
+    check_whole(cache_mb, "cache_mb", least=1)
     if max_bytes is not None and (not isinstance(max_bytes, int) or max_bytes < MIN_QUOTA_BYTES):
         raise UsageError(f"max_bytes is at least {MIN_QUOTA_BYTES:,} bytes, not {max_bytes!r}.")
     if long_transaction_s is not None and not long_transaction_s > 0:
@@ -250,8 +255,11 @@ def _plan(
 
 
 def _tables(collections: Iterable[Collection[Any]]) -> Tables:
-    if isinstance(collections, (Collection, str)):
-        raise UsageError("collections= takes a list: open(path, collections=[wells]).")
+    if isinstance(collections, (Collection, str, Mapping)) or not isinstance(collections, Iterable):
+        raise UsageError(
+            f"collections= takes a list, not {collections!r:.60}.",
+            action="open(path, collections=[wells]).",
+        )
     tables: Tables = {}
     for collection in collections:
         if not isinstance(collection, Collection):

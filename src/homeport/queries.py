@@ -16,12 +16,14 @@ from homeport.core.codec import Table
 from homeport.core.conditions import Condition
 from homeport.core.hits import Hits
 from homeport.core.keys import Key
+from homeport.core.patching import merged_changes
 from homeport.core.query import (
     And,
     QueryValue,
     as_condition,
     bind,
     bind_order,
+    bind_position,
     parse_filter,
     parse_order,
 )
@@ -101,8 +103,10 @@ class AsyncSelection(Handle, AsyncAggregates[T]):
 
     def after(self, *position: Any) -> AsyncQuery[T]:
         """Only what comes behind a position: the values of the ``order_by`` fields of the last
-        document seen, then its key."""
-        return self._with(self._value.with_after(position))
+        document seen (None where it has no such field), then its key."""
+        value = self._value.with_after(position)  # which checks their number
+        bound = bind_position(value.order, position, self._table.codec)
+        return self._with(value.with_after(bound))
 
     def reverse(self) -> AsyncQuery[T]:
         """The opposite order; without ``order_by``, by descending key."""
@@ -277,7 +281,7 @@ class AsyncQuery(AsyncSelection[T]):
     def patch(self, changes: Mapping[str, Any] | None = None, /, **fields: Any) -> Awaitable[int]:
         """Change the named fields of what matches, in one transaction → how many. If one document
         cannot be changed, none is."""
-        wanted = {**(changes or {}), **fields}
+        wanted = merged_changes(changes, fields)
         return self._runner.run(updates.patch_where(self._table, self._value, wanted))
 
     def update(self, fn: Callable[[T], T]) -> Awaitable[int]:

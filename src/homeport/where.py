@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from homeport.core.codec import Codec
 from homeport.core.conditions import Condition
-from homeport.core.keyrange import WhereClause, many
+from homeport.core.keyrange import WhereClause, many, pairs
 
 if TYPE_CHECKING:
     from homeport.queries import AsyncQuery
@@ -75,7 +75,7 @@ class AsyncWhere(Generic[T]):
         include_uppers: bool = False,
     ) -> AsyncQuery[T]:
         """Inside one of the ``(lower, upper)`` pairs."""
-        stored = [(self._stored(lower), self._stored(upper)) for lower, upper in ranges]
+        stored = [(self._stored(low), self._stored(high)) for low, high in pairs(ranges)]
         return self._join(self._clause.in_any_range(stored, include_lowers, include_uppers))
 
     def any_of(self, *values: Any) -> AsyncQuery[T]:

@@ -371,6 +371,15 @@ def test_a_multi_entry_field_groups_by_its_elements(w: hp.Documents[Well]) -> No
     assert w.order_by("-depth_m").limit(1).distinct("tags") == ["gas", "oil"]
 
 
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "ü", "a b", "f0", "__class__"])
+def test_fields_of_any_name(tmp_path: Path, name: str) -> None:
+    docs = hp.Collection("docs")
+    for path in (":memory:", tmp_path / "a.db"):
+        with hp.open(path, collections=[docs]) as db:
+            db[docs].put_many([{"id": "1", name: 5}, {"id": "2", name: {name: 7}}, {"id": "3"}])
+            assert (db[docs].sum(name), db[docs].max(f"{name}.{name}"), db[docs].distinct(name)) == (5, 7, [5])
+
+
 def test_distinct(w: hp.Documents[Well]) -> None:
     assert w.distinct("field_name") == ["Brent", "Troll"]
     assert w.distinct("depth_m") == [900.25, 1500.0, 2800.5]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from homeport._blocking.care import Care
 from homeport._blocking.documents import Documents
+from homeport.core.arguments import check_function
 from homeport.core.codec import Table
 from homeport.core.schema import Collection
 from homeport.core.storageinfo import CleanupReport, StorageInfo
@@ -56,7 +57,10 @@ class Database(Handle):
 
     def __getitem__(self, collection: Any) -> Any:
         """The documents of a collection, by declaration or name; raises ``UnknownCollection``."""
-        documents = self._documents.get(collection)
+        try:
+            documents = self._documents.get(collection)
+        except TypeError:
+            documents = None
         if documents is None:
             documents = Documents(self._driver, table_of(self._tables, collection))
             self._documents[collection] = documents
@@ -164,6 +168,7 @@ class Database(Handle):
     def on_commit(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call a function after each commit made through this object → a function that ends that.
         It runs in the committing thread and must only signal, for example set an event."""
+        check_function(callback, "on_commit()")
         return self._driver.engine.on_commit(callback)
 
     def close(self) -> None:

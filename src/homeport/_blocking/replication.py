@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from homeport._blocking.events import Events
 from homeport.core import conflicts
 from homeport.core.adopt import enable
+from homeport.core.arguments import check_flag, check_function, check_seconds, check_whole
 from homeport.core.conflicts import Conflict, DeadLetter, Resolution
 from homeport.core.context import Event
 from homeport.core.exporting import unsent, waiting
@@ -69,10 +70,18 @@ class Sync(Handle):
         on_reset: OnReset = "recover",
         verify_s: float | None = 86400.0,
     ) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise UsageError(f"{url!r} is no address of a server; it begins with https://.")
-        if poll_s <= 0 or max_queue < 1 or (verify_s is not None and verify_s <= 0):
-            raise UsageError("poll_s, max_queue and verify_s must be above 0.")
+        if not isinstance(url, str) or not url.startswith(("http://", "https://")):
+            raise UsageError(f"{url!r:.80} is no address of a server; it begins with https://.")
+        check_seconds(poll_s, "poll_s", least=0.001)
+        check_whole(max_queue, "max_queue", least=1)
+        check_seconds(verify_s, "verify_s", least=0.001, none=True)
+        check_flag(live, "live")
+        if not isinstance(token, str):
+            check_function(token, "token=", action="Give the token as text, or what returns it.")
+        if isinstance(collections, (str, Collection)) or not (
+            collections is None or isinstance(collections, Iterable)
+        ):
+            raise UsageError(f"collections= takes a list, not {collections!r:.60}.")
         checked(on_reset)
         self._engine = db._driver.engine
         self._engine.forbid_inside("sync()")

@@ -8,6 +8,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
+from homeport.core.arguments import check_function
 from homeport.core.codec import Table
 from homeport.core.loading import Loading, LoadProgress, LoadReport, Phase
 from homeport.errors import HomeportError
@@ -25,6 +26,7 @@ class Loader(Generic[T]):
     def __init__(
         self, runner: Runner, table: Table[T], progress: Progress | None, **options: Any
     ) -> None:
+        check_function(progress, "progress=", none=True)
         self._runner = runner
         self._table = table
         self._progress = progress

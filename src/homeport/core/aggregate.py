@@ -18,6 +18,7 @@ What they mean on every engine:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from itertools import islice, product
@@ -25,8 +26,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import msgspec
 
+from homeport.core.arguments import is_unicode
 from homeport.core.exact import Exact
 from homeport.core.keys import MAX_SAFE_INT, Encoded, decode, encode, order
+from homeport.core.models import decode_object
 from homeport.core.paths import MISSING, get_path
 from homeport.errors import InvalidQuery
 
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 
 Kind: TypeAlias = Literal["count", "sum", "avg", "min", "max", "count_distinct"]
 
+_ESCAPED: Final = re.compile(r'["\\\x00-\x1f]')
 BATCH: Final = 500
 """So many documents are folded at once."""
 
@@ -70,7 +74,7 @@ def measure(kind: Kind, field: object) -> Measure:
 def path_of(field: object, what: str) -> str:
     """A field given by name or as ``F.name`` → its path; ``InvalidQuery`` otherwise."""
     path = getattr(field, "_path", field)
-    if not isinstance(path, str) or not path or "" in path.split("."):
+    if not isinstance(path, str) or "" in path.split(".") or not is_unicode(path):
         raise InvalidQuery(
             f"{what} takes the name of a field, not {field!r:.60}.",
             action="For example 'depth_m' or hp.F.position.lat.",
@@ -320,6 +324,9 @@ def field_reader(paths: tuple[str, ...]) -> Callable[[str], tuple[Any, ...]]:
     msgspec skips the fields that are not named here, which takes half the time of a whole decode.
     """
     tops = tuple(dict.fromkeys(path.partition(".")[0] for path in paths))
+    if any(_ESCAPED.search(top) for top in tops):
+        # msgspec renames fields to anything but names that JSON has to escape.
+        return lambda text: tuple([get_path(decode_object(text), path) for path in paths])
     names = {f"f{n}": top for n, top in enumerate(tops)}
     struct = msgspec.defstruct(
         "Fields", [(name, Any, MISSING) for name in names], rename=names, gc=False

@@ -13,6 +13,7 @@ import msgspec
 
 from homeport.core import modeltree, unknown
 from homeport.core.inspection import inspect_document
+from homeport.core.keyforms import KeyForms
 from homeport.core.keys import Encoded, Key, encode, encode_key
 from homeport.core.models import Model, decode_object, encode_json, key_form, model_of
 from homeport.core.paths import get_path
@@ -41,7 +42,7 @@ class Codec(Generic[T]):
         indexes: the declared indexes.
         multi: the multi-entry ones; text_paths: the distinct full-text paths.
         has_extras: is there any of these two?
-        scope: the names of its fields.
+        scope: the names of its fields. keys: the forms of its key.
         fingerprint: changes when the model's set of fields changes.
     """
 
@@ -62,6 +63,7 @@ class Codec(Generic[T]):
         "has_extras",
         "indexes",
         "key",
+        "keys",
         "multi",
         "row",
         "scope",
@@ -89,6 +91,7 @@ class Codec(Generic[T]):
         self.has_extras = bool(self.multi or self.text_paths)
         self.fingerprint = modeltree.fingerprint(self._tree)
         self.scope = Scope(self._tree, collection.name)
+        self.keys = KeyForms(self.scope, collection.key, collection.name)
         self._check: Check | None = (
             None if collection.schema is None else validator(collection.schema, collection.name)
         )

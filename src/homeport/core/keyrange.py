@@ -91,7 +91,7 @@ class WhereClause:
         include_uppers: bool = False,
     ) -> Condition:
         """Inside one of the ``(lower, upper)`` pairs."""
-        return Or(self.between(lo, hi, include_lowers, include_uppers) for lo, hi in ranges)
+        return Or(self.between(lo, hi, include_lowers, include_uppers) for lo, hi in pairs(ranges))
 
     def any_of(self, *values: object) -> Condition:
         values = many(values)
@@ -148,6 +148,17 @@ def many(values: tuple[object, ...]) -> tuple[object, ...]:
     if len(values) == 1 and isinstance(values[0], (list, tuple, set, frozenset)):
         return tuple(values[0])
     return values
+
+
+def pairs(ranges: Iterable[tuple[object, object]]) -> list[tuple[object, object]]:
+    """The ``(lower, upper)`` pairs; ``InvalidQuery`` for anything else."""
+    found = [*ranges] if isinstance(ranges, Iterable) and not isinstance(ranges, str) else None
+    if found is None or not all(isinstance(p, (tuple, list)) and len(p) == 2 for p in found):
+        raise InvalidQuery(
+            f"in_any_range() takes (lower, upper) pairs, not {ranges!r:.60}.",
+            action="For example in_any_range([(0, 5), (10, 15)]).",
+        )
+    return found
 
 
 def _texts(values: tuple[object, ...]) -> tuple[str, ...]:

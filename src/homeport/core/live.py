@@ -80,6 +80,7 @@ class View(Generic[T]):
         self.table = table
         self.query = query
         self._decode = table.codec.decode
+        self._typed = table.codec.keys.typed
         self._test = None if query.where is None else evaluate.compile_condition(query.where)
         self._place = compile_place(query.order)
         self._start = (
@@ -177,7 +178,7 @@ class View(Generic[T]):
             del entries[end + MARGIN :]
         rows = SortedRows.of(entries, self._rank)
         windows = self._window(self._step.rows), self._window(rows)
-        change = difference(self._decode, windows, reset=reset)
+        change = difference(self._decode, windows, reset=reset, typed=self._typed)
         delivered = change if len(change) or self._step.news.head < 0 else None
         names: dict[Encoded, Entry | None] = {entry.name: entry for entry in entries}
         return Step(news, delivered, rows, names, whole=whole, all=True)
@@ -257,7 +258,10 @@ class View(Generic[T]):
                 removed.append(entry)
             elif sees and not was:
                 added.append(entry)
-        return LiveChange(self._decode, (before, after), added, changed, removed, reset=False)
+        windows = (before, after)
+        return LiveChange(
+            self._decode, windows, added, changed, removed, reset=False, typed=self._typed
+        )
 
     # -- shared
 

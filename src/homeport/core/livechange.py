@@ -11,6 +11,7 @@ from homeport.core.liverows import Entry, LiveRows, SortedRows
 
 if TYPE_CHECKING:
     from homeport.core.keys import Encoded, Key
+    from homeport.core.restore import Restore
 
 T = TypeVar("T")
 
@@ -81,13 +82,16 @@ class LiveChange(Generic[T]):
         removed: list[Entry],
         *,
         reset: bool,
+        typed: Restore | None = None,
     ) -> None:
         self._decode = decode
         self._before, self._after = windows
         self._added = added
         self._changed = changed
         self._removed = removed
-        self.removed: list[Key] = [entry.key for entry in removed]
+        self.removed: list[Key] = [
+            entry.key if typed is None else typed(entry.key) for entry in removed
+        ]
         self.reset = reset
 
     @property
@@ -184,7 +188,11 @@ def _moves(moving: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 
 
 def difference(
-    decode: Callable[[str], T], windows: tuple[Window, Window], *, reset: bool
+    decode: Callable[[str], T],
+    windows: tuple[Window, Window],
+    *,
+    reset: bool,
+    typed: Restore | None = None,
 ) -> LiveChange[T]:
     """The change between two windows of whose difference nothing is known."""
     before, after = windows
@@ -197,4 +205,5 @@ def difference(
             added.append(entry)
         elif was.text != entry.text:
             changed.append((was, entry))
-    return LiveChange(decode, windows, added, changed, list(old.values()), reset=reset)
+    gone = list(old.values())
+    return LiveChange(decode, windows, added, changed, gone, reset=reset, typed=typed)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeAlias, TypeV
 
 import msgspec
 
+from homeport.core.arguments import is_unicode
 from homeport.core.requests import Indexes, Meta, Operation, Plan, SetMeta, Write
 from homeport.core.writes import WriteMode, encoded, store
 from homeport.errors import HomeportError, LoadFailed, UsageError
@@ -317,7 +318,8 @@ def check_options(
         raise UsageError(f"on_error is 'raise' or 'collect', not {on_error!r}.")
     if total is not None and (not isinstance(total, int) or total < 0):
         raise UsageError(f"total is a number of documents, not {total!r}.")
-    if resume is not None and not (isinstance(resume, str) and 0 < len(resume) <= 200):
+    named = isinstance(resume, str) and 0 < len(resume) <= 200 and is_unicode(resume)
+    if resume is not None and not named:
         raise UsageError(f"resume is a name of 1 to 200 characters, not {resume!r:.60}.")
 
 

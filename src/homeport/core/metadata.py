@@ -67,6 +67,7 @@ class DocumentMeta:
 
 
 def meta(table: Table[T], key: Key) -> Operation[DocumentMeta | None]:
+    key = table.codec.keys.into(key)
     return Operation(_meta(table, key), "read", False, (table,))
 
 
@@ -93,7 +94,7 @@ def _meta(table: Table[T], key: Key) -> Plan[DocumentMeta | None]:
     expires = row.expires_ms
     text = row.text.encode()
     return DocumentMeta(
-        key=key,
+        key=key if table.codec.keys.typed is None else table.codec.keys.typed(key),
         version=row.revision,
         created=_time(row.created_ms),
         modified=_time(row.modified_ms),

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import msgspec
 
-from homeport.core.keys import encode_key
 from homeport.core.paths import get_path
 from homeport.core.query import QueryValue
 from homeport.core.requests import Count, Find, Get, GetMany, Lookup, Operation
@@ -40,15 +39,17 @@ KEY_ORDER: Final = (("", False),)
 
 
 def get(table: Table[T], key: Key, default: D) -> Operation[T | D]:
-    if type(key) is not str:
-        encode_key(key)
+    keys = table.codec.keys
+    if type(key) not in keys.stored:
+        key = keys.into(key)
     return Lookup(Get(table, key), decode=table.codec.decode, default=default)
 
 
 def get_many(table: Table[T], keys: Iterable[Key]) -> Operation[list[T | None]]:
     refuse_single(keys, "get_many", "keys")
-    wanted = keys if isinstance(keys, list) else list(keys)
     codec = table.codec
+    stored = codec.keys.stored
+    wanted = [key if type(key) in stored else codec.keys.into(key) for key in keys]
 
     def finish(texts: list[str | None]) -> list[T | None]:
         if None in texts:
@@ -152,9 +153,13 @@ def one(table: Table[T], query: QueryValue, *, bounded: bool = False) -> Operati
 
 
 def keys_of(table: Table[T], query: QueryValue, *, bounded: bool = False) -> Operation[list[Key]]:
+    typed = table.codec.keys.typed
     if query.predicates:
-        return _filtered_entries(table, query, lambda entries: [key for key, _ in entries])
-    return Operation(Find(table, query, "keys"), "read", True, (table,), bounded)
+        return _filtered_entries(
+            table, query, lambda found: [key if typed is None else typed(key) for key, _ in found]
+        )
+    finish = None if typed is None else lambda keys: [typed(key) for key in keys]
+    return Operation(Find(table, query, "keys"), "read", True, (table,), bounded, finish)
 
 
 def count(table: Table[T], query: QueryValue) -> Operation[int]:

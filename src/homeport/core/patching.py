@@ -27,13 +27,30 @@ REMOVE: Final = _Remove()
 """As the value of a patch: take the field away (None would store null)."""
 
 
-def checked(table: Table[Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The changes with stored paths and stored values; names are checked against the model."""
+def merged_changes(changes: Any, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The changes of a call ``patch(changes, **fields)`` as one mapping."""
+    if changes is None:
+        if not fields:
+            raise UsageError(
+                "patch() was given nothing to change.",
+                action='For example patch("w1", {"depth_m": 2800}) or patch("w1", depth_m=2800).',
+            )
+        return fields
+    check_changes(changes)
+    return {**changes, **fields} if fields else changes
+
+
+def check_changes(changes: object) -> None:
     if not isinstance(changes, Mapping):
         raise UsageError(
             f"A patch is a dict of dotted paths and values, not {type(changes).__name__}.",
             action='For example patch("w1", {"depth_m": 2800, "casing.note": hp.REMOVE}).',
         )
+
+
+def checked(table: Table[Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The changes with stored paths and stored values; names are checked against the model."""
+    check_changes(changes)
     codec = table.codec
     out: dict[str, Any] = {}
     for path, value in changes.items():

@@ -74,6 +74,7 @@ __all__ = [
     "as_condition",
     "bind",
     "bind_order",
+    "bind_position",
     "bracket",
     "by_values",
     "comparable",
@@ -246,6 +247,18 @@ def _bind(condition: Condition, scope: Scope) -> Condition:
     rest = [getattr(condition, name) for name in condition.__slots__[1:]]
     bound: Condition = type(condition)(stored, *rest)  # type: ignore[call-arg]
     return bound
+
+
+def bind_position(order: Order, position: tuple[Any, ...], codec: Codec[Any]) -> tuple[Any, ...]:
+    """A position as a program gives it: Python values of the order columns, then the key."""
+    values: list[Any] = []
+    for n, value in enumerate(position):
+        path = order[n][0] if n < len(order) else ""
+        if path in ("", codec.key) and (value is not None or n >= len(order)):
+            values.append(codec.keys.into(value))
+        else:
+            values.append(codec.scope.stored_value(codec.scope.stored_node(path), value))
+    return tuple(values)
 
 
 def bind_order(order: Order, codec: Codec[Any]) -> Order:

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
+from enum import Enum
 from typing import Final
 
 import msgspec
 
 from homeport.core.models import read_instant
-from homeport.core.modeltree import Node, Step, resolve
+from homeport.core.modeltree import Node, Step, resolve, resolve_stored
 from homeport.core.plain import builtins, instant
 from homeport.core.restore import Restore, restorer
 from homeport.errors import InvalidQuery
@@ -75,7 +76,14 @@ class Scope:
 
     def convert(self, path: str, value: object) -> object:
         """A Python value in a condition or patch → the form in which documents store it."""
-        node = self.node(path)
+        return self.stored_value(self.node(path), value)
+
+    def stored_node(self, path: str) -> Node | None:
+        """What is known about a field given by its stored name."""
+        return resolve_stored(self._node, path)[-1].node
+
+    def stored_value(self, node: Node | None, value: object) -> object:
+        """A Python value → the form in which documents store it where ``node`` is declared."""
         if isinstance(value, str) and type(value) is str:
             return read_instant(value) if node is not None and "datetime" in node.kinds else value
         if type(value) in _JSON_TYPES:
@@ -93,6 +101,9 @@ def stored_form(value: object) -> object:
     """Dates, UUIDs, enums, tuples, models … in the form in which a document stores them."""
     if isinstance(value, datetime):
         return instant(value)
+    if isinstance(value, (str, int, float)) and not isinstance(value, Enum):
+        # A class of its own says nothing that a document would keep.
+        return next(kind(value) for kind in (str, int, float) if isinstance(value, kind))
     try:
         return builtins(_dumped(value))
     except (TypeError, ValueError, msgspec.MsgspecError) as error:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Generic, NoReturn, TypeVar
 
 from homeport.core.requests import Mode, Operation, Plan, Request
-from homeport.errors import TransactionError
+from homeport.errors import TransactionError, UsageError
 
 R = TypeVar("R")
 
@@ -214,6 +214,11 @@ def _called(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Coroutine[Any, Any, R]:
+    if not callable(fn):
+        raise UsageError(
+            f"db.run() takes a coroutine function, not {fn!r:.60}.",
+            action="Give it the function itself: async def fn(tx, ...): ...; db.run(fn, ...)",
+        )
     made = fn(tx, *args, **kwargs)
     if inspect.iscoroutine(made):
         return made

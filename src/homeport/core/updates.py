@@ -36,6 +36,7 @@ T = TypeVar("T")
 
 def update(table: Table[T], key: Key, fn: Callable[[T], T], default: T = MISSING) -> Operation[T]:
     _check_function(fn)
+    key = table.codec.keys.into(key)
     return Operation(_update(table, key, fn, default), "write", False, (table,))
 
 
@@ -106,6 +107,7 @@ def _update_where(table: Table[T], query: QueryValue, fn: Callable[[T], T]) -> P
 
 def patch(table: Table[T], key: Key, changes: Mapping[str, Any]) -> Operation[T]:
     changes = checked(table, changes)
+    key = table.codec.keys.into(key)
     return Operation(
         _patch(table, key, changes), "write", False, (table,), False, table.codec.decode
     )
@@ -134,7 +136,7 @@ def patch_many(
     for position, item in enumerate(items):
         try:
             key, changes = _pair(item)
-            key_order.encode_key(key)
+            key = table.codec.keys.into(key)
             wanted.append((position, key, checked(table, changes)))
         except HomeportError as error:
             failures[position] = error

@@ -49,7 +49,8 @@ def put(table: Table[T], doc: T, new_key: NewKey, mode: WriteMode = "put") -> Op
     extras = None
     if row[0] is None or codec.has_extras:
         row, extras = encoded(table, doc, new_key)
-    return Operation(put_(table, row, extras, mode), "write", False, (table,))
+    typed = codec.keys.typed
+    return Operation(put_(table, row, extras, mode), "write", False, (table,), False, typed)
 
 
 def put_(table: Table[T], row: Row, extras: Extras | None, mode: WriteMode) -> Plan[Key]:
@@ -170,13 +171,14 @@ def _with_unknown(
 
 
 def delete(table: Table[T], key: Key) -> Operation[int]:
-    key_order.encode_key(key)
+    key = table.codec.keys.into(key)
     return Operation(_delete(table, (key,)), "write", False, (table,), False, counted)
 
 
 def delete_many(table: Table[T], keys: Iterable[Key]) -> Operation[int]:
     refuse_single(keys, "delete_many", "keys")
-    wanted = list({key_order.encode_key(key): key for key in keys}.values())
+    stored_keys = map(table.codec.keys.into, keys)
+    wanted = list({key_order.encode_key(key): key for key in stored_keys}.values())
     return Operation(_delete(table, wanted), "write", False, (table,), False, counted)
 
 
@@ -252,17 +254,19 @@ def bulk(
     table: Table[T], verb: str, total: int, failures: dict[int, HomeportError]
 ) -> Callable[[PartResult], list[Key]]:
     """Join what failed before the write with what failed in it, by the caller's positions."""
+    typed = table.codec.keys.typed
 
     def finish(result: PartResult) -> list[Key]:
         if not failures and not result.failures:
-            return result.keys  # type: ignore[return-value]
+            found: list[Key] = result.keys  # type: ignore[assignment]
+            return found if typed is None else [typed(key) for key in found]
         tried = [position for position in range(total) if position not in failures]
         keys: list[Key | None] = [None] * total
         for n, (position, key) in enumerate(zip(tried, result.keys, strict=True)):
             if n in result.failures:
                 failures[position] = result.failures[n]
             else:
-                keys[position] = key
+                keys[position] = key if typed is None else typed(key)
         position, error = min(failures.items())
         raise BulkError(
             f"{verb} into {table.name}: {len(failures)} of {total} failed, all others were "

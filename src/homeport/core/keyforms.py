@@ -1,0 +1,70 @@
+"""Document keys as programs hold them, and as documents store them.
+
+A model may declare its key as a UUID, a date, an enum …: then such values are taken wherever a key
+is, and come back wherever a key does. Stored, and on the wire, a key is what JSON has for it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from homeport.core.keys import Key, encode_key
+from homeport.core.modeltree import Node
+from homeport.core.restore import Restore, restorer
+from homeport.core.scope import Scope
+from homeport.errors import InvalidKey, InvalidQuery
+
+_STORED: Final = frozenset((str, int, float, list))
+_LIKE: Final[dict[Any, Any]] = {str: str, int: int, float: float, list: (list, tuple)}
+_PLAIN: Final = (str, int, float, list, tuple)
+
+
+class KeyForms:
+    """The key of one collection.
+
+    stored: types whose values need no conversion. typed: a function from the stored form to what
+    the model declares, None where they are the same.
+    """
+
+    __slots__ = ("_collection", "_node", "_path", "_scope", "stored", "typed")
+
+    def __init__(self, scope: Scope, path: str, collection: str) -> None:
+        self._scope = scope
+        self._path = path
+        self._collection = collection
+        self._node: Node | None = scope.stored_node(path)
+        self.typed: Restore | None = restorer(self._node)
+        # The text of a point in time has many forms, so a text may need one too.
+        times = self._node is not None and "datetime" in self._node.kinds
+        self.stored: frozenset[type[Any]] = frozenset() if times else frozenset((str,))
+
+    def into(self, key: Any) -> Key:
+        """A key as a program gives it → as documents store it; raises ``InvalidKey``."""
+        kind = type(key)
+        if kind not in _STORED:
+            key = self._converted(key)
+        elif kind is str and not self.stored and self._node is not None:
+            key = self._scope.stored_value(self._node, key)
+        encode_key(key)
+        return key  # type: ignore[no-any-return]
+
+    def _converted(self, key: Any) -> Any:
+        if key is None or isinstance(key, bool):
+            return key  # refused with the reason
+        python = () if self._node is None else tuple(self._node.python)
+        if isinstance(key, _PLAIN) and not isinstance(key, python):
+            # A subclass says nothing that a document would keep.
+            return next(kind(key) for kind, like in _LIKE.items() if isinstance(key, like))
+        if not isinstance(key, python):
+            declared = " or ".join(kind.__name__ for kind in python)
+            raise InvalidKey(
+                f"{key!r:.80} cannot be a document key of {self._collection}: its type is "
+                f"{type(key).__name__}.",
+                action=f"The model declares {declared}." if declared else None,
+            )
+        try:
+            return self._scope.stored_value(self._node, key)
+        except InvalidQuery as error:
+            raise InvalidKey(
+                f"{key!r:.80} cannot be a document key: it has no JSON form."
+            ) from error

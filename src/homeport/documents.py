@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar, overload
 
 from homeport.core import metadata, operations, updates, writes
 from homeport.core.codec import Table
-from homeport.core.keys import Key
+from homeport.core.keyforms import AnyKey
 from homeport.core.loading import CHUNK_ROWS, LoadProgress, LoadReport, OnError
 from homeport.core.metadata import DocumentMeta
 from homeport.core.patching import merged_changes
@@ -46,14 +46,14 @@ class AsyncDocuments(AsyncSelection[T]):
     # -- one document
 
     @overload
-    def get(self, key: Key) -> Awaitable[T | None]: ...
+    def get(self, key: AnyKey) -> Awaitable[T | None]: ...
     @overload
-    def get(self, key: Key, default: D) -> Awaitable[T | D]: ...
-    def get(self, key: Key, default: Any = None) -> Awaitable[Any]:
+    def get(self, key: AnyKey, default: D) -> Awaitable[T | D]: ...
+    def get(self, key: AnyKey, default: Any = None) -> Awaitable[Any]:
         """The document with this key, or ``default``."""
         return self._run(operations.get(self._table, key, default))
 
-    def put(self, document: T) -> Awaitable[Key]:
+    def put(self, document: T) -> Awaitable[Any]:
         """Store a document, replacing the one with its key → the key.
 
         A document without a key gets one from the collection's ``key_generator``. Raises
@@ -61,12 +61,12 @@ class AsyncDocuments(AsyncSelection[T]):
         """
         return self._run(writes.put(self._table, document, new_id))
 
-    def add(self, document: T) -> Awaitable[Key]:
+    def add(self, document: T) -> Awaitable[Any]:
         """Store a new document → its key; raises ``KeyExists`` if there is one already."""
         return self._run(writes.put(self._table, document, new_id, "add"))
 
     def patch(
-        self, key: Key, changes: Mapping[str, Any] | None = None, /, **fields: Any
+        self, key: AnyKey, changes: Mapping[str, Any] | None = None, /, **fields: Any
     ) -> Awaitable[T]:
         """Change the named fields and leave the others → the document as it is now.
 
@@ -75,7 +75,7 @@ class AsyncDocuments(AsyncSelection[T]):
         """
         return self._run(updates.patch(self._table, key, merged_changes(changes, fields)))
 
-    def update(self, key: Key, fn: Callable[[T], T], default: T = MISSING) -> Awaitable[T]:
+    def update(self, key: AnyKey, fn: Callable[[T], T], default: T = MISSING) -> Awaitable[T]:
         """Read the document, call ``fn``, store what it returns, in one transaction → the document.
 
         No other thread or process writes in between. ``fn`` must return the document and must not
@@ -84,21 +84,21 @@ class AsyncDocuments(AsyncSelection[T]):
         """
         return self._run(updates.update(self._table, key, fn, default))
 
-    def delete(self, key: Key) -> Awaitable[int]:
+    def delete(self, key: AnyKey) -> Awaitable[int]:
         """Delete the document → 1, or 0 when there was none."""
         return self._run(writes.delete(self._table, key))
 
-    def meta(self, key: Key) -> Awaitable[DocumentMeta | None]:
+    def meta(self, key: AnyKey) -> Awaitable[DocumentMeta | None]:
         """Version, times, checksum, sync status and more; None when there is no such document."""
         return self._run(metadata.meta(self._table, key))
 
     # -- many documents
 
-    def get_many(self, keys: Iterable[Key]) -> Awaitable[list[T | None]]:
+    def get_many(self, keys: Iterable[AnyKey]) -> Awaitable[list[T | None]]:
         """Documents in the order of the keys, None where there is none."""
         return self._run(operations.get_many(self._table, keys))
 
-    def put_many(self, documents: Iterable[T]) -> Awaitable[list[Key]]:
+    def put_many(self, documents: Iterable[T]) -> Awaitable[list[Any]]:
         """Store documents in one transaction → their keys.
 
         Raises ``BulkError`` when some failed: all others are stored, ``failures`` says which
@@ -106,20 +106,20 @@ class AsyncDocuments(AsyncSelection[T]):
         """
         return self._run(writes.put_many(self._table, documents, new_id))
 
-    def add_many(self, documents: Iterable[T]) -> Awaitable[list[Key]]:
+    def add_many(self, documents: Iterable[T]) -> Awaitable[list[Any]]:
         """As ``put_many``; an existing key is a failure of its position."""
         return self._run(writes.put_many(self._table, documents, new_id, "add"))
 
     def patch_many(
-        self, patches: Mapping[Any, Mapping[str, Any]] | Iterable[tuple[Key, Mapping[str, Any]]]
-    ) -> Awaitable[list[Key]]:
+        self, patches: Mapping[Any, Mapping[str, Any]] | Iterable[tuple[AnyKey, Mapping[str, Any]]]
+    ) -> Awaitable[list[Any]]:
         """``{key: changes}`` or (key, changes) pairs, in one transaction → the keys.
 
         Raises ``BulkError`` when some failed; all others are written.
         """
         return self._run(updates.patch_many(self._table, patches))
 
-    def delete_many(self, keys: Iterable[Key]) -> Awaitable[int]:
+    def delete_many(self, keys: Iterable[AnyKey]) -> Awaitable[int]:
         """Delete documents → how many there were."""
         return self._run(writes.delete_many(self._table, keys))
 

@@ -15,7 +15,6 @@ from homeport.core.arrow import to_table
 from homeport.core.codec import Table
 from homeport.core.conditions import Condition
 from homeport.core.hits import Hits
-from homeport.core.keys import Key
 from homeport.core.patching import merged_changes
 from homeport.core.query import (
     And,
@@ -137,7 +136,7 @@ class AsyncSelection(Handle, AsyncAggregates[T]):
         """How many match."""
         return self._runner.run(operations.count(self._table, self._value))
 
-    def keys(self) -> Awaitable[list[Key]]:
+    def keys(self) -> Awaitable[list[Any]]:
         """The keys of what matches."""
         return self._runner.run(operations.keys_of(self._table, self._value, bounded=self._cheap()))
 

@@ -10,7 +10,7 @@ from homeport._blocking.queries import Selection
 from homeport._blocking.transfer import Loader
 from homeport.core import metadata, operations, updates, writes
 from homeport.core.codec import Table
-from homeport.core.keys import Key
+from homeport.core.keyforms import AnyKey
 from homeport.core.loading import CHUNK_ROWS, LoadProgress, LoadReport, OnError
 from homeport.core.metadata import DocumentMeta
 from homeport.core.patching import merged_changes
@@ -45,16 +45,16 @@ class Documents(Selection[T]):
         return self._table.collection
 
     @overload
-    def get(self, key: Key) -> T | None: ...
+    def get(self, key: AnyKey) -> T | None: ...
 
     @overload
-    def get(self, key: Key, default: D) -> T | D: ...
+    def get(self, key: AnyKey, default: D) -> T | D: ...
 
-    def get(self, key: Key, default: Any = None) -> Any:
+    def get(self, key: AnyKey, default: Any = None) -> Any:
         """The document with this key, or ``default``."""
         return self._run(operations.get(self._table, key, default))
 
-    def put(self, document: T) -> Key:
+    def put(self, document: T) -> Any:
         """Store a document, replacing the one with its key → the key.
 
         A document without a key gets one from the collection's ``key_generator``. Raises
@@ -62,11 +62,11 @@ class Documents(Selection[T]):
         """
         return self._run(writes.put(self._table, document, new_id))
 
-    def add(self, document: T) -> Key:
+    def add(self, document: T) -> Any:
         """Store a new document → its key; raises ``KeyExists`` if there is one already."""
         return self._run(writes.put(self._table, document, new_id, "add"))
 
-    def patch(self, key: Key, changes: Mapping[str, Any] | None = None, /, **fields: Any) -> T:
+    def patch(self, key: AnyKey, changes: Mapping[str, Any] | None = None, /, **fields: Any) -> T:
         """Change the named fields and leave the others → the document as it is now.
 
         Names may be dotted paths (``{"casing.depth_m": 900}``); ``hp.REMOVE`` takes a field away.
@@ -74,7 +74,7 @@ class Documents(Selection[T]):
         """
         return self._run(updates.patch(self._table, key, merged_changes(changes, fields)))
 
-    def update(self, key: Key, fn: Callable[[T], T], default: T = MISSING) -> T:
+    def update(self, key: AnyKey, fn: Callable[[T], T], default: T = MISSING) -> T:
         """Read the document, call ``fn``, store what it returns, in one transaction → the document.
 
         No other thread or process writes in between. ``fn`` must return the document and must not
@@ -83,19 +83,19 @@ class Documents(Selection[T]):
         """
         return self._run(updates.update(self._table, key, fn, default))
 
-    def delete(self, key: Key) -> int:
+    def delete(self, key: AnyKey) -> int:
         """Delete the document → 1, or 0 when there was none."""
         return self._run(writes.delete(self._table, key))
 
-    def meta(self, key: Key) -> DocumentMeta | None:
+    def meta(self, key: AnyKey) -> DocumentMeta | None:
         """Version, times, checksum, sync status and more; None when there is no such document."""
         return self._run(metadata.meta(self._table, key))
 
-    def get_many(self, keys: Iterable[Key]) -> list[T | None]:
+    def get_many(self, keys: Iterable[AnyKey]) -> list[T | None]:
         """Documents in the order of the keys, None where there is none."""
         return self._run(operations.get_many(self._table, keys))
 
-    def put_many(self, documents: Iterable[T]) -> list[Key]:
+    def put_many(self, documents: Iterable[T]) -> list[Any]:
         """Store documents in one transaction → their keys.
 
         Raises ``BulkError`` when some failed: all others are stored, ``failures`` says which
@@ -103,20 +103,20 @@ class Documents(Selection[T]):
         """
         return self._run(writes.put_many(self._table, documents, new_id))
 
-    def add_many(self, documents: Iterable[T]) -> list[Key]:
+    def add_many(self, documents: Iterable[T]) -> list[Any]:
         """As ``put_many``; an existing key is a failure of its position."""
         return self._run(writes.put_many(self._table, documents, new_id, "add"))
 
     def patch_many(
-        self, patches: Mapping[Any, Mapping[str, Any]] | Iterable[tuple[Key, Mapping[str, Any]]]
-    ) -> list[Key]:
+        self, patches: Mapping[Any, Mapping[str, Any]] | Iterable[tuple[AnyKey, Mapping[str, Any]]]
+    ) -> list[Any]:
         """``{key: changes}`` or (key, changes) pairs, in one transaction → the keys.
 
         Raises ``BulkError`` when some failed; all others are written.
         """
         return self._run(updates.patch_many(self._table, patches))
 
-    def delete_many(self, keys: Iterable[Key]) -> int:
+    def delete_many(self, keys: Iterable[AnyKey]) -> int:
         """Delete documents → how many there were."""
         return self._run(writes.delete_many(self._table, keys))
 

@@ -18,7 +18,6 @@ from homeport.core.arrow import to_table
 from homeport.core.codec import Table
 from homeport.core.conditions import Condition
 from homeport.core.hits import Hits
-from homeport.core.keys import Key
 from homeport.core.patching import merged_changes
 from homeport.core.query import (
     And,
@@ -135,7 +134,7 @@ class Selection(Handle, Aggregates[T]):
         """How many match."""
         return self._runner.run(operations.count(self._table, self._value))
 
-    def keys(self) -> list[Key]:
+    def keys(self) -> list[Any]:
         """The keys of what matches."""
         return self._runner.run(operations.keys_of(self._table, self._value, bounded=self._cheap()))
 

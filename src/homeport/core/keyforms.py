@@ -6,13 +6,21 @@ is, and come back wherever a key does. Stored, and on the wire, a key is what JS
 
 from __future__ import annotations
 
-from typing import Any, Final
+from datetime import date
+from enum import Enum
+from typing import Any, Final, TypeAlias
+from uuid import UUID
 
 from homeport.core.keys import Key, encode_key
 from homeport.core.modeltree import Node
 from homeport.core.restore import Restore, restorer
 from homeport.core.scope import Scope
 from homeport.errors import InvalidKey, InvalidQuery
+
+AnyKey: TypeAlias = "Key | tuple[Any, ...] | UUID | date | Enum"
+"""A document key as programs give it: a text (usual), a finite number, or a list of these; where
+the model declares the key as a UUID, a date, a datetime or an enum, that too. It comes back in the
+type that the model declares."""
 
 _STORED: Final = frozenset((str, int, float, list))
 _LIKE: Final[dict[Any, Any]] = {str: str, int: int, float: float, list: (list, tuple)}

@@ -17,18 +17,15 @@ text < blob, text and blob bytewise) sorts it rightly without a collation of our
 from __future__ import annotations
 
 import re
-from datetime import date
-from enum import Enum
 from math import isfinite
 from struct import Struct
 from typing import Any, TypeAlias
-from uuid import UUID
 
 from homeport.errors import InvalidKey
 
-Key: TypeAlias = "str | int | float | list[Any] | tuple[Any, ...] | UUID | date | Enum"
-"""A document key: a string (usual), a finite number, or a list of these. Where the model declares
-the key as a UUID, a date, a datetime or an enum, programs give and get that (``core.keyforms``)."""
+Key: TypeAlias = "str | int | float | list[Any]"
+"""A document key as it is stored: a string (usual), a finite number, or a list of these. What
+programs may give for it is in ``core.keyforms``."""
 
 Encoded: TypeAlias = "int | float | str | bytes"
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from homeport.core.liverows import Entry, LiveRows, SortedRows
 
 if TYPE_CHECKING:
-    from homeport.core.keys import Encoded, Key
+    from homeport.core.keys import Encoded
     from homeport.core.restore import Restore
 
 T = TypeVar("T")
@@ -89,7 +89,7 @@ class LiveChange(Generic[T]):
         self._added = added
         self._changed = changed
         self._removed = removed
-        self.removed: list[Key] = [
+        self.removed: list[Any] = [
             entry.key if typed is None else typed(entry.key) for entry in removed
         ]
         self.reset = reset

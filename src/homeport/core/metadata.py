@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
@@ -25,6 +25,7 @@ from homeport.core.worker import LastSync
 
 if TYPE_CHECKING:
     from homeport.core.codec import Table
+    from homeport.core.keyforms import AnyKey
     from homeport.core.keys import Key
 
 T = TypeVar("T")
@@ -52,7 +53,7 @@ class DocumentMeta:
         backups: names of the backups that hold this version of the document.
     """
 
-    key: Key
+    key: Any
     version: int
     created: datetime
     modified: datetime
@@ -66,7 +67,7 @@ class DocumentMeta:
     backups: tuple[str, ...]
 
 
-def meta(table: Table[T], key: Key) -> Operation[DocumentMeta | None]:
+def meta(table: Table[T], key: AnyKey) -> Operation[DocumentMeta | None]:
     key = table.codec.keys.into(key)
     return Operation(_meta(table, key), "read", False, (table,))
 

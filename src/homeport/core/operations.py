@@ -21,6 +21,7 @@ from homeport.errors import InvalidQuery, NotFound, NotUnique, UsageError, Valid
 
 if TYPE_CHECKING:
     from homeport.core.codec import Table
+    from homeport.core.keyforms import AnyKey
     from homeport.core.keys import Key
 
 T = TypeVar("T")
@@ -38,18 +39,17 @@ KEY_ORDER: Final = (("", False),)
 # -- by key
 
 
-def get(table: Table[T], key: Key, default: D) -> Operation[T | D]:
-    keys = table.codec.keys
-    if type(key) not in keys.stored:
-        key = keys.into(key)
-    return Lookup(Get(table, key), decode=table.codec.decode, default=default)
+def get(table: Table[T], key: AnyKey, default: D) -> Operation[T | D]:
+    forms = table.codec.keys
+    stored: Any = key if type(key) in forms.stored else forms.into(key)
+    return Lookup(Get(table, stored), decode=table.codec.decode, default=default)
 
 
-def get_many(table: Table[T], keys: Iterable[Key]) -> Operation[list[T | None]]:
+def get_many(table: Table[T], keys: Iterable[AnyKey]) -> Operation[list[T | None]]:
     refuse_single(keys, "get_many", "keys")
     codec = table.codec
     stored = codec.keys.stored
-    wanted = [key if type(key) in stored else codec.keys.into(key) for key in keys]
+    wanted: list[Any] = [key if type(key) in stored else codec.keys.into(key) for key in keys]
 
     def finish(texts: list[str | None]) -> list[T | None]:
         if None in texts:
@@ -152,7 +152,7 @@ def one(table: Table[T], query: QueryValue, *, bounded: bool = False) -> Operati
     return Operation(Find(table, query, "texts"), "read", True, (table,), bounded, finish)
 
 
-def keys_of(table: Table[T], query: QueryValue, *, bounded: bool = False) -> Operation[list[Key]]:
+def keys_of(table: Table[T], query: QueryValue, *, bounded: bool = False) -> Operation[list[Any]]:
     typed = table.codec.keys.typed
     if query.predicates:
         return _filtered_entries(

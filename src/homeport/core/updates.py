@@ -26,6 +26,7 @@ from homeport.errors import HomeportError, InvalidKey, UsageError
 
 if TYPE_CHECKING:
     from homeport.core.codec import Extras, Row, Table
+    from homeport.core.keyforms import AnyKey
     from homeport.core.keys import Key
 
 T = TypeVar("T")
@@ -34,7 +35,9 @@ T = TypeVar("T")
 # -- by a function
 
 
-def update(table: Table[T], key: Key, fn: Callable[[T], T], default: T = MISSING) -> Operation[T]:
+def update(
+    table: Table[T], key: AnyKey, fn: Callable[[T], T], default: T = MISSING
+) -> Operation[T]:
     _check_function(fn)
     key = table.codec.keys.into(key)
     return Operation(_update(table, key, fn, default), "write", False, (table,))
@@ -105,7 +108,7 @@ def _update_where(table: Table[T], query: QueryValue, fn: Callable[[T], T]) -> P
 # -- named fields
 
 
-def patch(table: Table[T], key: Key, changes: Mapping[str, Any]) -> Operation[T]:
+def patch(table: Table[T], key: AnyKey, changes: Mapping[str, Any]) -> Operation[T]:
     changes = checked(table, changes)
     key = table.codec.keys.into(key)
     return Operation(
@@ -126,8 +129,8 @@ def _patch(table: Table[T], key: Key, changes: Mapping[str, Any]) -> Plan[str]:
 
 def patch_many(
     table: Table[T],
-    patches: Mapping[Any, Mapping[str, Any]] | Iterable[tuple[Key, Mapping[str, Any]]],
-) -> Operation[list[Key]]:
+    patches: Mapping[Any, Mapping[str, Any]] | Iterable[tuple[AnyKey, Mapping[str, Any]]],
+) -> Operation[list[Any]]:
     pairs: Any = patches.items() if isinstance(patches, Mapping) else patches
     refuse_single(pairs, "patch_many", "(key, changes) pairs")
     items: list[Any] = list(pairs)
@@ -194,7 +197,7 @@ def _patch_some(
     return again
 
 
-def _pair(item: Any) -> tuple[Key, Mapping[str, Any]]:
+def _pair(item: Any) -> tuple[Any, Mapping[str, Any]]:
     if not isinstance(item, (tuple, list)) or len(item) != 2:
         raise UsageError(
             f"patch_many() takes (key, changes) pairs, not {item!r}.",

@@ -11,7 +11,7 @@ happens, and ``finish`` raises ``BulkError``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from homeport.core import keys as key_order
 from homeport.core.changes import Edit, captured_write
@@ -33,6 +33,7 @@ from homeport.errors import BulkError, HomeportError, NotFound
 
 if TYPE_CHECKING:
     from homeport.core.codec import Extras, Row, Table
+    from homeport.core.keyforms import AnyKey
     from homeport.core.keys import Key
 
 T = TypeVar("T")
@@ -43,7 +44,7 @@ NewKey = Callable[[], str]
 # -- put and add
 
 
-def put(table: Table[T], doc: T, new_key: NewKey, mode: WriteMode = "put") -> Operation[Key]:
+def put(table: Table[T], doc: T, new_key: NewKey, mode: WriteMode = "put") -> Operation[Any]:
     codec = table.codec
     row = codec.row(doc)
     extras = None
@@ -66,7 +67,7 @@ def put_(table: Table[T], row: Row, extras: Extras | None, mode: WriteMode) -> P
 
 def put_many(
     table: Table[T], docs: Iterable[T], new_key: NewKey, mode: WriteMode = "put"
-) -> Operation[list[Key]]:
+) -> Operation[list[Any]]:
     rows: list[Row] = []
     extras: list[Extras] | None = [] if table.codec.has_extras else None
     failures: dict[int, HomeportError] = {}
@@ -170,12 +171,12 @@ def _with_unknown(
 # -- delete
 
 
-def delete(table: Table[T], key: Key) -> Operation[int]:
+def delete(table: Table[T], key: AnyKey) -> Operation[int]:
     key = table.codec.keys.into(key)
     return Operation(_delete(table, (key,)), "write", False, (table,), False, counted)
 
 
-def delete_many(table: Table[T], keys: Iterable[Key]) -> Operation[int]:
+def delete_many(table: Table[T], keys: Iterable[AnyKey]) -> Operation[int]:
     refuse_single(keys, "delete_many", "keys")
     stored_keys = map(table.codec.keys.into, keys)
     wanted = list({key_order.encode_key(key): key for key in stored_keys}.values())
@@ -252,11 +253,11 @@ def not_found(table: Table[T], key: Key, verb: str) -> NotFound:
 
 def bulk(
     table: Table[T], verb: str, total: int, failures: dict[int, HomeportError]
-) -> Callable[[PartResult], list[Key]]:
+) -> Callable[[PartResult], list[Any]]:
     """Join what failed before the write with what failed in it, by the caller's positions."""
     typed = table.codec.keys.typed
 
-    def finish(result: PartResult) -> list[Key]:
+    def finish(result: PartResult) -> list[Any]:
         if not failures and not result.failures:
             found: list[Key] = result.keys  # type: ignore[assignment]
             return found if typed is None else [typed(key) for key in found]

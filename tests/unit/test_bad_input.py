@@ -63,7 +63,7 @@ def calls(method: Any) -> Iterator[tuple[list[Any], dict[str, Any]]]:
         for p in parameters:
             if p.kind == p.KEYWORD_ONLY:
                 yield required, {p.name: bad}
-            if p.kind == p.VAR_KEYWORD and method.__name__ != "run":
+            if p.kind == p.VAR_KEYWORD and method.__name__ not in ("run", "read"):
                 yield required, {"any": bad}
 
 

@@ -85,6 +85,37 @@ async def check_queries(db: hp.AsyncDatabase) -> None:
     same(await w.keys(), ["w3"])
 
 
+async def check_aggregates(db: hp.AsyncDatabase) -> None:
+    w = db[WELLS]
+    await w.put_many(shared.wells())
+    same([await w.sum("depth_m"), await w.where(hp.F.field == "Brent").avg("depth_m")], [7211.5, 6311.5 / 3])
+    same([await w.min("depth_m"), await w.max("name")], [900.0, "Troll-1"])
+    same(await w.distinct("field"), ["Brent", "Troll"])
+    same(await w.group_by("field").count(), {"Brent": 3, "Troll": 1})
+    same(await w.group_by("tags").max("depth_m"), {"dry": 2001.0, "gas": 1500.0, "oil": 2810.5, None: 900.0})
+    rows = await w.group_by("field").aggregate(n=hp.agg.count(), deepest=hp.agg.max("depth_m"))
+    same(rows[0], {"field": "Brent", "n": 3, "deepest": 2810.5})
+
+
+async def check_ranked_search(db: hp.AsyncDatabase) -> None:
+    w = db[WELLS]
+    await w.put_many(shared.wells())
+    await w.put(Well("w5", "north north Brent", "Brent", 1.0))
+    hits = await w.search("north brent")
+    same([hit.key for hit in hits], ["w5", "w2"])
+    same([hits[0].score > hits[1].score, hits[1].snippet("name")], [True, "<b>Brent</b>-8 <b>north</b>"])
+    same([hit.key for hit in await w.search("brent -north", where=hp.F.depth_m > 2005)], ["w1"])
+    same([hit.key for hit in await w.search("nor*", limit=1)], ["w5"])
+    same(list(await w.search("nothing")), [])
+
+
+async def check_a_bulk_load(db: hp.AsyncDatabase) -> None:
+    w = db[WELLS]
+    await w.load(Well(f"w{n:04}", f"name {n}", "Brent" if n % 2 else "Troll", float(n)) for n in range(1_500))
+    same([await w.count(), await w.where(hp.F.field == "Brent", hp.F.depth_m > 1_490).count()], [1_500, 5])
+    same(await w.where(hp.F.name.matches("77")).keys(), ["w0077"])
+
+
 async def check_many_documents_in_chunks(db: hp.AsyncDatabase) -> None:
     plain = db[PLAIN]
     await plain.put_many({"id": f"d{n:05}", "n": n % 10} for n in range(1_700))

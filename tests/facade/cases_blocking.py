@@ -89,6 +89,48 @@ def check_queries(db: hp.Database) -> None:
     same(w.keys(), ["w3"])
 
 
+def check_aggregates(db: hp.Database) -> None:
+    w = db[WELLS]
+    w.put_many(shared.wells())
+    same([w.sum("depth_m"), w.where(hp.F.field == "Brent").avg("depth_m")], [7211.5, 6311.5 / 3])
+    same([w.min("depth_m"), w.max("name")], [900.0, "Troll-1"])
+    same(w.distinct("field"), ["Brent", "Troll"])
+    same(w.group_by("field").count(), {"Brent": 3, "Troll": 1})
+    same(
+        w.group_by("tags").max("depth_m"),
+        {"dry": 2001.0, "gas": 1500.0, "oil": 2810.5, None: 900.0},
+    )
+    rows = w.group_by("field").aggregate(n=hp.agg.count(), deepest=hp.agg.max("depth_m"))
+    same(rows[0], {"field": "Brent", "n": 3, "deepest": 2810.5})
+
+
+def check_ranked_search(db: hp.Database) -> None:
+    w = db[WELLS]
+    w.put_many(shared.wells())
+    w.put(Well("w5", "north north Brent", "Brent", 1.0))
+    hits = w.search("north brent")
+    same([hit.key for hit in hits], ["w5", "w2"])
+    same(
+        [hits[0].score > hits[1].score, hits[1].snippet("name")],
+        [True, "<b>Brent</b>-8 <b>north</b>"],
+    )
+    same([hit.key for hit in w.search("brent -north", where=hp.F.depth_m > 2005)], ["w1"])
+    same([hit.key for hit in w.search("nor*", limit=1)], ["w5"])
+    same(list(w.search("nothing")), [])
+
+
+def check_a_bulk_load(db: hp.Database) -> None:
+    w = db[WELLS]
+    w.load(
+        (
+            Well(f"w{n:04}", f"name {n}", "Brent" if n % 2 else "Troll", float(n))
+            for n in range(1500)
+        )
+    )
+    same([w.count(), w.where(hp.F.field == "Brent", hp.F.depth_m > 1490).count()], [1500, 5])
+    same(w.where(hp.F.name.matches("77")).keys(), ["w0077"])
+
+
 def check_many_documents_in_chunks(db: hp.Database) -> None:
     plain = db[PLAIN]
     plain.put_many(({"id": f"d{n:05}", "n": n % 10} for n in range(1700)))

@@ -247,3 +247,8 @@ async def faults() -> Mapping[str, Any]:
         found["nowhere"] = type(error).__name__
     hidden.end()
     return found
+
+
+async def everything() -> Mapping[str, Any]:
+    """All but the suite, in one start of Pyodide."""
+    return {"facade": await facade(), "plans": await plans(), "tabs": await tabs(), "faults": await faults()}

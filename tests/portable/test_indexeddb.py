@@ -19,8 +19,13 @@ def test_the_store_passes_the_conformance_suite() -> None:
     assert found["ran"] == len(conformance.cases(inside.TABLE))
 
 
-def test_the_asyncio_facade_passes_its_cases_and_finds_what_it_wrote() -> None:
-    found = pyodide.run("inside_indexeddb.facade")
+@pytest.fixture(scope="module")
+def everything() -> Any:
+    return pyodide.run("inside_indexeddb.everything")
+
+
+def test_the_asyncio_facade_passes_its_cases_and_finds_what_it_wrote(everything: Any) -> None:
+    found = everything["facade"]
     assert found["asyncio"]["failed"] == {}
     assert found["asyncio"]["ran"] == len(shared.checks(cases))
     assert found["kept"]
@@ -30,16 +35,16 @@ def test_the_asyncio_facade_passes_its_cases_and_finds_what_it_wrote() -> None:
     assert found["block"][0] == "TransactionError"
 
 
-def test_a_plan_of_several_steps_is_one_transaction() -> None:
-    found = pyodide.run("inside_indexeddb.plans")
+def test_a_plan_of_several_steps_is_one_transaction(everything: Any) -> None:
+    found = everything["plans"]
     assert found["log"] == ['{"id":"a","n":0}', ["d", "c"], ["sum"], 5, "InvalidKey"]
     assert found["result"] == '{"id":"sum","n":2}'
     assert found["begun"] == {"readonly": 0, "readwrite": 1}
     assert [found["failed"], found["cancelled"], found["lost"]] == ["on purpose", True, None]
 
 
-def test_two_tabs_lose_no_update_and_follow_a_change_of_indexes() -> None:
-    found: Any = pyodide.run("inside_indexeddb.tabs")
+def test_two_tabs_lose_no_update_and_follow_a_change_of_indexes(everything: Any) -> None:
+    found = everything["tabs"]
     assert found["total"] == 40
     assert found["found"] == [["a"], ["a"], ["b699", "b697"], 5]
     assert found["kept"]
@@ -48,9 +53,8 @@ def test_two_tabs_lose_no_update_and_follow_a_change_of_indexes() -> None:
     assert found["empty"] == 0
 
 
-def test_faults_of_the_browser_are_typed_and_lose_nothing() -> None:
-    found = pyodide.run("inside_indexeddb.faults")
-    assert found == {
+def test_faults_of_the_browser_are_typed_and_lose_nothing(everything: Any) -> None:
+    assert everything["faults"] == {
         "full": "QuotaExceeded",
         "keys": ["after", "before"],
         "older": ["d19", "d18", "d17"],

@@ -260,4 +260,7 @@ def test_cursors_walk_as_indexeddbs_do(place: str, indexed: bool, tmp_path: Path
                     name = encode(by_key[key])
                     best[name] = min(key, best.get(name, key))
                 ours = list(best.values())
+                if direction == "nextunique":
+                    distinct = documents.where(Range("v", *range_)).distinct("v")
+                    assert list(map(encode, distinct)) == list(best)
             assert ours == ([] if theirs == "DataError" else theirs), (range_, direction)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,10 +11,13 @@ from bench import memory, peers
 from bench.cities import ROOT, Cities
 from bench.contest import Contest, Pace, Result
 from bench.corpus import Corpus
-from bench.operations import OPEN, READS, TEXTS, WRITES, Operation
+from bench.operations import BY_NAME, OPEN, READS, TEXTS, WRITES, Operation
 from bench.peers.base import Peer
 from bench.report import Facts, Row, rows_of
 
+SLOW = 3
+"""A peer leaves when one call of it would take so many times its budget at the next size."""
+KEPT = (peers.OURS, peers.REFERENCE, *peers.HELPERS)
 TEXT_SIZE = NOTIFY_SIZE = 100_000
 """Texts, and a live query that holds every document, end here."""
 
@@ -70,7 +74,14 @@ def compare(
             step = sizes[place + 1] / size
             for name, spent_s in contest.load_s.items():
                 if spent_s * step > pace.load_budget_s:
-                    out[name] = f"stopped: loading {size:,} took {spent_s:.1f} s"
+                    out[name] = f"stopped: loading {size:,} documents took {spent_s:.1f} s"
+            for result in contest.results.values():
+                if result.op in ("load", "iterate") or not result.samples:
+                    continue
+                spent_s = statistics.median(result.samples) / 1e6
+                if spent_s * step > SLOW * pace.budget_s and result.side not in KEPT:
+                    what = BY_NAME[result.op].title
+                    out[result.side] = f"stopped: {what} took {spent_s:.2g} s at {size:,} documents"
     return rows_of(results), facts
 
 

@@ -17,6 +17,7 @@ from time import perf_counter
 
 import homeport as hp
 import msgspec
+from homeport.core.session import delay_ms
 from homeport.core.wire import PROTOCOL, Hello, PullRequest, PushRequest
 from homeport.errors import Unreachable
 from homeport.transport.http import HttpTransport
@@ -146,15 +147,19 @@ class _Client:
             await self._exchange()
 
     async def _exchange(self) -> None:
+        failures = 0
         while True:
             request = PushRequest(PROTOCOL, self._id, self._pull)
             try:
                 reply = await self._net.exchange(encode(request), self._node.token)
             except Unreachable as error:
+                # As the session of a device does.
                 self.refused += 1
-                pause = error.context.get("retry_after_s") or 1.0
-                await asyncio.sleep(random.uniform(0.1, float(pause)))
+                failures += 1
+                asked_ms = float(error.context.get("retry_after_s") or 0) * 1000
+                await asyncio.sleep(max(delay_ms(failures, random.random()), asked_ms) / 1000)
                 continue
+            failures = 0
             self.pulls += 1
             now = perf_counter()
             for row in reply.rows:

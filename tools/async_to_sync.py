@@ -30,6 +30,7 @@ MODULES = [
     "transfer",
     "documents",
     "care",
+    "indexing",
     "database",
     "events",
     "replication",

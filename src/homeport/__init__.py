@@ -14,6 +14,7 @@ from homeport._blocking.documents import Documents
 from homeport._blocking.livequery import LiveQuery
 from homeport._blocking.queries import Query
 from homeport.core.hits import Hit, Hits
+from homeport.core.indexing import IndexProgress
 from homeport.core.keyforms import AnyKey as Key
 from homeport.core.livechange import Edit, LiveChange
 from homeport.core.liverows import LiveRows
@@ -78,6 +79,7 @@ __all__ = [
     "Hits",
     "HomeportError",
     "Index",
+    "IndexProgress",
     "InvalidDocument",
     "InvalidQuery",
     "Key",

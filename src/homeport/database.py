@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from homeport.care import AsyncCare
 from homeport.core.arguments import check_function
 from homeport.core.codec import Table
-from homeport.core.schema import Collection
+from homeport.core.indexes import Index
+from homeport.core.indexing import IndexProgress
+from homeport.core.schema import Collection, IndexForm
 from homeport.core.storageinfo import CleanupReport, StorageInfo
 from homeport.core.units import unit
 from homeport.documents import AsyncDocuments
 from homeport.drivers.inline import Transaction
 from homeport.handles import Handle
+from homeport.indexing import AsyncIndexBuilder
 from homeport.runners import AsyncDriver
 from homeport.snapshots import Snapshot
 from homeport.transactions import Tx, Unit, table_of
@@ -141,6 +144,49 @@ class AsyncDatabase(Handle):
         )
         self._syncs.append(handle)
         return handle
+
+    # -- indexes
+
+    async def create_index(
+        self,
+        collection: Collection[Any] | str,
+        index: IndexForm,
+        *,
+        progress: Callable[[IndexProgress], object] | None = None,
+    ) -> Index:
+        """Make an index that is not declared, while everybody reads and writes → the index.
+
+        It is built in steps of about 25 ms, between which other threads and processes write; all
+        of them keep it right from its first moment, and queries use it once it is complete.
+        Interrupted, even by a kill, the same call goes on with it. It stays in the file until
+        ``drop_index``.
+
+        Args:
+            index: as in ``indexes=[...]``, without full text.
+            progress: called after each step.
+
+        Raises:
+            DuplicateValues: it is unique, and documents have the same value; then it is gone again.
+            SchemaError: an index that cannot be.
+        """
+        table = table_of(self._tables, collection)
+        return await AsyncIndexBuilder(self._driver, table, progress).create(index)
+
+    async def drop_index(self, collection: Collection[Any] | str, index: IndexForm) -> bool:
+        """Take away an index that ``create_index`` made → was there one?
+
+        Raises ``SchemaError`` for a declared one.
+        """
+        table = table_of(self._tables, collection)
+        return await AsyncIndexBuilder(self._driver, table).drop(index)
+
+    async def build_indexes(
+        self, *, progress: Callable[[IndexProgress], object] | None = None
+    ) -> None:
+        """Complete every index that was begun: after ``open(defer_indexes=True)``, or after a
+        ``create_index`` that was interrupted. Raises ``DuplicateValues``."""
+        for table in self._tables.values():
+            await AsyncIndexBuilder(self._driver, table, progress).complete()
 
     # -- care
 

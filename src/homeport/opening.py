@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from homeport._blocking.database import Database
 from homeport.core.arguments import check_flag, check_seconds, check_whole, is_unicode
 from homeport.core.codec import Table
+from homeport.core.indexing import Build
+from homeport.core.integrity import suspect
 from homeport.core.outbox import LOCAL_TABLES, RESOLUTION_LOG
 from homeport.core.schema import Collection
 from homeport.drivers.engine import Engine
@@ -22,6 +24,7 @@ from homeport.ids import new_id
 if TYPE_CHECKING:
     from asyncio import Future
 
+    from homeport.core.indexing import IndexProgress
     from homeport.core.stores import Store
     from homeport.database import AsyncDatabase
 
@@ -46,13 +49,16 @@ def open(  # noqa: A001 - hp.open reads as it should
     cache_mb: int = 32,
     max_bytes: int | None = None,
     long_transaction_s: float | None = 5.0,
+    defer_indexes: bool = False,
+    index_progress: Callable[[IndexProgress], object] | None = None,
 ) -> Database:
     """Open a database, creating the file if there is none; a context manager.
 
     Args:
         path: of the file; ``":memory:"`` for a database that lives in this process only. Under
             Pyodide, for ``open_async``, the name of a database of the browser (IndexedDB).
-        collections: their declarations. Indexes are built and dropped to follow them.
+        collections: their declarations. Indexes are built and dropped to follow them: in steps that
+            let other processes write in between, when the collection is large.
         durability: ``full``: what was acknowledged survives a power cut. ``relaxed``: faster; a
             power cut may take the last commits, a crash of the program takes nothing.
         readonly: write nothing; the file must exist.
@@ -64,8 +70,12 @@ def open(  # noqa: A001 - hp.open reads as it should
         long_transaction_s: a transaction that is open for longer while others wait for it is
             logged (``homeport.transactions``) and warned of (``LongTransactionWarning``) with the
             line where it began; None = never.
+        defer_indexes: begin new indexes of large collections only, and complete them with
+            ``build_indexes``; queries do without them until then.
+        index_progress: called after each step of building indexes here.
 
     Raises:
+        DuplicateValues: a new unique index met documents with the same value.
         CannotOpen, ReadOnly, Corrupted, FileTooNew, SchemaMismatch, Busy: about the file.
         SchemaError: about the declarations.
     """
@@ -78,6 +88,7 @@ def open(  # noqa: A001 - hp.open reads as it should
         cache_mb,
         max_bytes,
         long_transaction_s,
+        Build(not defer_indexes, index_progress),
     )
     engine, tables = make()
     return Database(InlineDriver(engine), tables, os.fspath(path))
@@ -93,6 +104,8 @@ def open_async(
     cache_mb: int = 32,
     max_bytes: int | None = None,
     long_transaction_s: float | None = 5.0,
+    defer_indexes: bool = False,
+    index_progress: Callable[[IndexProgress], object] | None = None,
 ) -> Opening:
     """As ``open``, for asyncio: ``async with hp.open_async(...) as db`` or
     ``db = await hp.open_async(...)``."""
@@ -105,6 +118,7 @@ def open_async(
         cache_mb,
         max_bytes,
         long_transaction_s,
+        Build(not defer_indexes, index_progress),
     )
     file = os.fspath(path)
     if THREADS or file == MEMORY:
@@ -213,6 +227,7 @@ def _plan(
     cache_mb: int,
     max_bytes: int | None,
     long_transaction_s: float | None,
+    build: Build,
 ) -> Make:
     """Check the arguments now → what opens the file."""
     file = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
@@ -236,7 +251,7 @@ def _plan(
         store = _store(file, durability, readonly, busy_timeout_s, cache_mb, max_bytes)
         expiring = any(table.collection.ttl_s is not None for table in tables.values())
         try:
-            store.define(list(tables.values()))
+            store.define(list(tables.values()), build=build)
             engine = Engine(
                 store,
                 new_unit=new_id,
@@ -244,6 +259,9 @@ def _plan(
                 expiring=expiring and not readonly,
                 long_transaction_s=long_transaction_s,
             )
+            for table, index, found in store.broken:
+                for _, keys in found:
+                    engine.run(suspect(table.name, index.name, keys))
             if expiring:
                 engine.call(engine.purge, "open()")
         except BaseException:

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from homeport._blocking.care import Care
 from homeport._blocking.documents import Documents
+from homeport._blocking.indexing import IndexBuilder
 from homeport.core.arguments import check_function
 from homeport.core.codec import Table
-from homeport.core.schema import Collection
+from homeport.core.indexes import Index
+from homeport.core.indexing import IndexProgress
+from homeport.core.schema import Collection, IndexForm
 from homeport.core.storageinfo import CleanupReport, StorageInfo
 from homeport.core.units import unit
 from homeport.drivers.inline import Transaction
@@ -139,6 +142,45 @@ class Database(Handle):
         )
         self._syncs.append(handle)
         return handle
+
+    def create_index(
+        self,
+        collection: Collection[Any] | str,
+        index: IndexForm,
+        *,
+        progress: Callable[[IndexProgress], object] | None = None,
+    ) -> Index:
+        """Make an index that is not declared, while everybody reads and writes → the index.
+
+        It is built in steps of about 25 ms, between which other threads and processes write; all
+        of them keep it right from its first moment, and queries use it once it is complete.
+        Interrupted, even by a kill, the same call goes on with it. It stays in the file until
+        ``drop_index``.
+
+        Args:
+            index: as in ``indexes=[...]``, without full text.
+            progress: called after each step.
+
+        Raises:
+            DuplicateValues: it is unique, and documents have the same value; then it is gone again.
+            SchemaError: an index that cannot be.
+        """
+        table = table_of(self._tables, collection)
+        return IndexBuilder(self._driver, table, progress).create(index)
+
+    def drop_index(self, collection: Collection[Any] | str, index: IndexForm) -> bool:
+        """Take away an index that ``create_index`` made → was there one?
+
+        Raises ``SchemaError`` for a declared one.
+        """
+        table = table_of(self._tables, collection)
+        return IndexBuilder(self._driver, table).drop(index)
+
+    def build_indexes(self, *, progress: Callable[[IndexProgress], object] | None = None) -> None:
+        """Complete every index that was begun: after ``open(defer_indexes=True)``, or after a
+        ``create_index`` that was interrupted. Raises ``DuplicateValues``."""
+        for table in self._tables.values():
+            IndexBuilder(self._driver, table, progress).complete()
 
     def size(self) -> dict[str, int]:
         """Bytes of each collection (``wells``), index (``wells.depth_m``) and part of the library's

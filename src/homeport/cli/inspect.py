@@ -26,7 +26,8 @@ from homeport.core.outbox import (
 )
 from homeport.core.wire import RESOLUTIONS
 from homeport.errors import CannotOpen, Corrupted, FileTooNew
-from homeport.storage.sql import APPLICATION_ID, FORMAT, Layout, quote
+from homeport.storage.sql import APPLICATION_ID, FORMAT, quote
+from homeport.storage.sql_layout import Layout
 from homeport.storage.sqlite_errors import translate
 
 # A side object of a collection: i_wells.depth_m, m_wells.tags_m, f_wells.text_data, x_wells.expires
@@ -167,7 +168,8 @@ def _queue(db: apsw.Connection) -> QueueFacts:
 
 def _indexes(layout: Layout) -> list[str]:
     texts = [f"full text of {path}" for path in layout.text]
-    return [*layout.indexes, *layout.multi, *texts]
+    unfinished = [f"{name} (being built)" for name in layout.building]
+    return [*layout.indexes, *layout.multi, *texts, *unfinished]
 
 
 def _sizes(db: apsw.Connection) -> dict[str, int]:

@@ -15,8 +15,8 @@ import msgspec
 
 from homeport.core.conditions import Contains, Matches, Or
 from homeport.core.explanation import shape_of
-from homeport.core.indexes import Index
-from homeport.core.planner import Indexed, conjuncts, equality, plan, ranged, readable
+from homeport.core.indexes import Index, Indexed
+from homeport.core.planner import conjuncts, equality, plan, ranged, readable
 from homeport.core.query import QueryValue
 from homeport.core.spans import normal
 

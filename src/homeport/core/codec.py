@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 import msgspec
 
 from homeport.core import modeltree, unknown
+from homeport.core.indexes import Indexed
 from homeport.core.inspection import inspect_document
 from homeport.core.keyforms import KeyForms
 from homeport.core.keys import Encoded, Key, encode, encode_key
@@ -97,7 +98,7 @@ class Codec(Generic[T]):
         )
         self._names: set[str] = set()
         self._key_form = key_form(self._tree, self.key, collection.name)
-        self._columns_plain = [_plain_reader(path) for path in self.columns]
+        self._columns_plain = [plain_reader(path) for path in self.columns]
         self._build()
 
     def _build(self) -> None:
@@ -111,9 +112,9 @@ class Codec(Generic[T]):
         self._multi = [multi_reader(model, [steps(p) for p in i.fields]) for i in self.multi]
         self._texts = [reader(model, steps(path)) for path in self.text_paths]
         self._multi_plain = [
-            entries_of([_plain_reader(path) for path in index.fields]) for index in self.multi
+            entries_of([plain_reader(path) for path in index.fields]) for index in self.multi
         ]
-        self._texts_plain = [_plain_reader(path) for path in self.text_paths]
+        self._texts_plain = [plain_reader(path) for path in self.text_paths]
 
     def _checked(self, build: Callable[[T], Row]) -> Callable[[T], Row]:
         def row(doc: T) -> Row:
@@ -278,6 +279,7 @@ class Table(Generic[T]):
         "policy",
         "synced",
         "system",
+        "usable",
     )
 
     def __init__(self, collection: Collection[T]) -> None:
@@ -288,6 +290,7 @@ class Table(Generic[T]):
         self.keyed = collection.key_generator != "uuid7"
         self.synced = False
         self.keep_unknown = False
+        self.usable: Indexed = self.codec
         self.policy: str = collection.sync.policy if collection.sync else "merge"
         self.deletes: str = collection.sync.deletes if collection.sync else "delete-wins"
         types = collection.sync.fields if collection.sync else {}
@@ -304,7 +307,7 @@ def _distinct(paths: list[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(paths))
 
 
-def _plain_reader(path: str) -> Callable[[Any], Any]:
+def plain_reader(path: str) -> Callable[[Any], Any]:
     if "." not in path:
         return lambda plain: plain.get(path)
     return lambda plain: get_path(plain, path, None)

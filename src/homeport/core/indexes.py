@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from homeport.errors import SchemaError
 
@@ -120,6 +120,11 @@ class Index(Frozen):
         flags = ("unique " if self.unique else "") + ("multi " if self.multi else "")
         return f"{self.kind} {flags}({', '.join(self.fields)})"
 
+    @classmethod
+    def named(cls, name: str, fields: tuple[str, ...], **flags: Any) -> Index:
+        """An index as a file records it."""
+        return cls(*fields, **flags)._renamed(name)
+
     def _renamed(self, name: str, fields: tuple[str, ...] | None = None) -> Index:
         copy = Index.__new__(Index)
         copy._set(
@@ -159,3 +164,19 @@ def Unique(*fields: str) -> Index:  # noqa: N802
 def FullText(*fields: str) -> Index:  # noqa: N802
     """Words of a text field (or of an array of texts), found by ``F.field.matches("...")``."""
     return Index(*fields, kind="fulltext")
+
+
+class Indexed(Protocol):
+    """The indexes that a plan may use: those of a codec, or what a store knows better."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def indexes(self) -> tuple[Index, ...]: ...
+
+    @property
+    def multi(self) -> tuple[Index, ...]: ...
+
+    @property
+    def text_paths(self) -> tuple[str, ...]: ...

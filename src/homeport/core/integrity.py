@@ -16,10 +16,21 @@ import msgspec
 from homeport.core.codec import Row, Table
 from homeport.core.conditions import And, AnyOf, Compare, Condition, Contains, Or
 from homeport.core.context import Context, Tables
-from homeport.core.keys import Encoded, decode
+from homeport.core.keys import Encoded, Key, decode
 from homeport.core.outbox import INTEGRITY, record_row
 from homeport.core.query import EMPTY
-from homeport.core.requests import Count, Delete, Find, GetMany, Part, Plan, Put, Write
+from homeport.core.requests import (
+    Count,
+    Delete,
+    Find,
+    GetMany,
+    Meta,
+    Operation,
+    Part,
+    Plan,
+    Put,
+    Write,
+)
 from homeport.core.schema import Index
 from homeport.errors import HomeportError
 
@@ -145,6 +156,21 @@ def list_integrity(tables: Tables) -> Plan[Broken]:
         return Broken([], over=False)
     conflicts, stale = yield from _examine(tables, (yield from _marks()))
     return Broken(conflicts, bool(stale))
+
+
+def suspect(collection: str, index: str, keys: Iterable[Key]) -> Operation[None]:
+    """Look at these documents under an index from now on."""
+    return Operation(_suspect(collection, index, list(map(str, keys))), "write")
+
+
+def _suspect(collection: str, index: str, keys: Sequence[str]) -> Plan[None]:
+    tx = yield Meta("tx")
+    marks = [
+        Mark(f"{collection}/{index}/{key}", collection, index, key, tx.stamp_ms) for key in keys
+    ]
+    rows = [record_row(INTEGRITY, msgspec.to_builtins(mark)) for mark in marks]
+    # Who was under suspicion before keeps the time of it.
+    yield Write([Put(INTEGRITY, rows, mode="add")])
 
 
 def prune(tables: Tables) -> Plan[None]:

@@ -9,7 +9,7 @@ several paths would do, a store that can count chooses by numbers (``core/select
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from homeport.core.conditions import (
     And,
@@ -30,28 +30,12 @@ from homeport.core.query import QueryValue
 from homeport.core.spans import SPANS_MAX, normal, spans_of
 
 if TYPE_CHECKING:
-    from homeport.core.schema import Index
+    from homeport.core.indexes import Index, Indexed
 
 Kind: TypeAlias = Literal["key", "index", "multi", "text", "union", "order", "scan"]
 
 BRANCHES_MAX = 50
 """An alternative of more branches is not read from indexes."""
-
-
-class Indexed(Protocol):
-    """What a plan may use: a codec, or what a store knows better."""
-
-    @property
-    def key(self) -> str: ...
-
-    @property
-    def indexes(self) -> tuple[Index, ...]: ...
-
-    @property
-    def multi(self) -> tuple[Index, ...]: ...
-
-    @property
-    def text_paths(self) -> tuple[str, ...]: ...
 
 
 class Access:

@@ -358,6 +358,20 @@ class Collection(Frozen, Generic[T]):
             system=name in SYSTEM_NAMES,
         )
 
+    def resolved(self, form: IndexForm) -> Index:
+        """An index as this collection would declare it: stored names, proved to be in the model.
+        Raises ``SchemaError``."""
+        (index,) = _indexes([form], self.name, self.tree)
+        return index
+
+    def with_indexes(self, indexes: tuple[Index, ...]) -> Collection[T]:
+        """The same declaration with other indexes, which are taken as they are."""
+        copy: Collection[T] = Collection.__new__(Collection)
+        slots = [name for name in self.__slots__ if not name.startswith("__")]
+        copy._set(**{name: getattr(self, name) for name in slots})
+        copy._set(indexes=indexes)
+        return copy
+
     def __repr__(self) -> str:
         parts = [repr(self.name)]
         if self.model is not None:

@@ -11,10 +11,13 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from homeport.core.indexing import BUILD_ALL, Build
 from homeport.core.requests import Mode, Request
 
 if TYPE_CHECKING:
     from homeport.core.codec import Table
+    from homeport.core.indexes import Index
+    from homeport.core.indexing import Duplicates, IndexProgress
     from homeport.core.query import QueryValue
     from homeport.core.storageinfo import StoreFacts
 
@@ -97,8 +100,40 @@ class Store(Protocol):
         driver's lock."""
         ...
 
-    def define(self, tables: Sequence[Table[Any]]) -> None:
-        """Create or follow the tables of the declarations; raises ``SchemaMismatch``."""
+    def define(self, tables: Sequence[Table[Any]], *, build: Build = BUILD_ALL) -> None:
+        """Create or follow the tables of the declarations; raises ``SchemaMismatch``, and
+        ``DuplicateValues`` when documents break a new unique index."""
+        ...
+
+    @property
+    def broken(self) -> Sequence[tuple[Table[Any], Index, Duplicates]]:
+        """What documents of synced collections have in common under a new unique index."""
+        ...
+
+    def create_index(self, table: Table[Any], index: Index) -> None:
+        """Begin an index that no declaration has, or go on with it. This and the next ones are
+        called under the driver's lock, outside a transaction."""
+        ...
+
+    def drop_index(self, table: Table[Any], name: str) -> bool:
+        """Take an index away → was there one?"""
+        ...
+
+    def build_step(self, table: Table[Any], seconds: float) -> IndexProgress | None:
+        """One short step of building what is begun; None when nothing is left to do. seconds:
+        since the caller began."""
+        ...
+
+    def enforce_unique(self, table: Table[Any], name: str) -> bool:
+        """Refuse new duplicates in a complete index from now on → has it to be examined?"""
+        ...
+
+    def duplicates(self, table: Table[Any], name: str) -> Duplicates:
+        """What several documents have in common in an index; without the driver's lock."""
+        ...
+
+    def settle_unique(self, table: Table[Any], name: str, *, unique: bool) -> None:
+        """The outcome of that examination."""
         ...
 
     def explain(self, table: Table[Any], query: QueryValue, *, run: bool = False) -> Any:

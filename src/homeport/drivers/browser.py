@@ -179,6 +179,11 @@ class BrowserDriver:
         """As ``call``: reading stands in nobody's way."""
         return await self.call(fn, what)
 
+    async def pause(self, seconds: float) -> None:
+        from asyncio import sleep  # noqa: PLC0415 - a loop runs
+
+        await sleep(seconds)
+
     async def explain(
         self, table: Table[Any], query: QueryValue, *, run: bool = False
     ) -> Explanation:

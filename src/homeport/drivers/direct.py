@@ -44,6 +44,11 @@ class DirectDriver:
         """Run ``fn``, which only reads."""
         return self.engine.call(fn, what)
 
+    async def pause(self, seconds: float) -> None:
+        from asyncio import sleep  # noqa: PLC0415 - a loop runs
+
+        await sleep(seconds)
+
     async def explain(
         self, table: Table[Any], query: QueryValue, *, run: bool = False
     ) -> Explanation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import sleep
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, TypeVar
 
@@ -100,6 +101,9 @@ class InlineDriver:
         """Run ``fn``, which only reads on a session of its own, beside whatever is going on."""
         self.engine.forbid_inside(what)
         return fn() if self.engine.store.multiprocess else self.engine.call(fn, what)
+
+    def pause(self, seconds: float) -> None:
+        sleep(seconds)
 
     def explain(self, table: Table[Any], query: QueryValue, *, run: bool = False) -> Explanation:
         return self.engine.explain(table, query, run=run)

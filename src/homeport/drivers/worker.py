@@ -128,6 +128,11 @@ class WorkerDriver:
         self._forbid_worker()
         return await (to_thread(fn) if self.engine.store.multiprocess else self.call(fn, what))
 
+    async def pause(self, seconds: float) -> None:
+        from asyncio import sleep  # noqa: PLC0415 - a loop runs
+
+        await sleep(seconds)
+
     def explain(
         self, table: Table[Any], query: QueryValue, *, run: bool = False
     ) -> Awaitable[Explanation]:

@@ -17,6 +17,7 @@
     │   ├── KeyExists           add() met an existing key
     │   ├── KeysExhausted       a key generator has come to its end
     │   ├── UniqueViolation     a unique index holds the value already
+    │   ├── DuplicateValues     a new unique index met documents with the same value
     │   ├── ValidationFailed    the document does not satisfy its schema
     │   ├── BulkError           some rows of a bulk call failed, listed by position
     │   └── LoadFailed          a bulk load stopped at a document
@@ -56,6 +57,7 @@ from homeport.errors.base import HomeportError, LongTransactionWarning, RiskyPla
 from homeport.errors.data import (
     BulkError,
     DataError,
+    DuplicateValues,
     KeyExists,
     KeysExhausted,
     LoadFailed,
@@ -116,6 +118,7 @@ __all__ = [
     "Corrupted",
     "DataError",
     "DatabaseUnavailable",
+    "DuplicateValues",
     "FileTooNew",
     "Forbidden",
     "HistoryBroken",

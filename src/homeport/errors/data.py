@@ -49,6 +49,31 @@ class UniqueViolation(DataError):
     action = "Choose another value, or change the other document first."
 
 
+class DuplicateValues(DataError):
+    """A new unique index met documents that have the same value; they stay as they are.
+
+    Attributes:
+        duplicates: (value, keys of the documents) for each value, at most a hundred.
+    """
+
+    code = "duplicate-values"
+    action = (
+        "Change or delete the documents that .duplicates names, with the index declared without "
+        "unique; then declare it unique again."
+    )
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        collection: str,
+        index: str,
+        duplicates: Sequence[tuple[object, Sequence[object]]],
+    ) -> None:
+        super().__init__(message, collection=collection, index=index)
+        self.duplicates = [(value, list(keys)) for value, keys in duplicates]
+
+
 class ValidationFailed(DataError):
     """The document does not satisfy the collection's schema or model."""
 

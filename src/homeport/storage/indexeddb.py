@@ -18,6 +18,7 @@ from homeport.core.storageinfo import StoreFacts
 from homeport.errors import SchemaMismatch
 from homeport.storage.indexeddb_connection import Connection
 from homeport.storage.indexeddb_explain import explain
+from homeport.storage.indexeddb_indexes import DeclaredIndexes
 from homeport.storage.indexeddb_schema import CHANGES, NAMED, Layout, check, place_of, read_layout
 from homeport.storage.indexeddb_schema import follow as follow_declarations
 from homeport.storage.indexeddb_session import IndexedDBSession, Stepped, unknown
@@ -32,7 +33,7 @@ CHANGES_LEFT = 100
 """Rows of the change log that an aggressive clean-up leaves."""
 
 
-class IndexedDBStore(Connection):
+class IndexedDBStore(DeclaredIndexes, Connection):
     """``core.stores`` on a database of the browser; what takes time is awaited or stepped."""
 
     multiprocess = True

@@ -17,6 +17,7 @@ import msgspec
 
 from homeport.core.advisor import advice
 from homeport.core.explanation import Explanation, access_words, condition_words
+from homeport.core.indexing import BUILD_ALL, Build
 from homeport.core.keys import Encoded, Key, decode
 from homeport.core.loading import META_LOAD
 from homeport.core.operations import unfiltered
@@ -24,11 +25,14 @@ from homeport.core.planner import conjuncts
 from homeport.core.requests import Delete, Find, Write
 from homeport.core.storageinfo import StoreFacts
 from homeport.errors import SchemaMismatch
+from homeport.storage.memory_indexes import MemoryIndexes
 from homeport.storage.memory_session import MemorySession, StoredRow
 from homeport.storage.memory_text import Rows, Words
 
 if TYPE_CHECKING:
     from homeport.core.codec import Table
+    from homeport.core.indexes import Index
+    from homeport.core.indexing import Duplicates, IndexProgress
     from homeport.core.query import QueryValue
 
 
@@ -54,6 +58,7 @@ class MemoryStore:
     """Documents of one process."""
 
     multiprocess = False
+    broken = ()  # nothing is synced before it is declared
 
     def __init__(self, *, clock_ms: Callable[[], int], max_bytes: int | None = None) -> None:
         self.clock_ms = clock_ms
@@ -62,6 +67,7 @@ class MemoryStore:
         self.tables: dict[str, Table[Any]] = {}
         self.rows: dict[str, dict[Encoded, StoredRow]] = {}
         self._words: dict[str, Words] = {}
+        self.indexes = MemoryIndexes()
         self.meta: dict[str, str] = {"epoch": "1"}
         self.log: list[tuple[int, dict[str, list[Key] | None]]] = []
         self.head = 0
@@ -89,7 +95,8 @@ class MemoryStore:
     def stamp(self) -> MemoryStamp:
         return self._stamp
 
-    def define(self, tables: Sequence[Table[Any]]) -> None:
+    def define(self, tables: Sequence[Table[Any]], *, build: Build = BUILD_ALL) -> None:  # noqa: ARG002
+        """Nothing is ever left to build, whatever ``build`` says."""
         for table in tables:
             known = self.tables.get(table.name)
             if known is not None and known.codec.key != table.codec.key:
@@ -99,6 +106,7 @@ class MemoryStore:
                     collection=table.name,
                 )
         for table in tables:
+            known = self.tables.get(table.name)
             self.tables[table.name] = table
             self._words.pop(table.name, None)
             rows = self.rows.get(table.name, {})
@@ -106,6 +114,7 @@ class MemoryStore:
                 rows, plain = Rows(), rows
                 rows.update(plain)
             self.rows[table.name] = rows
+            self.indexes.declare(table, known, rows)
 
     def words(self, table: Table[Any]) -> Words:
         """The full text of a collection."""
@@ -115,6 +124,25 @@ class MemoryStore:
             assert isinstance(rows, Rows)
             known = self._words[table.name] = Words(rows, table.codec)
         return known
+
+    def create_index(self, table: Table[Any], index: Index) -> None:
+        self.indexes.create(table, index, self.rows[table.name])
+
+    def drop_index(self, table: Table[Any], name: str) -> bool:
+        return self.indexes.drop(table, name, self.rows[table.name])
+
+    def build_step(self, table: Table[Any], seconds: float) -> IndexProgress | None:  # noqa: ARG002
+        """Nothing is ever left to build."""
+        return None
+
+    def enforce_unique(self, table: Table[Any], name: str) -> bool:
+        return self.indexes.enforce(table, name)
+
+    def duplicates(self, table: Table[Any], name: str) -> Duplicates:
+        return self.indexes.duplicates(table, name, self.rows[table.name])
+
+    def settle_unique(self, table: Table[Any], name: str, *, unique: bool) -> None:  # noqa: ARG002
+        self.indexes.settle(table, name)
 
     def refresh_flags(self) -> None:
         text = self.meta.get("sync.collections")
@@ -136,7 +164,7 @@ class MemoryStore:
             estimated_rows=total,
             total_rows=total,
             engine=["the memory store looks at every document"],
-            advice=advice(query, table.codec),
+            advice=advice(query, table.usable),
         )
         if not run:
             return explanation

@@ -190,25 +190,28 @@ class MemorySession:
         return result
 
     def _put(self, part: Put) -> PartResult:
-        table = part.table
-        extras: Sequence[Extras | None] = part.extras or [None] * len(part.rows)
-        if part.extras is None and table.codec.has_extras:
-            extras = [table.codec.extras_of_text(row[1]) for row in part.rows]
+        table, rows = part.table, part.rows
+        codec = self.store.indexes.codec(table)
+        extras: Sequence[Extras | None] = part.extras or [None] * len(rows)
+        if self.store.indexes.foreign(table):
+            rows = [codec.row_of_text(row[1]) for row in rows]
+        if codec.has_extras and (part.extras is None or codec is not table.codec):
+            extras = [codec.extras_of_text(row[1]) for row in rows]
         failures: dict[int, HomeportError] = {}
         if part.tokens is None:  # what the server sends is stored (rule G)
-            rows, adding = self._of(table), part.mode == "add"
-            there = {row[0] for row in part.rows if self._alive(rows.get(row[0])) is not None}
+            stored, adding = self._of(table), part.mode == "add"
+            there = {row[0] for row in rows if self._alive(stored.get(row[0])) is not None}
             failures = refusals(
                 table.name,
-                table.codec,
-                part.rows,
+                codec,
+                rows,
                 extras,  # type: ignore[arg-type]
                 partial(self._holders, table),
                 adding=adding,
                 existing=there if adding else (),
             )
         keys: list[Key | None] = []
-        for i, row in enumerate(part.rows):
+        for i, row in enumerate(rows):
             if i in failures:
                 keys.append(None)
                 continue
@@ -220,12 +223,13 @@ class MemorySession:
     def _holders(
         self, table: Table[Any], index: Index, values: Sequence[Value]
     ) -> Iterator[tuple[Value, Encoded]]:
+        codec = self.store.indexes.codec(table)
         wanted = {tuple(map(order, value)): value for value in values}
         for key, stored in self._of(table).items():
             if self._alive(stored) is None:
                 continue
             extras = None if stored.extras is None else [stored.extras]
-            for value in values_of(table.codec, index, [stored.row], extras)[0]:
+            for value in values_of(codec, index, [stored.row], extras)[0]:
                 found = wanted.get(tuple(map(order, value)))
                 if found is not None:
                     yield found, key

@@ -18,10 +18,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from homeport.core.words import TOKENIZER
+from homeport.core.codec import Codec
 from homeport.storage.sql_indexes import Hashed
+from homeport.storage.sql_layout import Layout, file_indexes
 
 if TYPE_CHECKING:
     from homeport.core.codec import Table
@@ -63,64 +62,6 @@ READ_EPOCH = (
 def quote(name: str) -> str:
     """An identifier, whatever it contains."""
     return '"' + name.replace('"', '""') + '"'
-
-
-class Layout(msgspec.Struct):
-    """The physical form of one collection, stored as JSON in ``collections.layout``.
-
-    columns: path → column. indexes: name → [columns..., "sparse"?]. multi: name → fields.
-    text: path → column of the full-text table; words: version of the tokenizer that filled it.
-    """
-
-    columns: dict[str, str] = {}
-    indexes: dict[str, tuple[str, tuple[str, ...], bool]] = {}
-    multi: dict[str, tuple[str, tuple[str, ...]]] = {}
-    text: dict[str, str] = {}
-    words: int = 0
-
-
-def free_name(wanted: str, taken: Sequence[str]) -> str:
-    """``wanted``, with a number when another name differs from it only by case."""
-    lowered = {name.lower() for name in taken}
-    name, n = wanted, 1
-    while name.lower() in lowered:
-        n += 1
-        name = f"{wanted}~{n}"
-    return name
-
-
-def wanted_layout(table: Table[Any], old: Layout | None = None) -> Layout:
-    """The layout of a declaration; names that the file uses already are kept."""
-    old = old or Layout()
-    layout = Layout()
-    codec = table.codec
-    for path in codec.columns:
-        name = old.columns.get(path) or free_name(
-            f"k_{path}", [*old.columns.values(), *layout.columns.values()]
-        )
-        layout.columns[path] = name
-    for index in plain_indexes(table):
-        columns = tuple(layout.columns[path] for path in index.fields)
-        known = old.indexes.get(index.name)
-        taken = [entry[0] for entry in (*old.indexes.values(), *layout.indexes.values())]
-        ident = known[0] if known else free_name(f"i_{table.name}.{index.name}", taken)
-        layout.indexes[index.name] = (ident, columns, index.sparse)
-    for index in codec.multi:
-        side = old.multi.get(index.name)
-        taken = [entry[0] for entry in (*old.multi.values(), *layout.multi.values())]
-        ident = side[0] if side else free_name(f"m_{table.name}.{index.name}", taken)
-        layout.multi[index.name] = (ident, index.fields)
-    for path in codec.text_paths:
-        layout.text[path] = old.text.get(path) or free_name(
-            f"t_{path}", [*old.text.values(), *layout.text.values()]
-        )
-        layout.words = TOKENIZER
-    return layout
-
-
-def plain_indexes(table: Table[Any]) -> list[Index]:
-    """The indexes that are made of columns of the collection's own table."""
-    return [i for i in table.collection.indexes if not i.multi and i.kind != "fulltext"]
 
 
 def create_table(table_ident: str, layout: Layout) -> str:
@@ -195,29 +136,55 @@ def label(ident: str) -> str:
     return "homeport." + ident
 
 
+class Usable:
+    """The complete indexes of a collection, for the planner."""
+
+    def __init__(self, key: str, indexes: tuple[Index, ...]) -> None:
+        self.key = key
+        self.indexes = indexes
+        self.multi = tuple(index for index in indexes if index.multi)
+        self.text_paths = tuple(
+            dict.fromkeys(f for index in indexes if index.kind == "fulltext" for f in index.fields)
+        )
+
+
+def _plain(indexes: Sequence[Index]) -> list[Index]:
+    """The indexes that are made of columns of the collection's own table."""
+    return [index for index in indexes if not index.multi and index.kind != "fulltext"]
+
+
 class Statements:
     """The SQL texts of one collection, made once; equal texts hit SQLite's statement cache.
 
-    Rows of ``Codec`` bind as they are: ?1 id, ?2 doc, ?3.. index columns, then stamp, expiry and,
-    for rows from the server, token and bucket.
+    foreign: the file has other indexes than the declaration, so rows and extras are made again, by
+    ``codec``. Rows of ``Codec`` bind as they are: ?1 id, ?2 doc, ?3.. index columns, then stamp,
+    expiry and, for rows from the server, token and bucket.
     """
 
     def __init__(self, table: Table[Any], layout: Layout) -> None:
         self.layout = layout
         self.name = table.name
-        self.columns = tuple(quote(layout.columns[path]) for path in table.codec.columns)
-        self.column_of = {path: quote(layout.columns[path]) for path in table.codec.columns}
+        # What the file holds decides what is written; only what is complete is read.
+        written = file_indexes(table.collection.indexes, layout, ready=False)
+        self.foreign = list(map(id, written)) != list(map(id, table.collection.indexes))
+        codec = self.codec = (
+            Codec(table.collection.with_indexes(written)) if self.foreign else table.codec
+        )
+        ready = file_indexes(table.collection.indexes, layout, ready=True)
+        self.usable = Usable(codec.key, ready)
+        physical = layout.physical
+        self.columns = tuple(quote(physical[path]) for path in codec.columns)
+        self.column_of = {path: quote(column) for path, column in layout.columns.items()}
         self.column_of_index = dict(self.column_of)
-        self.column_of[table.codec.key] = "id"
+        self.column_of[codec.key] = "id"
         self.ttl_ms = None if table.collection.ttl_s is None else int(table.collection.ttl_s * 1000)
-        self.codec = table.codec
-        self.has_extras = table.codec.has_extras
-        self.hashed = Hashed(table.codec.indexes)
-        self.unique = tuple(index for index in table.collection.indexes if index.unique)
-        self.plain = not (self.has_extras or self.unique or self.ttl_ms is not None)
+        self.has_extras = codec.has_extras
+        self.hashed = Hashed(ready)
+        self.unique = tuple(index for index in ready if index.unique)
+        self.plain = not (self.has_extras or self.unique or self.ttl_ms is not None or self.foreign)
         self.tracked = table.collection.track_changes
         # Paths that lead to rows by themselves.
-        self.leading = frozenset(i.fields[0] for i in plain_indexes(table)) | {table.codec.key}
+        self.leading = frozenset(i.fields[0] for i in _plain(ready)) | {codec.key}
         t = self.table = quote(table_ident(table.name))
         self.alive = "(expires IS NULL OR expires>?)" if self.ttl_ms is not None else ""
         alive_and = f" AND {self.alive}" if self.alive else ""
@@ -244,13 +211,15 @@ class Statements:
         self.expires_next = f"SELECT min(expires) FROM {t} WHERE expires>?"
         self.expired_any = f"SELECT 1 FROM {t} WHERE expires<=? LIMIT 1"
 
-        self.multi = tuple(quote(layout.multi[i.name][0]) for i in table.codec.multi)
-        self.indexes_multi = table.codec.multi
-        self.multi_of = {i.name: quote(layout.multi[i.name][0]) for i in table.codec.multi}
+        sides = {name: ident for name, (ident, _) in layout.multi.items()}
+        self.multi_of = {name: quote(ident) for name, ident in sides.items()}
+        self.indexes_multi = self.usable.multi
+        sides.update((name, one.ident) for name, one in layout.building.items())
+        self.multi = tuple(quote(sides[index.name]) for index in codec.multi)
         self.multi_add = tuple(f"INSERT OR IGNORE INTO {m}(k, seq) VALUES(?,?)" for m in self.multi)
         self.multi_drop = tuple(f"DELETE FROM {m} WHERE k=? AND seq=?" for m in self.multi)
         self.text = quote(text_ident(table.name)) if layout.text else ""
-        self.text_column = {p: quote(layout.text[p]) for p in table.codec.text_paths}
+        self.text_column = {p: quote(layout.text[p]) for p in codec.text_paths}
         if layout.text:
             columns = ", ".join(self.text_column.values())
             marks = ", ".join("?" * len(self.text_column))
@@ -276,6 +245,10 @@ class Statements:
             names += ["tok", "bkt"]
             values += [token, bucket]
             updates += ["tok=excluded.tok", "bkt=excluded.bkt"]
+        if self.layout.generation:
+            names.append("built")
+            values.append(str(self.layout.generation))
+            updates.append(f"built={self.layout.generation}")
         updates += [f"{c}=excluded.{c}" for c in (*self.columns, "doc")]
         returning = " RETURNING seq" if self.has_extras else ""
         # Upsert, never REPLACE: a replaced row would change its seq under the side tables.

@@ -8,25 +8,20 @@ from contextlib import contextmanager
 from typing import Any, Literal, NoReturn
 
 import apsw
-import msgspec
 
 from homeport.core.codec import Table
 from homeport.core.explanation import Explanation
+from homeport.core.indexes import Index
+from homeport.core.indexing import BUILD_ALL, Build, Duplicates, IndexProgress
 from homeport.core.query import QueryValue
 from homeport.core.storageinfo import StoreFacts
 from homeport.core.stores import CommitStamp
-from homeport.errors import (
-    CannotOpen,
-    Closed,
-    ReadOnly,
-    SchemaError,
-    SchemaMismatch,
-    UnknownCollection,
-)
-from homeport.storage import sql, sqlite_care, sqlite_loading, sqlite_schema
+from homeport.errors import CannotOpen, Closed, ReadOnly
+from homeport.storage import sqlite_care
 from homeport.storage.places import usable_path
 from homeport.storage.sql import Statements
 from homeport.storage.sqlite_busy import Turn
+from homeport.storage.sqlite_declared import Declarations
 from homeport.storage.sqlite_errors import FAULTS, translate
 from homeport.storage.sqlite_explain import explain
 from homeport.storage.sqlite_open import PAGE_BYTES, WAL_STOP_PAGES, Opener
@@ -71,8 +66,7 @@ class SQLiteStore:
         self.busy_s = busy_timeout_s
         self.turn = None if readonly else Turn(path)
         self.clock_ms = clock_ms
-        self.statements: dict[str, Statements] = _Known()
-        self.tables: dict[str, Table[Any]] = {}
+        self.declared = Declarations(path, readonly=readonly)
         self._opener = Opener(
             path,
             synchronous=SYNCHRONOUS[durability],
@@ -83,8 +77,6 @@ class SQLiteStore:
         )
         self._sessions: list[SQLiteSession] = []
         self._spare: SQLiteSession | None = None
-        self._epoch: str | None = None
-        self._stamp = 0
         self._closed = False
 
     @classmethod
@@ -155,91 +147,74 @@ class SQLiteStore:
 
     # -- declarations
 
-    def define(self, tables: Sequence[Table[Any]]) -> None:
-        """Make the file follow the declarations. Raises ``SchemaMismatch`` when the documents
-        contradict one, ``SchemaError`` when two names differ by case alone."""
+    @property
+    def statements(self) -> dict[str, Statements]:
+        """Of the collections in use, as they are published; never changed in place."""
+        return self.declared.statements
+
+    @property
+    def tables(self) -> dict[str, Table[Any]]:
+        return self.declared.tables
+
+    def define(self, tables: Sequence[Table[Any]], *, build: Build = BUILD_ALL) -> None:
+        """Make the file follow the declarations; see ``Declarations.define``."""
         session = self._main()
-        try:
-            stored = sqlite_schema.read_stored(session.execute)
-            _check_names([*self.tables.values(), *tables], session.execute)
-            late = [t for t in tables if not sqlite_schema.fits(t, stored.get(t.name.lower()))]
-            for table in late:
-                sqlite_schema.check(table, stored.get(table.name.lower()))
-            if late:
-                if self.readonly:
-                    raise SchemaMismatch(
-                        f"{self.path} has no collection {late[0].name} with these indexes, and it "
-                        "is open for reading only.",
-                        action="Open it once without readonly=True.",
-                    )
-                self._follow(session, late)
-            for table in tables:
-                self.tables[table.name] = table
-                self.statements.pop(table.name, None)
-            self.refresh(session.execute, force=True)
-            if not self.readonly:
-                self._recover(session)
-        except FAULTS as error:
-            raise translate(error, self.path) from error
+        with self._translating():
+            self.declared.define(session, tables, self.clock_ms(), build)
 
-    def _recover(self, session: SQLiteSession) -> None:
-        """Build what a load that was killed left unbuilt."""
-        now = self.clock_ms()
-        if not sqlite_loading.abandoned(session.execute, now):
-            return
-
-        def build() -> None:
-            names = sqlite_loading.abandoned(session.execute, now)
-            found = [self.statements[name] for name in names if name in self.statements]
-            sqlite_loading.recover(session.execute, found)
-
-        session.within(build)
-
-    def _follow(self, session: SQLiteSession, tables: Sequence[Table[Any]]) -> None:
-        execute = session.execute
-        execute("BEGIN IMMEDIATE").fetchall()
-        try:
-            stored = sqlite_schema.read_stored(execute)
-            follower = sqlite_schema.Follower(execute, session.executemany)
-            for table in tables:
-                sqlite_schema.check(table, stored.get(table.name.lower()))
-                if not sqlite_schema.fits(table, stored.get(table.name.lower())):
-                    follower.follow(table, stored.get(table.name.lower()))
-            epoch = int(execute(sql.GET_META, ("epoch",)).get or 0)
-            execute(sql.SET_META, ("epoch", str(epoch + 1))).fetchall()
-            execute("COMMIT").fetchall()
-        except BaseException:
-            if session.in_transaction:
-                execute("ROLLBACK").fetchall()
-            raise
+    @property
+    def broken(self) -> Sequence[tuple[Table[Any], Index, Duplicates]]:
+        return self.declared.broken
 
     def refresh(self, execute: Callable[..., Any], *, force: bool = False) -> None:
         """Notice what another connection may have changed: declarations, sync, the clock."""
-        epoch, stamp = execute(sql.READ_EPOCH).fetchall()[0]
-        self._stamp = max(self._stamp, stamp or 0)
-        if epoch == self._epoch and not force:
-            return
-        stored = sqlite_schema.read_stored(execute)
-        synced = msgspec.json.decode(execute(sql.GET_META, ("sync.collections",)).get or "[]")
-        for name, table in self.tables.items():
-            record = stored.get(name.lower())
-            if record is None or record.layout != sql.wanted_layout(table, record.layout):
-                raise SchemaMismatch(
-                    f"Another process has changed the indexes of {name} in {self.path}.",
-                    action="Use one declaration in all processes, then open the file again.",
-                    collection=name,
-                )
-            if name not in self.statements:
-                self.statements[name] = Statements(table, record.layout)
-            table.synced = name in synced
-            foreign = record.fingerprints != [table.codec.fingerprint]
-            table.keep_unknown = table.collection.model is not None and foreign
-        self._epoch = epoch
+        self.declared.publish(execute, force=force)
+
+    def create_index(self, table: Table[Any], index: Index) -> None:
+        """Begin an index on a table in use. Like all of these, under the driver's lock."""
+        if self.readonly:
+            self.refuse_write()
+        with self._translating():
+            self.declared.create(self._main(), table, index)
+
+    def drop_index(self, table: Table[Any], name: str) -> bool:
+        if self.readonly:
+            self.refuse_write()
+        with self._translating():
+            return self.declared.drop(self._main(), table, name)
+
+    def build_step(self, table: Table[Any], seconds: float) -> IndexProgress | None:
+        """One short transaction of what is left to build; None when nothing is."""
+        if self.readonly:
+            return None
+        with self._translating():
+            return self.declared.step(self._main(), table, seconds)
+
+    def enforce_unique(self, table: Table[Any], name: str) -> bool:
+        with self._translating():
+            return self.declared.enforce(self._main(), table, name)
+
+    def duplicates(self, table: Table[Any], name: str) -> Duplicates:
+        """Beside the others: it reads a whole index."""
+        with self._aside() as session:
+            return self.declared.duplicates(session, table, name, self.clock_ms())
+
+    def settle_unique(self, table: Table[Any], name: str, *, unique: bool) -> None:
+        with self._translating():
+            self.declared.settle(self._main(), table, name, unique=unique)
+
+    @contextmanager
+    def _translating(self) -> Iterator[None]:
+        try:
+            yield
+        except FAULTS as error:
+            raise translate(error, self.path) from error
 
     def next_stamp(self) -> int:
         """The clock, never going back within the file; under the write lock."""
-        self._stamp = max(self._stamp, self.clock_ms())
-        return self._stamp
+        declared = self.declared
+        declared.stamp_ms = max(declared.stamp_ms, self.clock_ms())
+        return declared.stamp_ms
 
     def refuse_write(self) -> NoReturn:
         raise ReadOnly(
@@ -335,24 +310,3 @@ class SQLiteStore:
         self._spare = None
         if self.turn is not None:
             self.turn.close()
-
-
-class _Known(dict[str, Statements]):
-    """Name → statements of the collections that the database was opened with."""
-
-    def __missing__(self, name: str) -> NoReturn:
-        raise UnknownCollection(f"This database was opened without {name!r}.", collection=name)
-
-
-def _check_names(tables: Sequence[Table[Any]], execute: Callable[..., Any]) -> None:
-    names = {table.name for table in tables}
-    names |= {name for (name,) in execute("SELECT name FROM collections").fetchall()}
-    lowered: dict[str, str] = {}
-    for name in sorted(names):
-        twin = lowered.setdefault(name.lower(), name)
-        if twin != name:
-            raise SchemaError(
-                f"The collections {twin} and {name} differ by upper and lower case alone, which "
-                "SQLite does not tell apart.",
-                action="Give one of them another name.",
-            )

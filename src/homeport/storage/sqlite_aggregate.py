@@ -58,7 +58,7 @@ def _summed(numbers: array[float]) -> bytes | str:
 
 def aggregate(reads: Reads, request: Aggregate) -> list[GroupRow]:
     """Answer one request on the session's cursor."""
-    statements = reads.statements[request.table.name]
+    statements = reads.known(request.table.name)
     query = request.query
     where = reads.where(statements, query)
     placed = query.order or query.offset or query.after is not None

@@ -106,9 +106,9 @@ class Waiting:
         self._deadline = 0.0
         self._step_s = FIRST_STEP_S
 
-    def begin(self, execute: Callable[..., Any]) -> None:
-        """Begin a write transaction."""
-        self._alone += 1
+    def begin(self, execute: Callable[..., Any], *, politely: bool = False) -> None:
+        """Begin a write transaction; politely: behind everybody who waits already."""
+        self._alone += OVERTAKING if politely else 1
         self._beginning = True
         try:
             if self._alone >= OVERTAKING and self.turn is not None:

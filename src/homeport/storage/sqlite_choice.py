@@ -84,7 +84,7 @@ class Chooser:
     def choose(
         self, statements: Statements, query: QueryValue, parts: tuple[Condition, ...]
     ) -> Choice | None:
-        found = accesses(query, parts, statements.codec, outside=True)
+        found = accesses(query, parts, statements.usable, outside=True)
         wanted = None if query.limit is None or query.after else query.limit + query.offset
         if not _open(found, sorting=bool(query.order) and wanted is not None):
             return None

@@ -62,7 +62,7 @@ def translate(error: Exception, path: str, system_errno: int = 0) -> HomeportErr
         return InvalidDocument("A document is larger than SQLite can store (1 GB).")
     if isinstance(error, (apsw.ConnectionClosedError, apsw.CursorClosedError)):
         return Closed("The database is closed.")
-    if isinstance(error, (apsw.SQLError, apsw.SchemaChangeError)) and _other_schema(detail):
+    if other_schema(error):
         return SchemaMismatch(
             f"Another process has changed the indexes of {path} ({detail}).",
             action="Use one declaration in all processes, then open the file again.",
@@ -77,5 +77,8 @@ def _is_io_corruption(error: apsw.Error) -> bool:
     return getattr(error, "extendedresult", 0) == _CORRUPT_FS
 
 
-def _other_schema(detail: str) -> bool:
-    return any(words in detail for words in ("no such column", "no such table", "has no column"))
+def other_schema(error: Exception) -> bool:
+    """Does a statement name what the file does not have?"""
+    return isinstance(error, (apsw.SQLError, apsw.SchemaChangeError)) and any(
+        words in str(error) for words in ("no such column", "no such table", "has no column")
+    )

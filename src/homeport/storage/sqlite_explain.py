@@ -68,7 +68,7 @@ class Explainer:
             estimated_rows=self._estimate(),
             total_rows=self.total,
             engine=self.lines,
-            advice=advice(self.query, self.table.codec),
+            advice=advice(self.query, self.statements.usable),
         )
 
     def run(self, explanation: Explanation) -> Explanation:
@@ -121,7 +121,7 @@ class Explainer:
             return None
         condition = self.query.where
         parts = conjuncts(None if condition is None else normal(condition))
-        found = accesses(self.query, parts, self.table.codec, outside=True)
+        found = accesses(self.query, parts, self.statements.usable, outside=True)
         if any("MULTI-INDEX OR" in line for line in self.lines):
             return next((access for access in found if access.kind == "union"), None)
         name = self.names[0]

@@ -24,7 +24,7 @@ def read_changes(reads: Reads, request: Changes) -> ChangeSet:
         head, keys = _logged(execute(sql.READ_CHANGES, (after,)).fetchall(), request)
     now, next_ms = reads.now(), None
     for table in request.tables:
-        statements = reads.statements[table.name]
+        statements = reads.declared.statements[table.name]
         if statements.ttl_ms is None:
             continue
         ends = execute(statements.expires_next, (now,)).get

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from heapq import nsmallest
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import apsw
 import msgspec
@@ -30,6 +30,9 @@ from homeport.core.spans import normal
 from homeport.storage import sql, sql_order, sql_query
 from homeport.storage.sql import Statements
 from homeport.storage.sqlite_choice import Chooser, matters, walked
+
+if TYPE_CHECKING:
+    from homeport.storage.sqlite_declared import Declarations
 
 CHUNK = 1_000  # documents in one JSON text
 LARGE_KNOWN = 256
@@ -65,27 +68,45 @@ def publics(keys: Sequence[Encoded]) -> list[Key]:
 
 
 class Reads:
-    """Answers to the reading requests. ``statements`` is shared by the sessions of a store."""
+    """Answers to the reading requests.
+
+    pinned: in a transaction, which keeps the statements that it began with (held). version: of the
+    file, as far as changes of declarations were looked for.
+    """
 
     def __init__(
         self,
         connection: apsw.Connection,
         execute: Callable[..., Any],
-        statements: dict[str, Statements],
+        declared: Declarations,
         clock_ms: Callable[[], int],
     ) -> None:
         self.connection = connection
         self.execute = execute
-        self.statements = statements
+        self.declared = declared
+        self.held = declared.statements
+        self.pinned = False
+        self.version = -1
         self.clock_ms = clock_ms
         self.tx: TxInfo | None = None
         self.chooser = Chooser(execute)
         self._large: set[str] = set()  # conditions that matched more than one chunk the last time
 
+    def known(self, name: str) -> Statements:
+        """The statements of a collection: the newest, unless a transaction is open."""
+        if not self.pinned:
+            # Moves when a statement of this connection has noticed a commit of another one.
+            version = self.connection.data_version()
+            if version != self.version:
+                self.version = version
+                self.declared.publish(self.execute)
+            self.held = self.declared.statements
+        return self.held[name]
+
     # -- by key
 
     def get(self, request: Get) -> str | None:
-        statements = self.statements[request.table.name]
+        statements = self.declared.statements[request.table.name]
         key = request.key
         if type(key) is not str or not key.isascii() or not key:
             key = encode_key(key)  # type: ignore[assignment]
@@ -96,7 +117,7 @@ class Reads:
         return text
 
     def get_many(self, request: GetMany) -> list[str | None]:
-        statements = self.statements[request.table.name]
+        statements = self.declared.statements[request.table.name]
         keys = [
             key if type(key) is str and key.isascii() and key else encode_key(key)
             for key in request.keys
@@ -114,7 +135,7 @@ class Reads:
     # -- by query
 
     def find(self, request: Find) -> list[Any]:
-        statements = self.statements[request.table.name]
+        statements = self.known(request.table.name)
         form = request.form
         rows = self._rows(statements, request.query, form)
         if form == "text":
@@ -332,7 +353,7 @@ class Reads:
         return [(key, seq, text) for seq, key, text in rows]
 
     def count(self, request: Count) -> int:
-        statements = self.statements[request.table.name]
+        statements = self.known(request.table.name)
         query = request.query
         if query.after is not None:
             return len(self._rows(statements, query, "keys"))
@@ -357,7 +378,7 @@ class Reads:
         if request.name == "tx":
             return self.tx
         if request.name == "row" and request.table is not None:
-            statements = self.statements[request.table.name]
+            statements = self.known(request.table.name)
             key = encode_key(request.key)
             now = () if statements.ttl_ms is None else (self.now(),)
             rows = self.execute(statements.row, (key, *now)).fetchall()

@@ -1,25 +1,29 @@
-"""Making the tables of a file follow the declarations: create, rebuild, build and drop indexes.
+"""Making the tables of a file follow the declarations: create them, drop indexes, begin new ones.
 
 Everything here runs inside one write transaction of the store, so a declaration is followed as a
-whole or not at all. A change of the set of index columns rebuilds the table (``doc`` stays the
-last column and no column is ever half filled); a process that still works with the old columns
-then meets an error instead of missing documents.
+whole or not at all. Indexes of a small collection are built in it, those of a large one are only
+begun (``sqlite_build.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from homeport.core.codec import Table
-from homeport.core.words import indexed_form
+from homeport.core.indexes import Index
+from homeport.core.words import TOKENIZER, indexed_form
 from homeport.errors import SchemaMismatch
-from homeport.storage import sql
-from homeport.storage.sql import Layout, quote
+from homeport.storage import sql, sqlite_build
+from homeport.storage.sql import quote
+from homeport.storage.sql_layout import Layout, Spec, first_layout, name_texts
 
 CHUNK = 1_000
+
+SMALL_ROWS = 2_000
+"""Indexes over so few documents are built at once: about 20 ms."""
 
 Execute = Callable[..., Any]
 """``cursor.execute`` of the one kept cursor; every result is read to its end."""
@@ -47,11 +51,14 @@ def read_stored(execute: Execute) -> dict[str, Stored]:
 
 
 def fits(table: Table[Any], stored: Stored | None) -> bool:
-    """Does the file follow the declaration already?"""
+    """Does the file follow the declaration already, with every index complete and proved?"""
+    if stored is None or stored.key != table.collection.key:
+        return False
+    layout = stored.layout
     return (
-        stored is not None
-        and stored.key == table.collection.key
-        and stored.layout == sql.wanted_layout(table, stored.layout)
+        not any(_changes(table, layout))
+        and not any(name in layout.building for name in _names(table))
+        and not any(name in layout.unproved for name in _names(table))
         and table.codec.fingerprint in stored.fingerprints
     )
 
@@ -66,6 +73,34 @@ def check(table: Table[Any], stored: Stored | None) -> None:
         )
 
 
+def _names(table: Table[Any]) -> list[str]:
+    return [index.name for index in table.collection.indexes]
+
+
+def _changes(table: Table[Any], layout: Layout) -> tuple[list[str], list[Index], list[Index], bool]:
+    """(indexes to drop, to begin, to record anew, is the full text another one)"""
+    declared = {index.name: index for index in table.collection.indexes}
+    drops = [
+        name
+        for name, spec in layout.specs.items()
+        if (name not in declared and not spec.created)
+        or (name in declared and spec.shape != Spec.of(declared[name]).shape)
+    ]
+    adds = [one for name, one in declared.items() if name not in layout.specs or name in drops]
+    records = [
+        one
+        for name, one in declared.items()
+        if one not in adds
+        and (
+            layout.specs[name].unique != one.unique
+            or layout.specs[name].created
+            or layout.specs[name].kind != one.kind
+        )
+    ]
+    texts = set(table.codec.text_paths) != set(layout.text)
+    return drops, adds, records, texts or (bool(layout.text) and layout.words != TOKENIZER)
+
+
 class Follower:
     """Brings tables of one file to their declarations, inside the caller's transaction."""
 
@@ -77,31 +112,47 @@ class Follower:
         if stored is None:
             self._create(table)
             return
-        old, new = stored.layout, sql.wanted_layout(table, stored.layout)
-        before, after = set(old.indexes.values()), set(new.indexes.values())
-        if set(old.columns) != set(new.columns):
-            self._drop_indexes(before)
-            self._rebuild(table, new)
-            self._build_indexes(table, after)
-        else:
-            self._drop_indexes(before - after)
-            self._build_indexes(table, after - before)
-        for name in old.multi.keys() - new.multi.keys():
-            self.execute(f"DROP TABLE {quote(old.multi[name][0])}").fetchall()
-        self._fill_multi(table, new, new.multi.keys() - old.multi.keys())
-        if (set(old.text), old.words) != (set(new.text), new.words):
+        layout = stored.layout
+        drops, adds, records, texts = _changes(table, layout)
+        for name in drops:
+            sqlite_build.drop(self.execute, table.name, layout, name)
+        for index in [*adds, *records]:
+            # Unique from the moment that it is complete, if its documents prove to be.
+            layout.specs[index.name] = Spec.of(index)
+            if index.unique and index.name not in layout.unproved:
+                layout.unproved.append(index.name)
+            elif not index.unique and index.name in layout.unproved:
+                layout.unproved.remove(index.name)
+        begun = [index for index in adds if index.kind != "fulltext"]
+        if begun:
+            sqlite_build.announce(self.execute, table.name, layout, begun)
+        if layout.building and self._rows(table) <= SMALL_ROWS:
+            filler = sqlite_build.Filler(self.execute, self.executemany, table.name, layout)
+            while filler.step(CHUNK)[1] == CHUNK:
+                pass
+            sqlite_build.finish(self.execute, table.name, layout)
+        if texts:
             for ident in (sql.vocabulary_ident(table.name), sql.text_ident(table.name)):
                 self.execute(f"DROP TABLE IF EXISTS {quote(ident)}").fetchall()
-            self._fill_text(table, new)
+            name_texts(table.codec.text_paths, layout, layout.text, TOKENIZER)
+            self._fill_text(table, layout)
         fingerprints = list(dict.fromkeys([*stored.fingerprints, table.codec.fingerprint]))
-        self._record(table, new, fingerprints)
+        self._record(table, layout, fingerprints)
+
+    def _rows(self, table: Table[Any]) -> int:
+        """Documents at most."""
+        ident = quote(sql.table_ident(table.name))
+        highest: int = self.execute(f"SELECT coalesce(max(seq), 0) FROM {ident}").get
+        return highest
 
     def _create(self, table: Table[Any]) -> None:
-        layout = sql.wanted_layout(table)
-        self.execute(sql.create_table(sql.table_ident(table.name), layout)).fetchall()
-        self._build_indexes(table, layout.indexes.values())
-        for ident, _ in layout.multi.values():
-            self.execute(sql.create_multi(ident)).fetchall()
+        layout = first_layout(table, TOKENIZER)
+        ident = sql.table_ident(table.name)
+        self.execute(sql.create_table(ident, layout)).fetchall()
+        for name, columns, sparse in layout.indexes.values():
+            self.execute(sql.create_index(ident, name, columns, sparse=sparse)).fetchall()
+        for side, _ in layout.multi.values():
+            self.execute(sql.create_multi(side)).fetchall()
         if layout.text:
             self._create_text(table, layout)
         self._record(table, layout, [table.codec.fingerprint])
@@ -120,44 +171,6 @@ class Follower:
                 msgspec.json.encode(fingerprints).decode(),
             ),
         ).fetchall()
-
-    def _build_indexes(
-        self, table: Table[Any], indexes: Iterable[tuple[str, tuple[str, ...], bool]]
-    ) -> None:
-        ident = sql.table_ident(table.name)
-        for name, columns, sparse in indexes:
-            self.execute(sql.create_index(ident, name, columns, sparse=sparse)).fetchall()
-
-    def _drop_indexes(self, indexes: Iterable[tuple[str, tuple[str, ...], bool]]) -> None:
-        for name, _, _ in indexes:
-            self.execute(f"DROP INDEX IF EXISTS {quote(name)}").fetchall()
-
-    def _rebuild(self, table: Table[Any], layout: Layout) -> None:
-        ident = sql.table_ident(table.name)
-        spare = f"{ident}.new"
-        self.execute(sql.create_table(spare, layout)).fetchall()
-        fixed = ("seq", "id", "rev", "created", "modified", "expires", "tok", "bkt")
-        columns = [quote(layout.columns[path]) for path in table.codec.columns]
-        names = ", ".join((*fixed, "doc", *columns))
-        marks = ", ".join("?" * (len(fixed) + 1 + len(columns)))
-        insert = f"INSERT INTO {quote(spare)}({names}) VALUES({marks})"
-        for rows in self._chunks(ident, (*fixed, "doc")):
-            self.executemany(insert, [(*row, *_columns(table, row[-1])) for row in rows])
-        self.execute(f"DROP TABLE {quote(ident)}").fetchall()
-        self.execute(f"ALTER TABLE {quote(spare)} RENAME TO {quote(ident)}").fetchall()
-
-    def _fill_multi(self, table: Table[Any], layout: Layout, names: Collection[str]) -> None:
-        wanted = [(n, i.name) for n, i in enumerate(table.codec.multi) if i.name in names]
-        for _, name in wanted:
-            self.execute(sql.create_multi(layout.multi[name][0])).fetchall()
-        if not wanted:
-            return
-        for rows in self._chunks(sql.table_ident(table.name), ("seq", "doc")):
-            found = [(seq, table.codec.extras_of_text(doc)[0]) for seq, doc in rows]
-            for number, name in wanted:
-                pairs = [(k, seq) for seq, entries in found for k in entries[number]]
-                side = quote(layout.multi[name][0])
-                self.executemany(f"INSERT OR IGNORE INTO {side}(k, seq) VALUES(?,?)", pairs)
 
     def _create_text(self, table: Table[Any], layout: Layout) -> None:
         self.execute(sql.create_text(table.name, layout)).fetchall()
@@ -188,5 +201,14 @@ class Follower:
             last = rows[-1][0]
 
 
-def _columns(table: Table[Any], text: str) -> Sequence[Any]:
-    return table.codec.row_of_text(text)[2:] if table.codec.columns else ()
+def store_layout(execute: Execute, collection: str, layout: Layout) -> None:
+    execute(
+        "UPDATE collections SET layout=? WHERE name=?",
+        (msgspec.json.encode(layout).decode(), collection),
+    ).fetchall()
+
+
+def next_epoch(execute: Execute) -> None:
+    """Let every other connection notice at its next write or query."""
+    epoch = int(execute(sql.GET_META, ("epoch",)).get or 0)
+    execute(sql.SET_META, ("epoch", str(epoch + 1))).fetchall()

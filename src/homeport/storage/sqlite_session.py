@@ -7,7 +7,8 @@ alive, and each leaked one slows every later statement. A statement without rows
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -35,7 +36,7 @@ from homeport.storage import sql
 from homeport.storage.sql import Statements
 from homeport.storage.sqlite_aggregate import aggregate, register
 from homeport.storage.sqlite_busy import Waiting
-from homeport.storage.sqlite_errors import FAULTS, translate
+from homeport.storage.sqlite_errors import FAULTS, other_schema, translate
 from homeport.storage.sqlite_log import read_changes
 from homeport.storage.sqlite_quota import Quota
 from homeport.storage.sqlite_read import Reads, publics
@@ -79,7 +80,7 @@ class SQLiteSession:
         )
         self._waiting = Waiting(store.busy_s, None if readonly else store.turn)
         connection.set_busy_handler(self._waiting)
-        self.reads = Reads(connection, self.execute, store.statements, store.clock_ms)
+        self.reads = Reads(connection, self.execute, store.declared, store.clock_ms)
         self.writes = Writes(self)
         register(connection)
         self._answers: dict[type[Request], Callable[[Any], Any]] = {
@@ -112,7 +113,16 @@ class SQLiteSession:
         try:
             return self._answers[type(request)](request)
         except FAULTS as error:
+            if self._mode != "write" and other_schema(error) and self._renewed():
+                return self.answer(request)
             raise self._translated(error) from error
+
+    def _renewed(self) -> bool:
+        """Another process took an index away that a statement named: are there new statements?"""
+        before = self.reads.held
+        self.store.refresh(self.execute)
+        self.reads.held = self.store.declared.statements
+        return self.reads.held is not before
 
     def _translated(self, error: Exception) -> Exception:
         if self.quota is not None and isinstance(error, apsw.FullError):
@@ -129,6 +139,8 @@ class SQLiteSession:
             raise TransactionError("A transaction is open in this session already.")
         try:
             if mode == "read":
+                # First, so that nothing is known that the snapshot does not have.
+                self.reads.held = self.store.declared.statements
                 self.execute("BEGIN").fetchall()
             else:
                 self._begin_write(unit, timeout_s)
@@ -137,6 +149,7 @@ class SQLiteSession:
                 self.execute("ROLLBACK").fetchall()
             raise self._translated(error) from error
         self._mode = mode
+        self.reads.pinned = True
 
     def _begin_write(self, unit: str | None, timeout_s: float | None) -> None:
         if self.readonly:
@@ -155,6 +168,7 @@ class SQLiteSession:
         except BaseException:
             self.execute("ROLLBACK").fetchall()
             raise
+        self.reads.held = self.writes.statements = self.store.declared.statements
         self.stamp_ms = self.store.next_stamp()
         self.reads.tx = TxInfo(self.stamp_ms, unit)
 
@@ -162,6 +176,25 @@ class SQLiteSession:
         """Does another process stand in line for the write lock?"""
         turn = self.store.turn
         return turn is not None and turn.wanted()
+
+    @contextmanager
+    def alone(self) -> Iterator[Callable[..., Any]]:
+        """A write transaction for the store's own work on the form of the file, which no document
+        changes in."""
+        if self.readonly:
+            self.store.refuse_write()
+        execute = self.execute
+        self._waiting.timeout_s = self.store.busy_s
+        self._waiting.begin(execute, politely=True)
+        try:
+            yield execute
+            execute("COMMIT").fetchall()
+        except BaseException:
+            if self.in_transaction:
+                execute("ROLLBACK").fetchall()
+                # Whatever was taken back, the schema in memory is read anew.
+                execute("PRAGMA writable_schema=RESET").fetchall()
+            raise
 
     def commit(self) -> None:
         if self._mode != "write":
@@ -178,7 +211,7 @@ class SQLiteSession:
                 self._log_changes()
             self.execute("COMMIT")
             # Our own commits move it too; what moves it from here on are the commits of others.
-            self._version = self.connection.data_version()
+            self._version = self.reads.version = self.connection.data_version()
         except FAULTS as error:
             self.rollback()
             raise self._translated(error) from error
@@ -214,6 +247,7 @@ class SQLiteSession:
         self._marks.clear()
         self.declarations_changed = False
         self.reads.tx = None
+        self.reads.pinned = False
 
     @property
     def writing(self) -> bool:

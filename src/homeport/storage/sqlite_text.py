@@ -48,7 +48,7 @@ class Texts:
             # FTS5 calls it for each row that is found, with what occurs there.
             self._connection.register_fts5_function(SCORE, self._called)
             self._ready = True
-        statements = self.reads.statements[request.table.name]
+        statements = self.reads.known(request.table.name)
         index = SQLiteText(self, statements, request.search, request.query)
         offset = request.query.offset
         end = None if request.limit is None else offset + request.limit
@@ -83,7 +83,7 @@ class SQLiteText:
 
     def _selective(self, query: QueryValue) -> bool:
         """Do the other conditions leave so few documents that those are asked for their words?"""
-        access = plan(QueryValue(query.where), self._statements.codec)
+        access = plan(QueryValue(query.where), self._statements.usable)
         if access.kind not in ("key", "index", "multi") or not self._where.sql:
             return False
         inner = f"SELECT 1 FROM {self._statements.table} WHERE {self._where.sql} LIMIT {FEW + 1}"

@@ -46,7 +46,7 @@ class Writes:
         self.session = session
         self.execute: Callable[..., Any] = session.execute
         self.executemany: Callable[..., Any] = session.executemany
-        self.statements: dict[str, Statements] = session.reads.statements
+        self.statements: dict[str, Statements] = session.reads.held
 
     # -- requests
 
@@ -143,9 +143,11 @@ class Writes:
     def _put_rows(self, part: Put) -> PartResult:
         statements = self.statements[part.table.name]
         rows: Sequence[Row] = part.rows
+        extras = part.extras
+        if statements.foreign:
+            rows, extras = [statements.codec.row_of_text(row[1]) for row in rows], None
         if statements.ttl_ms is not None:
             self._remove_expired(statements, [row[0] for row in rows])
-        extras = part.extras
         if statements.has_extras and extras is None:
             extras = [statements.codec.extras_of_text(row[1]) for row in rows]
         failures = self._refused(statements, part, rows, extras)
@@ -218,11 +220,13 @@ class Writes:
         for number in range(len(statements.multi)):
             drops: list[tuple[Encoded, int]] = []
             adds: list[tuple[Encoded, int]] = []
+            unfilled = statements.codec.multi[number].name in statements.layout.building
             for seq, old, new in changes:
                 before = set(old[0][number]) if old else set()
                 after = set(new[0][number]) if new else set()
                 drops += [(key, seq) for key in before - after]
-                adds += [(key, seq) for key in after - before]
+                # While it is being built, what the old text had may not be in it yet.
+                adds += [(key, seq) for key in (after if unfilled else after - before)]
             if drops:
                 self.executemany(statements.multi_drop[number], drops)
             if adds:

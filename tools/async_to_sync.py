@@ -26,6 +26,7 @@ MODULES = [
     "livequery",
     "where",
     "aggregates",
+    "including",
     "queries",
     "transfer",
     "documents",

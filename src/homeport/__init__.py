@@ -23,6 +23,7 @@ from homeport.core.mergetypes import Counter, ListOf, Max, Min, SetOf, Text
 from homeport.core.metadata import DocumentMeta
 from homeport.core.patching import REMOVE
 from homeport.core.query import Condition, F, fields
+from homeport.core.relations import Included, Many, One
 from homeport.core.schema import MANUAL, Collection, FullText, Index, Multi, Synced, Unique
 from homeport.core.storageinfo import CleanupReport, StorageInfo
 from homeport.database import AsyncDatabase
@@ -78,6 +79,7 @@ __all__ = [
     "Hit",
     "Hits",
     "HomeportError",
+    "Included",
     "Index",
     "IndexProgress",
     "InvalidDocument",
@@ -91,11 +93,13 @@ __all__ = [
     "LoadFailed",
     "LoadProgress",
     "LoadReport",
+    "Many",
     "Max",
     "Min",
     "Multi",
     "NotFound",
     "NotUnique",
+    "One",
     "Query",
     "SetOf",
     "StorageInfo",

@@ -291,6 +291,8 @@ def _tables(collections: Iterable[Collection[Any]]) -> Tables:
         tables.setdefault(collection.name, Table(collection))
     for table in (*LOCAL_TABLES, Table(RESOLUTION_LOG)):
         tables[table.name] = table
+    for table in tables.values():
+        table.siblings = tables
     return tables
 
 

@@ -15,6 +15,7 @@ from homeport.core.arrow import to_table
 from homeport.core.codec import Table
 from homeport.core.conditions import Condition
 from homeport.core.hits import Hits
+from homeport.core.include import bound
 from homeport.core.patching import merged_changes
 from homeport.core.query import (
     And,
@@ -27,9 +28,11 @@ from homeport.core.query import (
     parse_order,
 )
 from homeport.core.ranking import CANDIDATES
+from homeport.core.relations import Relation, declared
 from homeport.core.search import search
 from homeport.errors import InvalidQuery, UsageError
 from homeport.handles import Handle
+from homeport.including import AsyncIncluding
 from homeport.livequery import AsyncLiveQuery
 from homeport.runners import AsyncRunner
 from homeport.where import AsyncWhere
@@ -110,6 +113,18 @@ class AsyncSelection(Handle, AsyncAggregates[T]):
     def reverse(self) -> AsyncQuery[T]:
         """The opposite order; without ``order_by``, by descending key."""
         return self._with(self._value.reversed())
+
+    def include(self, **relations: Relation[Any] | str) -> AsyncIncluding[T]:
+        """With related documents of other collections, read with one query for each relation:
+        ``include(curves="well_id")`` are the documents of ``curves`` whose ``well_id`` holds the
+        key. ``hp.Many`` and ``hp.One`` say more. The last step before ``all``, ``first``, ``one``
+        or the iteration.
+
+        Raises ``UnknownCollection`` and ``UnknownField`` at once.
+        """
+        wanted = declared(relations)
+        bound(wanted, self._table)
+        return AsyncIncluding(self._runner, self._table, self._value, wanted)
 
     # -- asking
 

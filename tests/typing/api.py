@@ -80,12 +80,31 @@ def blocking() -> None:
         assert_type(w.meta("a"), hp.DocumentMeta | None)
         fields = hp.fields(Well)
         assert_type(w.where(fields.depth_m > 1).all(), list[Well])
+        assert_type(w.sum("depth_m"), int | float)
+        assert_type(w.avg("depth_m"), float | None)
+        assert_type(w.group_by("id").count(), dict[Any, int])
+        assert_type(w.aggregate(n=hp.agg.count()), dict[str, Any])
+        cities_of = hp.Many(cities, "well_id")
+        city = hp.One(cities, "id")
+        for row in w.include(cities=cities_of, city=city):
+            assert_type(row, hp.Included[Well])
+            assert_type(row.document, Well)
+            assert_type(row[cities_of], list[City])
+            assert_type(row[city], City | None)
+        nested = cities_of.include(wells=hp.One(wells, "id"))
+        assert_type(w.include(cities=nested).all()[0][nested], list[hp.Included[City]])
+        assert_type(w.where(hp.F.depth_m > 1).or_("id").equals("a").all(), list[Well])
+        assert_type(w.last(), Well | None)
+        assert_type(w.where(hp.F.depth_m > 1).update(deepen), int)
         with db.transaction():
             w.clear()
 
         # Each of these must stay an error: an unused "ignore" is one too.
         w.put({"id": "a"})  # type: ignore[arg-type]
         w.update("a", wrong)  # type: ignore[arg-type]
+        w.where(hp.F.depth_m > 1).update(wrong)  # type: ignore[arg-type]
+        w.aggregate(n=5)  # type: ignore[arg-type]
+        w.include(cities=5)  # type: ignore[arg-type]
         db.run(move, "a", "far")  # type: ignore[arg-type]
         db.run(move)  # type: ignore[call-arg]
         hp.fields(Well).dephts  # type: ignore[attr-defined]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from homeport._blocking.aggregates import Aggregates
+from homeport._blocking.including import Including
 from homeport._blocking.livequery import LiveQuery
 from homeport._blocking.where import Where
 from homeport.core import operations, updates, writes
@@ -18,6 +19,7 @@ from homeport.core.arrow import to_table
 from homeport.core.codec import Table
 from homeport.core.conditions import Condition
 from homeport.core.hits import Hits
+from homeport.core.include import bound
 from homeport.core.patching import merged_changes
 from homeport.core.query import (
     And,
@@ -30,6 +32,7 @@ from homeport.core.query import (
     parse_order,
 )
 from homeport.core.ranking import CANDIDATES
+from homeport.core.relations import Relation, declared
 from homeport.core.search import search
 from homeport.errors import InvalidQuery, UsageError
 from homeport.handles import Handle
@@ -110,6 +113,18 @@ class Selection(Handle, Aggregates[T]):
     def reverse(self) -> Query[T]:
         """The opposite order; without ``order_by``, by descending key."""
         return self._with(self._value.reversed())
+
+    def include(self, **relations: Relation[Any] | str) -> Including[T]:
+        """With related documents of other collections, read with one query for each relation:
+        ``include(curves="well_id")`` are the documents of ``curves`` whose ``well_id`` holds the
+        key. ``hp.Many`` and ``hp.One`` say more. The last step before ``all``, ``first``, ``one``
+        or the iteration.
+
+        Raises ``UnknownCollection`` and ``UnknownField`` at once.
+        """
+        wanted = declared(relations)
+        bound(wanted, self._table)
+        return Including(self._runner, self._table, self._value, wanted)
 
     def all(self) -> list[T]:
         """The documents, one snapshot."""

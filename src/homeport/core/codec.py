@@ -6,7 +6,7 @@ cannot be stored faithfully is refused before anything is written (``core/plain.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import msgspec
@@ -265,7 +265,7 @@ class Table(Generic[T]):
 
     synced: replication is enabled for it on this file. keep_unknown: writes through the model merge
     onto the stored text, because it may hold fields that the model does not know. keyed: missing
-    keys are made inside the transaction.
+    keys are made inside the transaction. siblings: the tables of the same database, by name.
     """
 
     __slots__ = (
@@ -277,6 +277,7 @@ class Table(Generic[T]):
         "merge_specs",
         "name",
         "policy",
+        "siblings",
         "synced",
         "system",
         "usable",
@@ -288,6 +289,7 @@ class Table(Generic[T]):
         self.codec: Codec[T] = Codec(collection)
         self.system: bool = collection.system
         self.keyed = collection.key_generator != "uuid7"
+        self.siblings: Mapping[str, Table[Any]] = {}
         self.synced = False
         self.keep_unknown = False
         self.usable: Indexed = self.codec

@@ -276,6 +276,13 @@ def passing(
     return islice(found, query.offset, end)
 
 
+def holding(
+    table: Table[T], query: QueryValue, entries: Iterable[tuple[Key, str]]
+) -> list[tuple[Key, str]]:
+    """Entries whose document passes all predicates, within offset and limit."""
+    return [entry for entry, _ in passing(table, query, entries)]
+
+
 def holds(predicate: Callable[[Any], object], doc: object) -> bool:
     answer = predicate(doc)
     if answer is None:

@@ -21,6 +21,7 @@ from homeport.core.liverows import LiveRows
 from homeport.core.loading import LoadProgress, LoadReport
 from homeport.core.mergetypes import Counter, ListOf, Max, Min, SetOf, Text
 from homeport.core.metadata import DocumentMeta
+from homeport.core.paging import Page
 from homeport.core.patching import REMOVE
 from homeport.core.query import Condition, F, fields
 from homeport.core.relations import Included, Many, One
@@ -100,6 +101,7 @@ __all__ = [
     "NotFound",
     "NotUnique",
     "One",
+    "Page",
     "Query",
     "SetOf",
     "StorageInfo",

@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from homeport.aggregates import AsyncAggregates
-from homeport.core import operations, updates, writes
+from homeport.core import operations, paging, updates, writes
 from homeport.core.arrow import to_table
 from homeport.core.codec import Table
 from homeport.core.conditions import Condition
 from homeport.core.hits import Hits
 from homeport.core.include import bound
+from homeport.core.paging import Page
 from homeport.core.patching import merged_changes
 from homeport.core.query import (
     And,
@@ -186,6 +187,12 @@ class AsyncSelection(Handle, AsyncAggregates[T]):
         if where is not None:
             value = value.and_where(_bound(where, self._table))
         return self._runner.run(search(self._table, value, text, fields, limit, candidates))
+
+    def page(self, size: int, token: str | None = None) -> Awaitable[Page[T]]:
+        """The first ``size`` documents, or with the ``next`` of an earlier page those behind it:
+        ``page = query.page(20)``, then ``query.page(20, page.next)``. Writes in between shift
+        nothing."""
+        return self._runner.run(paging.page(self._table, self._value, size, token))
 
     def explain(self, *, run: bool = False) -> Awaitable[Explanation]:
         """How the query is answered: index, range, what is left to check, and what would help.

@@ -80,6 +80,8 @@ def blocking() -> None:
         assert_type(w.meta("a"), hp.DocumentMeta | None)
         fields = hp.fields(Well)
         assert_type(w.where(fields.depth_m > 1).all(), list[Well])
+        assert_type(w.page(20), hp.Page[Well])
+        assert_type(w.page(20).items, list[Well])
         assert_type(w.sum("depth_m"), int | float)
         assert_type(w.avg("depth_m"), float | None)
         assert_type(w.group_by("id").count(), dict[Any, int])

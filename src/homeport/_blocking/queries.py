@@ -14,12 +14,13 @@ from homeport._blocking.aggregates import Aggregates
 from homeport._blocking.including import Including
 from homeport._blocking.livequery import LiveQuery
 from homeport._blocking.where import Where
-from homeport.core import operations, updates, writes
+from homeport.core import operations, paging, updates, writes
 from homeport.core.arrow import to_table
 from homeport.core.codec import Table
 from homeport.core.conditions import Condition
 from homeport.core.hits import Hits
 from homeport.core.include import bound
+from homeport.core.paging import Page
 from homeport.core.patching import merged_changes
 from homeport.core.query import (
     And,
@@ -184,6 +185,12 @@ class Selection(Handle, Aggregates[T]):
         if where is not None:
             value = value.and_where(_bound(where, self._table))
         return self._runner.run(search(self._table, value, text, fields, limit, candidates))
+
+    def page(self, size: int, token: str | None = None) -> Page[T]:
+        """The first ``size`` documents, or with the ``next`` of an earlier page those behind it:
+        ``page = query.page(20)``, then ``query.page(20, page.next)``. Writes in between shift
+        nothing."""
+        return self._runner.run(paging.page(self._table, self._value, size, token))
 
     def explain(self, *, run: bool = False) -> Explanation:
         """How the query is answered: index, range, what is left to check, and what would help.

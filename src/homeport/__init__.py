@@ -13,6 +13,7 @@ from homeport._blocking.database import Database
 from homeport._blocking.documents import Documents
 from homeport._blocking.livequery import LiveQuery
 from homeport._blocking.queries import Query
+from homeport.core.entries import ExportReport
 from homeport.core.hits import Hit, Hits
 from homeport.core.indexing import IndexProgress
 from homeport.core.keyforms import AnyKey as Key
@@ -75,6 +76,7 @@ __all__ = [
     "DocumentMeta",
     "Documents",
     "Edit",
+    "ExportReport",
     "F",
     "FullText",
     "Hit",

@@ -16,6 +16,7 @@ from homeport.core.storageinfo import CleanupReport, StorageInfo
 from homeport.core.units import unit
 from homeport.documents import AsyncDocuments
 from homeport.drivers.inline import Transaction
+from homeport.errors import UsageError
 from homeport.handles import Handle
 from homeport.indexing import AsyncIndexBuilder
 from homeport.runners import AsyncDriver
@@ -35,8 +36,17 @@ R = TypeVar("R")
 class AsyncDatabase(Handle):
     """A file (or memory) with collections of documents. Made by ``open`` and ``open_async``."""
 
-    def __init__(self, driver: AsyncDriver, tables: Mapping[str, Table[Any]], path: str) -> None:
+    def __init__(
+        self,
+        driver: AsyncDriver,
+        tables: Mapping[str, Table[Any]],
+        path: str,
+        *,
+        by_itself: bool = False,
+    ) -> None:
+        """by_itself: the tables are what the file said, not what a program declared."""
         self._driver = driver
+        self._by_itself = by_itself
         self._tables = tables
         self._path = path
         self._documents: dict[Any, AsyncDocuments[Any]] = {}
@@ -129,6 +139,12 @@ class AsyncDatabase(Handle):
             verify_s: so often the file is compared with the server, while ``start()`` runs; None =
                 never.
         """
+        if self._by_itself:
+            raise UsageError(
+                "A database that was opened without declarations does not sync: how conflicts are "
+                "settled is known to its program.",
+                action="Open it with collections=[...].",
+            )
         from homeport.replication import AsyncSync  # noqa: PLC0415 - loads the network client
 
         handle = AsyncSync(

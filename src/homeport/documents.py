@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Literal, TypeVar, overload
 
 from homeport.core import metadata, operations, updates, writes
+from homeport.core.cellkinds import NULL, CellType
 from homeport.core.codec import Table
 from homeport.core.keyforms import AnyKey
 from homeport.core.loading import CHUNK_ROWS, LoadProgress, LoadReport, OnError
@@ -16,6 +17,7 @@ from homeport.core.query import EMPTY
 from homeport.core.schema import Collection
 from homeport.errors import UsageError
 from homeport.ids import new_id
+from homeport.interchange.kinds import Format, Place
 from homeport.queries import AsyncSelection
 from homeport.runners import AsyncRunner
 from homeport.sources import AsyncItems
@@ -157,6 +159,51 @@ class AsyncDocuments(AsyncSelection[T]):
         options = {"mode": mode, "on_error": on_error, "chunk": chunk, "resume": resume}
         loader = AsyncLoader(self._runner, self._table, progress, total=total, **options)
         return loader.load(documents)
+
+    def import_from(
+        self,
+        source: Place,
+        format: Format | None = None,  # noqa: A002 - the word everybody uses
+        *,
+        mode: Literal["put", "add"] = "put",
+        on_error: OnError = "raise",
+        chunk: int = CHUNK_ROWS,
+        progress: Callable[[LoadProgress], object] | None = None,
+        resume: bool = False,
+        encoding: str | None = None,
+        delimiter: str | None = None,
+        null: str | None = NULL,
+        types: Mapping[str, CellType] | None = None,
+    ) -> Awaitable[LoadReport]:
+        """Load the documents of a file, as ``load`` does → what was done.
+
+        Args:
+            source: a path, or a file that is open for reading bytes. ``.gz`` is unpacked.
+            format: ``json`` (an array), ``ndjson`` (a document on each line), ``csv`` or
+                ``parquet``; None = as the name ends (``.json .ndjson .jsonl .csv .tsv .parquet``).
+            mode, on_error, chunk, progress: as in ``load``; failures name the line.
+            resume: go on where an interrupted import of the same, unchanged file ended.
+            encoding: of the text; None = what its first bytes say, else UTF-8.
+            delimiter: of CSV; None = a tab for ``.tsv``, else a comma.
+            null: the CSV cell that means null; None = none does.
+            types: CSV column → ``text number integer boolean json``, where the rule of the guide
+                (only what loses nothing is taken as a number) says something else.
+
+        Raises ``LoadFailed``, ``FormatError``, ``CannotOpen``, ``MissingDependency``, and as
+        ``load``.
+        """
+        loader = AsyncLoader(
+            self._runner, self._table, progress, mode=mode, on_error=on_error, chunk=chunk
+        )
+        return loader.import_from(
+            source,
+            format,
+            resume=resume,
+            encoding=encoding,
+            delimiter=delimiter,
+            null=null,
+            types=types or {},
+        )
 
     def clear(self) -> Awaitable[int]:
         """Delete all documents → how many there were."""

@@ -42,7 +42,7 @@ THREADS = sys.platform != "emscripten"
 def open(  # noqa: A001 - hp.open reads as it should
     path: Path,
     *,
-    collections: Iterable[Collection[Any]],
+    collections: Iterable[Collection[Any]] | None,
     durability: Durability = "full",
     readonly: bool = False,
     busy_timeout_s: float = 5.0,
@@ -58,7 +58,9 @@ def open(  # noqa: A001 - hp.open reads as it should
         path: of the file; ``":memory:"`` for a database that lives in this process only. Under
             Pyodide, for ``open_async``, the name of a database of the browser (IndexedDB).
         collections: their declarations. Indexes are built and dropped to follow them: in steps that
-            let other processes write in between, when the collection is large.
+            let other processes write in between, when the collection is large. None: as the file
+            was last opened, with plain dicts for documents, for tools that have the file and not
+            the program. Such a database does not sync.
         durability: ``full``: what was acknowledged survives a power cut. ``relaxed``: faster; a
             power cut may take the last commits, a crash of the program takes nothing.
         readonly: write nothing; the file must exist.
@@ -91,13 +93,13 @@ def open(  # noqa: A001 - hp.open reads as it should
         Build(not defer_indexes, index_progress),
     )
     engine, tables = make()
-    return Database(InlineDriver(engine), tables, os.fspath(path))
+    return Database(InlineDriver(engine), tables, os.fspath(path), by_itself=collections is None)
 
 
 def open_async(
     path: Path,
     *,
-    collections: Iterable[Collection[Any]],
+    collections: Iterable[Collection[Any]] | None,
     durability: Durability = "full",
     readonly: bool = False,
     busy_timeout_s: float = 5.0,
@@ -122,13 +124,13 @@ def open_async(
     )
     file = os.fspath(path)
     if THREADS or file == MEMORY:
-        return Opening(make, file)
+        return Opening(make, file, by_itself=collections is None)
     if max_bytes is not None:
         raise UsageError(
             "max_bytes is no option of a database of the browser's, which has a quota of its own.",
             action="Leave it out; a write beyond that quota raises QuotaExceeded.",
         )
-    tables = _tables(collections)
+    tables = _tables(collections or ())
     return Opening(make, file, lambda: _in_browser(file, tables, durability, readonly))
 
 
@@ -140,8 +142,11 @@ class Opening:
         make: Make,
         path: str,
         later: Callable[[], Coroutine[Any, Any, AsyncDatabase]] | None = None,
+        *,
+        by_itself: bool = False,
     ) -> None:
         self._make = make
+        self._by_itself = by_itself
         self._path = path
         self._later = later
         self._database: AsyncDatabase | None = None
@@ -183,7 +188,8 @@ class Opening:
             # Nobody will have this database: close it when it is there.
             made.add_done_callback(_abandon)
             raise
-        return AsyncDatabase(WorkerDriver(engine), tables, self._path)
+        driver = WorkerDriver(engine)
+        return AsyncDatabase(driver, tables, self._path, by_itself=self._by_itself)
 
 
 async def _in_browser(
@@ -220,7 +226,7 @@ def _abandon(made: Future[tuple[Engine, Tables]]) -> None:
 
 def _plan(
     path: Path,
-    collections: Iterable[Collection[Any]],
+    collections: Iterable[Collection[Any]] | None,
     durability: Durability,
     readonly: bool,
     busy_timeout_s: float,
@@ -245,10 +251,20 @@ def _plan(
         raise UsageError(f"max_bytes is at least {MIN_QUOTA_BYTES:,} bytes, not {max_bytes!r}.")
     if long_transaction_s is not None and not long_transaction_s > 0:
         raise UsageError(f"long_transaction_s is above 0, or None, not {long_transaction_s!r}.")
-    tables = _tables(collections)
+    if collections is None and (file == MEMORY or not THREADS):
+        raise UsageError(
+            f"There is no file {file!r} that could say its collections.",
+            action="Pass collections=[...].",
+        )
+    declared = None if collections is None else _tables(collections)
 
     def make() -> tuple[Engine, Tables]:
         store = _store(file, durability, readonly, busy_timeout_s, cache_mb, max_bytes)
+        try:
+            tables = declared or _tables(store.kept())  # type: ignore[attr-defined]
+        except BaseException:
+            store.close()
+            raise
         expiring = any(table.collection.ttl_s is not None for table in tables.values())
         try:
             store.define(list(tables.values()), build=build)

@@ -14,8 +14,10 @@ from homeport.core import operations, paging, updates, writes
 from homeport.core.arrow import to_table
 from homeport.core.codec import Table
 from homeport.core.conditions import Condition
+from homeport.core.entries import ExportReport
 from homeport.core.hits import Hits
 from homeport.core.include import bound
+from homeport.core.loading import LoadProgress
 from homeport.core.paging import Page
 from homeport.core.patching import merged_changes
 from homeport.core.query import (
@@ -34,8 +36,10 @@ from homeport.core.search import search
 from homeport.errors import InvalidQuery, UsageError
 from homeport.handles import Handle
 from homeport.including import AsyncIncluding
+from homeport.interchange.kinds import Format, Place
 from homeport.livequery import AsyncLiveQuery
 from homeport.runners import AsyncRunner
+from homeport.transfer import AsyncExporter
 from homeport.where import AsyncWhere
 
 if TYPE_CHECKING:
@@ -205,6 +209,31 @@ class AsyncSelection(Handle, AsyncAggregates[T]):
         """The documents as a ``pyarrow.Table``; raises ``MissingDependency`` without pyarrow."""
         documents = await self.all()
         return to_table(self._table.codec.plain(document) for document in documents)
+
+    def export_to(
+        self,
+        target: Place,
+        format: Format | None = None,  # noqa: A002 - the word everybody uses
+        *,
+        progress: Callable[[LoadProgress], object] | None = None,
+        delimiter: str | None = None,
+    ) -> Awaitable[ExportReport]:
+        """Write the documents into a file, one snapshot of them → what was written.
+
+        The file appears under its name when it is complete, replacing one that was there. Memory
+        is bounded however many there are, and writers go on meanwhile.
+
+        Args:
+            target: a path, or a file that is open for writing bytes. ``.gz`` is packed.
+            format: ``json``, ``ndjson``, ``csv`` or ``parquet``; None = as the name ends.
+            progress: called with a ``LoadProgress`` after each thousand documents.
+            delimiter: of CSV; None = a tab for ``.tsv``, else a comma.
+
+        Raises ``CannotOpen``, ``QuotaExceeded`` (the disk is full), ``MissingDependency``,
+        ``TransactionError`` inside a transaction.
+        """
+        exporter = AsyncExporter(self._runner, self._table, self._value, progress)
+        return exporter.export_to(target, format, delimiter=delimiter)
 
     async def __aiter__(self) -> AsyncIterator[T]:
         """Document by document, read in chunks. Each chunk is a snapshot of its own: a document

@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
+class State(Protocol):
+    """A committed state of the database, read by one thread at a time; end it."""
+
+    def run(self, operation: Operation[R]) -> R: ...
+
+    def end(self) -> None: ...
+
+
 class AsyncWatch(Protocol):
     """Waits for commits."""
 
@@ -46,6 +54,10 @@ class AsyncRunner(Protocol):
     ) -> Awaitable[Explanation]: ...
 
     def watch(self) -> AsyncWatch: ...
+
+    def held(self, what: str, /) -> State | None:
+        """One committed state for several operations; None where an engine cannot hold one."""
+        ...
 
     def forbid_inside(self, what: str, /) -> None:
         """Raise ``TransactionError`` inside a transaction."""
@@ -102,6 +114,8 @@ class Runner(Protocol):
     ) -> Explanation: ...
 
     def watch(self) -> Watch: ...
+
+    def held(self, what: str, /) -> State | None: ...
 
     def forbid_inside(self, what: str, /) -> None: ...
 

@@ -22,7 +22,7 @@ from homeport.drivers import subscription as subscription_module
 from homeport.errors import Closed, TransactionError, UsageError
 
 DOCS = hp.Collection("docs", indexes=["n"])
-BRIEF = hp.Collection("brief", indexes=["n"], ttl_s=0.2)
+BRIEF = hp.Collection("brief", indexes=["n"], ttl_s=1.0)
 
 
 @pytest.fixture(params=["memory", "file"])

@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from homeport._blocking.aggregates import Aggregates
 from homeport._blocking.including import Including
 from homeport._blocking.livequery import LiveQuery
+from homeport._blocking.transfer import Exporter
 from homeport._blocking.where import Where
 from homeport.core import operations, paging, updates, writes
 from homeport.core.arrow import to_table
 from homeport.core.codec import Table
 from homeport.core.conditions import Condition
+from homeport.core.entries import ExportReport
 from homeport.core.hits import Hits
 from homeport.core.include import bound
+from homeport.core.loading import LoadProgress
 from homeport.core.paging import Page
 from homeport.core.patching import merged_changes
 from homeport.core.query import (
@@ -37,6 +40,7 @@ from homeport.core.relations import Relation, declared
 from homeport.core.search import search
 from homeport.errors import InvalidQuery, UsageError
 from homeport.handles import Handle
+from homeport.interchange.kinds import Format, Place
 from homeport.runners import Runner
 
 if TYPE_CHECKING:
@@ -203,6 +207,31 @@ class Selection(Handle, Aggregates[T]):
         """The documents as a ``pyarrow.Table``; raises ``MissingDependency`` without pyarrow."""
         documents = self.all()
         return to_table(self._table.codec.plain(document) for document in documents)
+
+    def export_to(
+        self,
+        target: Place,
+        format: Format | None = None,
+        *,
+        progress: Callable[[LoadProgress], object] | None = None,
+        delimiter: str | None = None,
+    ) -> ExportReport:
+        """Write the documents into a file, one snapshot of them → what was written.
+
+        The file appears under its name when it is complete, replacing one that was there. Memory
+        is bounded however many there are, and writers go on meanwhile.
+
+        Args:
+            target: a path, or a file that is open for writing bytes. ``.gz`` is packed.
+            format: ``json``, ``ndjson``, ``csv`` or ``parquet``; None = as the name ends.
+            progress: called with a ``LoadProgress`` after each thousand documents.
+            delimiter: of CSV; None = a tab for ``.tsv``, else a comma.
+
+        Raises ``CannotOpen``, ``QuotaExceeded`` (the disk is full), ``MissingDependency``,
+        ``TransactionError`` inside a transaction.
+        """
+        exporter = Exporter(self._runner, self._table, self._value, progress)
+        return exporter.export_to(target, format, delimiter=delimiter)
 
     def __iter__(self) -> Iterator[T]:
         """Document by document, read in chunks. Each chunk is a snapshot of its own: a document

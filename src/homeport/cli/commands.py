@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from homeport.errors import HomeportError, MissingDependency
+from homeport.errors import HomeportError, MissingDependency, UsageError
 
 cli = typer.Typer(
     name="homeport",
@@ -153,6 +153,112 @@ def inspect(
         show(Console(), findings)
     if findings.problems:
         raise typer.Exit(1)
+
+
+Collections = Annotated[str, typer.Argument(metavar="COLLECTION", help="Name of a collection.")]
+FormatName = Annotated[
+    Optional[str],  # noqa: UP045 - typer evaluates this at run time
+    typer.Option("--format", help="json, ndjson, csv or parquet; else as the name ends."),
+]
+Delimiter = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="Between the cells of CSV; else a tab for .tsv, a comma for .csv."),
+]
+
+
+@cli.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="A database file; made when there is none.")],
+    collection: Collections,
+    source: Annotated[str, typer.Argument(help="The file to read; - is standard input.")],
+    format_name: FormatName = None,
+    mode: Annotated[
+        str, typer.Option(help="put replaces documents with the same key, add refuses them.")
+    ] = "put",
+    on_error: Annotated[
+        str, typer.Option(help="raise stops at the first bad line, collect goes on.")
+    ] = "raise",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where an interrupted import of it ended.")
+    ] = False,
+    key: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="The field with the key, for a new collection (id)."),
+    ] = None,
+    encoding: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Of the text; else what its first bytes say, or UTF-8."),
+    ] = None,
+    delimiter: Delimiter = None,
+    null: Annotated[str, typer.Option(help="The CSV cell that means null.")] = "null",
+    kind: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--type", metavar="COLUMN=TYPE", help="text number integer boolean json."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Load the documents of a JSON, NDJSON, CSV or Parquet file into a collection."""
+    from homeport.cli.transfer import import_file, types_of  # noqa: PLC0415
+
+    report = import_file(
+        file,
+        collection,
+        source,
+        key=key,
+        console=Console(stderr=True),
+        format=format_name,
+        mode=mode,
+        on_error=on_error,
+        resume=resume,
+        encoding=encoding,
+        delimiter=delimiter,
+        null=null,
+        types=types_of(kind or []),
+    )
+    if as_json:
+        failures = [{"line": n, "message": error.message} for n, error in report.failures]
+        facts = {name: getattr(report, name) for name in ("rows", "skipped", "failed", "seconds")}
+        sys.stdout.write(json.dumps({**facts, "failures": failures}) + "\n")
+    else:
+        failed = f", {report.failed:,} failed" if report.failed else ""
+        sys.stdout.write(f"{report.rows:,} documents in {report.seconds:.1f} s{failed}\n")
+    if report.failed:
+        raise typer.Exit(1)
+
+
+@cli.command("export")
+def export(
+    file: Annotated[Path, typer.Argument(help="A database file of Homeport.")],
+    collection: Collections,
+    target: Annotated[str, typer.Argument(help="The file to write; - is standard output.")],
+    format_name: FormatName = None,
+    where: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="JSON", help='Only what a filter leaves: {"depth_m": {"$gt": 2000}}.'),
+    ] = None,
+    delimiter: Delimiter = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a collection into a JSON, NDJSON, CSV or Parquet file."""
+    from homeport.cli.transfer import export_file  # noqa: PLC0415
+
+    try:
+        condition = None if where is None else json.loads(where)
+    except ValueError as error:
+        raise UsageError(f"--where is no JSON: {error}.") from error
+    report = export_file(
+        file,
+        collection,
+        target,
+        where=condition,
+        console=Console(stderr=True),
+        format=format_name,
+        delimiter=delimiter,
+    )
+    if target != "-":
+        facts = {"rows": report.rows, "bytes": report.bytes, "seconds": report.seconds}
+        text = f"{report.rows:,} documents, {report.bytes:,} bytes in {report.seconds:.1f} s"
+        sys.stdout.write((json.dumps(facts) if as_json else text) + "\n")
 
 
 def run() -> None:

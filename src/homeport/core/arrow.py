@@ -15,6 +15,6 @@ def to_table(documents: Iterable[dict[str, Any]]) -> Any:
     except ImportError as error:
         raise MissingDependency(
             "to_arrow() needs pyarrow, which is not installed.",
-            action="pip install pyarrow",
+            action="pip install 'homeport[arrow]'",
         ) from error
     return pyarrow.Table.from_pylist(list(documents))

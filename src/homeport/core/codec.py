@@ -242,6 +242,13 @@ class Codec(Generic[T]):
 
     # -- queries
 
+    def kinds_at(self, path: str) -> set[str] | None:
+        """The scalar types that the model allows at a stored path; None when it does not say."""
+        node = modeltree.resolve_stored(self._tree, path)[-1].node
+        if node is None or node.open or not node.kinds:
+            return None
+        return set(node.kinds)
+
     def check_path(self, path: str) -> str:
         """The stored form of a path of field names; raises ``UnknownField`` with a suggestion."""
         return self.scope.check_path(path)

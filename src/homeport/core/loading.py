@@ -20,7 +20,7 @@ import msgspec
 from homeport.core.arguments import is_unicode
 from homeport.core.requests import Indexes, Meta, Operation, Plan, SetMeta, Write
 from homeport.core.writes import WriteMode, encoded, store
-from homeport.errors import HomeportError, LoadFailed, UsageError
+from homeport.errors import FormatError, HomeportError, LoadFailed, UsageError
 
 if TYPE_CHECKING:
     from homeport.core.codec import Extras, Row, Table
@@ -46,7 +46,7 @@ FAILURES_KEPT: Final = 1_000
 META_LOAD = "load."
 
 OnError: TypeAlias = Literal["raise", "collect"]
-Phase: TypeAlias = Literal["loading", "indexing", "done"]
+Phase: TypeAlias = Literal["loading", "indexing", "writing", "done"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,10 @@ class LoadProgress:
         failed: documents that could not be stored.
         seconds: since the start.
         total: documents to be loaded, where that is known; None = not.
-        phase: ``loading``, ``indexing`` (indexes are being built behind the documents), ``done``.
+        phase: ``loading``, ``indexing`` (indexes are being built behind the documents), ``writing``
+            (an export), ``done``.
+        file_bytes, file_size: how much of the file has been read, of how much; None where no file
+            or no size is known.
     """
 
     rows: int
@@ -68,6 +71,8 @@ class LoadProgress:
     seconds: float
     total: int | None
     phase: Phase
+    file_bytes: int | None = None
+    file_size: int | None = None
 
     @property
     def rows_per_s(self) -> float:
@@ -83,7 +88,8 @@ class LoadReport:
         rows: documents stored by this call. bytes: of their JSON texts. seconds: that it took.
         skipped: documents passed over because an earlier run of the same name had taken them.
         failed: how many could not be stored (``on_error="collect"``).
-        failures: (position in the source from 0, error) of the first thousand of these.
+        failures: (position in the source from 0, error) of the first thousand of these; of a file
+            its line from 1.
     """
 
     rows: int
@@ -122,9 +128,12 @@ class Loading(Generic[T]):
         on_error: OnError = "raise",
         total: int | None = None,
         resume: str | None = None,
+        file: str | None = None,
     ) -> None:
+        """file: name of the file that the documents come from; places are its lines then."""
         check_options(chunk, mode, on_error, total, resume)
         self.table = table
+        self._file = file
         self.skipped = 0
         self.deferred = False
         self.failures: list[tuple[int, HomeportError]] = []
@@ -190,11 +199,27 @@ class Loading(Generic[T]):
             size += len(text) if text.isascii() else len(text.encode())
         self._bytes += size
 
-    def refuse(self, error: HomeportError) -> None:
-        """The next item of the source is no document at all. Raises ``LoadFailed``."""
-        place = self._taken
-        self._taken += 1
-        self._fail(place, error)
+    def add_located(self, items: Sequence[tuple[int, dict[str, Any] | HomeportError]]) -> None:
+        """The same for (place, document in its stored form, or why there is none)."""
+        codec, new_key = self.table.codec, self._new_key
+        for place, item in items:
+            self._taken += 1
+            if isinstance(item, HomeportError):
+                self._fail(place, item)
+                continue
+            try:
+                row = codec.row_of_plain(item)
+                if row[0] is None:
+                    row = codec.row_of_plain({**item, codec.key: new_key()})
+            except HomeportError as error:
+                self._fail(place, error)
+                continue
+            text = row[1]
+            self._rows.append(row)
+            self._places.append(place)
+            if self._extras is not None:
+                self._extras.append(codec.extras_of_text(text))
+            self._bytes += len(text) if text.isascii() else len(text.encode())
 
     def _fail(self, place: int, error: HomeportError) -> None:
         if not self._collects:
@@ -204,16 +229,22 @@ class Loading(Generic[T]):
             self.failures.append((place, error))
 
     def _stopped(self, place: int, error: HomeportError) -> LoadFailed:
-        done = self._stored_taken
-        how = (
-            "call load() again with the same resume= name"
-            if self._mark is not None
-            else f"load the rest (itertools.islice(documents, {done}, None))"
-        )
+        done, name = self._stored_taken, self.table.name
+        if self._file is not None:
+            again = "import it again with resume=True"
+            what = f"{self._file}, line {place} cannot be stored in {name}: {error.message}"
+            if isinstance(error, FormatError):
+                what = error.message
+        else:
+            again = "call load() again with the same resume= name"
+            what = f"Document {place} (counted from 0) cannot be stored in {name}: {error.message}"
+        if self._mark is None:
+            again = f"go on behind them (itertools.islice(documents, {done}, None))"
+            if self._file is not None:
+                again = "import it again"
         return LoadFailed(
-            f"Document {place} (counted from 0) cannot be stored in {self.table.name}: "
-            f"{error.message} The {done:,} before its chunk are stored.",
-            action=f"Correct it and {how}, or pass on_error='collect' to load all others. "
+            f"{what} The {done:,} before its chunk are stored.",
+            action=f"Correct it and {again}, or pass on_error='collect' to store all others. "
             f"{error.action}".strip(),
             position=place,
             loaded=done,

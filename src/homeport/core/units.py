@@ -92,10 +92,16 @@ class UnitRunner:
             action="Follow the query outside the unit.",
         )
 
+    def held(self, what: str) -> NoReturn:
+        raise TransactionError(
+            f"{what} reads one committed state, and a unit has a state of its own.",
+            action="Export outside the unit.",
+        )
+
     def forbid_inside(self, what: str) -> NoReturn:
         raise TransactionError(
-            f"{what} is many transactions and has no place in a unit.",
-            action="Call it on the database; inside a unit use put_many().",
+            f"{what} works on many states of the database and has no place in a unit.",
+            action="Call it on the database; inside a unit there are put_many() and all().",
         )
 
     def start(self, operation: Operation[R]) -> Generator[Request, Any, R]:

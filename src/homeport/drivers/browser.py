@@ -195,6 +195,9 @@ class BrowserDriver:
         """Of no interest here: nothing holds the event loop up."""
         return False
 
+    def held(self, what: str) -> None:
+        """The engine cannot hold a state: a transaction ends when nothing is asked of it."""
+
     def forbid_inside(self, what: str) -> None:
         self.later.forbid_inside(what)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from homeport.core.requests import Operation
 from homeport.drivers.engine import Engine
+from homeport.drivers.snapshots import SnapshotRunner
 from homeport.drivers.steps import refuse_block
 from homeport.drivers.watch import AsyncWatch
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from homeport.core.explanation import Explanation
     from homeport.core.query import QueryValue
     from homeport.drivers.inline import Transaction
-    from homeport.drivers.snapshots import SnapshotRunner
 
 R = TypeVar("R")
 
@@ -57,6 +57,13 @@ class DirectDriver:
     def cheap(self, *_: object) -> bool:
         """Of no interest here: everything is stepped in place."""
         return False
+
+    def held(self, what: str) -> SnapshotRunner:
+        """The newest state, for several operations; ``end`` it."""
+        self.engine.forbid_inside(what)
+        state = SnapshotRunner(self.engine)
+        state.begin()
+        return state
 
     def forbid_inside(self, what: str) -> None:
         self.engine.forbid_inside(what)

@@ -112,6 +112,13 @@ class InlineDriver:
         """Of no interest here: everything is stepped in place."""
         return False
 
+    def held(self, what: str) -> SnapshotRunner:
+        """The newest state, for several operations; ``end`` it."""
+        self.engine.forbid_inside(what)
+        state = SnapshotRunner(self.engine)
+        state.begin()
+        return state
+
     def forbid_inside(self, what: str) -> None:
         self.engine.forbid_inside(what)
 

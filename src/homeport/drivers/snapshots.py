@@ -84,5 +84,19 @@ class SnapshotRunner:
     def forbid_inside(self, what: str) -> NoReturn:
         raise TransactionError(f"{what} writes, and a snapshot only reads.")
 
+    def held(self, what: str) -> Lent:  # noqa: ARG002 - as of other runners
+        """This very state."""
+        return Lent(self)
+
     def __del__(self) -> None:
         self.end()
+
+
+class Lent:
+    """A snapshot that somebody else will end."""
+
+    def __init__(self, owner: SnapshotRunner) -> None:
+        self.run = owner.run
+
+    def end(self) -> None:
+        """Its owner does."""

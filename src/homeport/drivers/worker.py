@@ -28,6 +28,7 @@ from homeport.core.units import UnitOperation
 from homeport.drivers.engine import Engine
 from homeport.drivers.jobs import Cancelled, Job, Watched, finish, settle
 from homeport.drivers.readers import Readers
+from homeport.drivers.snapshots import SnapshotRunner
 from homeport.drivers.steps import read, refuse_block, refuse_closed, running
 from homeport.drivers.watch import AsyncWatch
 from homeport.errors import Busy, Closed
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from homeport.core.explanation import Explanation
     from homeport.core.query import QueryValue
     from homeport.drivers.inline import Transaction
-    from homeport.drivers.snapshots import SnapshotRunner
 
 R = TypeVar("R")
 
@@ -144,6 +144,13 @@ class WorkerDriver:
             return False
         access = plan(query, table.codec)
         return access.kind != "scan" and access.ordered and not access.left
+
+    def held(self, what: str) -> SnapshotRunner:
+        """The newest state, for several operations; ``end`` it."""
+        self.engine.forbid_inside(what)
+        state = SnapshotRunner(self.engine)
+        state.begin()
+        return state
 
     def forbid_inside(self, what: str) -> None:
         self.engine.forbid_inside(what)

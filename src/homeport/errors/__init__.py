@@ -20,7 +20,8 @@
     │   ├── DuplicateValues     a new unique index met documents with the same value
     │   ├── ValidationFailed    the document does not satisfy its schema
     │   ├── BulkError           some rows of a bulk call failed, listed by position
-    │   └── LoadFailed          a bulk load stopped at a document
+    │   ├── LoadFailed          a bulk load stopped at a document
+    │   └── FormatError         a file to be imported is not what its format says
     ├── StorageError            the file or its medium
     │   ├── Busy                another process kept the write lock for too long
     │   ├── Interrupted         a running statement was cancelled
@@ -58,6 +59,7 @@ from homeport.errors.data import (
     BulkError,
     DataError,
     DuplicateValues,
+    FormatError,
     KeyExists,
     KeysExhausted,
     LoadFailed,
@@ -121,6 +123,7 @@ __all__ = [
     "DuplicateValues",
     "FileTooNew",
     "Forbidden",
+    "FormatError",
     "HistoryBroken",
     "HomeportError",
     "IdentityBroken",

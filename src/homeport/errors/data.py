@@ -104,7 +104,7 @@ class LoadFailed(DataError):
     """A bulk load stopped at a document; the whole chunks before it are stored.
 
     Attributes:
-        position: of the document in the source, from 0.
+        position: of the document in the source, from 0; of a file its line, from 1.
         loaded: so many documents of the source are dealt with: continue behind them.
     """
 
@@ -117,3 +117,20 @@ class LoadFailed(DataError):
         super().__init__(message, action=action, position=position, loaded=loaded)
         self.position = position
         self.loaded = loaded
+
+
+class FormatError(DataError):
+    """A file that is to be imported is not what its format says.
+
+    Attributes:
+        path: of the file.
+        line: where it is wrong, from 1; of a Parquet file the row; 0 when nobody can say.
+    """
+
+    code = "format"
+    action = "Correct the file at the named line."
+
+    def __init__(self, message: str, *, action: str | None = None, path: str, line: int) -> None:
+        super().__init__(message, action=action, path=path, line=line)
+        self.path = path
+        self.line = line

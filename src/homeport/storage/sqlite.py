@@ -10,14 +10,16 @@ from typing import Any, Literal, NoReturn
 import apsw
 
 from homeport.core.codec import Table
+from homeport.core.declared import collection_of
 from homeport.core.explanation import Explanation
 from homeport.core.indexes import Index
 from homeport.core.indexing import BUILD_ALL, Build, Duplicates, IndexProgress
 from homeport.core.query import QueryValue
+from homeport.core.schema import Collection
 from homeport.core.storageinfo import StoreFacts
 from homeport.core.stores import CommitStamp
 from homeport.errors import CannotOpen, Closed, ReadOnly
-from homeport.storage import sqlite_care
+from homeport.storage import sqlite_care, sqlite_schema
 from homeport.storage.places import usable_path
 from homeport.storage.sql import Statements
 from homeport.storage.sqlite_busy import Turn
@@ -161,6 +163,12 @@ class SQLiteStore:
         session = self._main()
         with self._translating():
             self.declared.define(session, tables, self.clock_ms(), build)
+
+    def kept(self) -> list[Collection[Any]]:
+        """The collections that the file was last opened with, by its own account."""
+        with self._translating():
+            texts = sqlite_schema.read_declared(self._main().execute)
+        return [collection_of(name, text) for name, text in texts.items()]
 
     @property
     def broken(self) -> Sequence[tuple[Table[Any], Index, Duplicates]]:

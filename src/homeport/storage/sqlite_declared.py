@@ -94,6 +94,7 @@ class Declarations:
         self.publish(session.execute, force=True)
         if self.readonly:
             return
+        sqlite_schema.keep_declared(session, tables)
         recover_loads(session, self.statements, now_ms)
         for table in late:
             if build.wait:

@@ -8,11 +8,12 @@ begun (``sqlite_build.py``).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from homeport.core.codec import Table
+from homeport.core.declared import declare
 from homeport.core.indexes import Index
 from homeport.core.words import TOKENIZER, indexed_form
 from homeport.errors import SchemaMismatch
@@ -20,7 +21,11 @@ from homeport.storage import sql, sqlite_build
 from homeport.storage.sql import quote
 from homeport.storage.sql_layout import Layout, Spec, first_layout, name_texts
 
+if TYPE_CHECKING:
+    from homeport.storage.sqlite_session import SQLiteSession
+
 CHUNK = 1_000
+DECLARED = "declared."
 
 SMALL_ROWS = 2_000
 """Indexes over so few documents are built at once: about 20 ms."""
@@ -61,6 +66,29 @@ def fits(table: Table[Any], stored: Stored | None) -> bool:
         and not any(name in layout.unproved for name in _names(table))
         and table.codec.fingerprint in stored.fingerprints
     )
+
+
+def read_declared(execute: Execute) -> dict[str, str]:
+    """Collection name → its declaration, as text."""
+    rows = execute(
+        "SELECT name, value FROM meta WHERE name>=? AND name<?", (DECLARED, DECLARED[:-1] + "/")
+    ).fetchall()
+    return {name.removeprefix(DECLARED): text for name, text in rows}
+
+
+def keep_declared(session: SQLiteSession, tables: Sequence[Table[Any]]) -> None:
+    """Keep the declarations in the file, for tools that have it alone."""
+    kept = read_declared(session.execute)
+    wanted = {t.name: declare(t.collection) for t in tables if not t.system}
+    late = {name: text for name, text in wanted.items() if kept.get(name) != text}
+    if not late:
+        return
+
+    def write() -> None:
+        for name, text in late.items():
+            session.execute(sql.SET_META, (DECLARED + name, text)).fetchall()
+
+    session.within(write)
 
 
 def check(table: Table[Any], stored: Stored | None) -> None:

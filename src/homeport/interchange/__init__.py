@@ -1,0 +1,1 @@
+"""Documents in files of other programs: JSON, NDJSON, CSV, Parquet."""

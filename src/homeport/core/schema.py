@@ -41,6 +41,9 @@ Resolver: TypeAlias = Callable[[Any, Any, Any, Any], Any]
 """``(base, local, remote, meta) → document``, or ``MANUAL`` to hold it for a person."""
 
 POLICIES = ("merge", "last-write-wins", "local-wins", "remote-wins", "manual")
+FOR_EVER_S = 1e11
+"""Longer than a clock of milliseconds can count in a float; ``inf`` is this too."""
+
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 SYSTEM_NAMES = frozenset(
     ("_outbox", "_base", "_conflicts", "_dead", "_integrity", "_staged", "_acked", "_resolutions")
@@ -333,8 +336,11 @@ class Collection(Frozen, Generic[T]):
             )
         if schema is not None and not isinstance(schema, Mapping):
             raise SchemaError(f"{name}: schema= takes a JSON Schema as a dict, not {schema!r:.60}.")
-        if ttl_s is not None and not (isinstance(ttl_s, (int, float)) and ttl_s > 0):
-            raise SchemaError(f"{name}: ttl_s must be a number of seconds above 0, not {ttl_s!r}.")
+        if ttl_s is not None and not (isinstance(ttl_s, (int, float)) and 0 < ttl_s < FOR_EVER_S):
+            raise SchemaError(
+                f"{name}: ttl_s must be a number of seconds above 0, not {ttl_s!r}.",
+                action="Leave it out for documents that never expire.",
+            )
         if sync is None:
             # Numbers that each device counts by itself would collide, so these stay on it.
             sync = False if key_generator == "autoincrement" else Synced()

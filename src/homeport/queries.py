@@ -10,8 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from homeport.aggregates import AsyncAggregates
-from homeport.core import operations, paging, updates, writes
-from homeport.core.arrow import to_table
+from homeport.core import arrow, operations, paging, updates, writes
 from homeport.core.codec import Table
 from homeport.core.conditions import Condition
 from homeport.core.entries import ExportReport
@@ -206,9 +205,19 @@ class AsyncSelection(Handle, AsyncAggregates[T]):
         return self._runner.explain(self._table, self._value, run=run)
 
     async def to_arrow(self) -> Any:
-        """The documents as a ``pyarrow.Table``; raises ``MissingDependency`` without pyarrow."""
-        documents = await self.all()
-        return to_table(self._table.codec.plain(document) for document in documents)
+        """The documents as a ``pyarrow.Table`` whose schema hangs on the model, one snapshot.
+
+        Raises ``MissingDependency`` without pyarrow (``pip install "homeport[arrow]"``),
+        ``InvalidDocument`` for a value of another type than the model says.
+        """
+        arrow.pyarrow()
+        texts = await self._runner.run(operations.texts_of(self._table, self._value))
+        return arrow.to_table(self._table, texts)
+
+    async def to_polars(self) -> Any:
+        """The documents as a ``polars.DataFrame``; see ``to_arrow``."""
+        polars = arrow.polars()
+        return polars.from_arrow(await self.to_arrow())
 
     def export_to(
         self,

@@ -15,8 +15,7 @@ from homeport._blocking.including import Including
 from homeport._blocking.livequery import LiveQuery
 from homeport._blocking.transfer import Exporter
 from homeport._blocking.where import Where
-from homeport.core import operations, paging, updates, writes
-from homeport.core.arrow import to_table
+from homeport.core import arrow, operations, paging, updates, writes
 from homeport.core.codec import Table
 from homeport.core.conditions import Condition
 from homeport.core.entries import ExportReport
@@ -204,9 +203,19 @@ class Selection(Handle, Aggregates[T]):
         return self._runner.explain(self._table, self._value, run=run)
 
     def to_arrow(self) -> Any:
-        """The documents as a ``pyarrow.Table``; raises ``MissingDependency`` without pyarrow."""
-        documents = self.all()
-        return to_table(self._table.codec.plain(document) for document in documents)
+        """The documents as a ``pyarrow.Table`` whose schema hangs on the model, one snapshot.
+
+        Raises ``MissingDependency`` without pyarrow (``pip install "homeport[arrow]"``),
+        ``InvalidDocument`` for a value of another type than the model says.
+        """
+        arrow.pyarrow()
+        texts = self._runner.run(operations.texts_of(self._table, self._value))
+        return arrow.to_table(self._table, texts)
+
+    def to_polars(self) -> Any:
+        """The documents as a ``polars.DataFrame``; see ``to_arrow``."""
+        polars = arrow.polars()
+        return polars.from_arrow(self.to_arrow())
 
     def export_to(
         self,

@@ -152,6 +152,13 @@ def one(table: Table[T], query: QueryValue, *, bounded: bool = False) -> Operati
     return Operation(Find(table, query, "texts"), "read", True, (table,), bounded, finish)
 
 
+def texts_of(table: Table[T], query: QueryValue) -> Operation[list[str]]:
+    """The stored texts of every match, one snapshot."""
+    if query.predicates:
+        return _filtered_entries(table, query, lambda found: [text for _, text in found])
+    return Operation(Find(table, query, "texts"), "read", True, (table,))
+
+
 def keys_of(table: Table[T], query: QueryValue, *, bounded: bool = False) -> Operation[list[Any]]:
     typed = table.codec.keys.typed
     if query.predicates:

@@ -224,12 +224,20 @@ async def tabs() -> Mapping[str, Any]:
             hinted = None if change is None else [document["id"] for document in change.added]
     finally:
         watch.LOOK_S = before_s
+    unique = hp.Collection("docs", indexes=[hp.Unique("group")])
+    try:
+        await hp.open_async("tabs", collections=[unique])
+        twins = ""
+    except hp.HomeportError as error:
+        twins = type(error).__name__
+    still = await docs.where(hp.F.group == 5).count()
+    made = await _refused(three.create_index(after, "n"))
     for db in (one, two, three):
         await db.close()
     await IndexedDBStore.delete("tabs")
     async with hp.open_async("tabs", collections=[before]) as db:
         empty = await db[before].count()
-    return {"total": total, "found": found, "kept": kept, "refused": refused, "hinted": hinted, "empty": empty}
+    return {"total": total, "found": found, "kept": kept, "refused": refused, "hinted": hinted, "twins": [twins, still, made], "empty": empty}
 
 
 async def faults() -> Mapping[str, Any]:

@@ -55,6 +55,7 @@ def test_two_tabs_lose_no_update_and_follow_a_change_of_indexes(everything: Any)
     assert found["kept"]
     assert found["refused"] == "SchemaMismatch"
     assert found["hinted"] == ["seen"], "a live query hears of a commit in another tab"
+    assert found["twins"] == ["DuplicateValues", 1, "UsageError"], "refused, and nothing has changed"
     assert found["empty"] == 0
 
 

@@ -67,6 +67,9 @@ class SuspendingDriver:
     def aside(self, fn: Callable[[], R], what: str) -> R:
         return wait_for(self._later.aside(fn, what))
 
+    def pause(self, seconds: float) -> None:
+        wait_for(self._later.pause(seconds))
+
     def explain(self, table: Table[Any], query: QueryValue, *, run: bool = False) -> Explanation:
         return wait_for(self._later.explain(table, query, run=run))
 

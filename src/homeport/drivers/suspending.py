@@ -77,6 +77,10 @@ class SuspendingDriver:
         """Of no interest here: everything is waited for."""
         return False
 
+    def held(self, what: str) -> None:
+        """As the asyncio driver says: none can be held."""
+        return self._later.held(what)
+
     def forbid_inside(self, what: str) -> None:
         self._later.forbid_inside(what)
 

@@ -49,3 +49,13 @@ class AsyncCare:
             reusable_bytes=after.get("homeport.free", 0),
             skipped=() if reason is None else (reason,),
         )
+
+    async def verify_text(self) -> list[str]:
+        """What is wrong with the full text, in sentences."""
+        return await self._driver.aside(self._driver.engine.store.verify_text, "verify_text()")
+
+    async def rebuild_text(self, tables: Iterable[Table[Any]]) -> None:
+        """Make the full text of collections anew."""
+        names = [table.name for table in tables if table.codec.text_paths]
+        store = self._driver.engine.store
+        await self._driver.call(lambda: store.rebuild_text(names), "rebuild_text()")

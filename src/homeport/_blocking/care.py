@@ -50,3 +50,13 @@ class Care:
             reusable_bytes=after.get("homeport.free", 0),
             skipped=() if reason is None else (reason,),
         )
+
+    def verify_text(self) -> list[str]:
+        """What is wrong with the full text, in sentences."""
+        return self._driver.aside(self._driver.engine.store.verify_text, "verify_text()")
+
+    def rebuild_text(self, tables: Iterable[Table[Any]]) -> None:
+        """Make the full text of collections anew."""
+        names = [table.name for table in tables if table.codec.text_paths]
+        store = self._driver.engine.store
+        self._driver.call(lambda: store.rebuild_text(names), "rebuild_text()")

@@ -218,6 +218,20 @@ class Database(Handle):
         """
         return Care(self._driver).cleanup(aggressive=aggressive)
 
+    def verify_text(self) -> list[str]:
+        """Compare the full text of all collections with their documents, word by word → what is
+        wrong, in sentences; empty when nothing is. It reads everything; others write meanwhile."""
+        return Care(self._driver).verify_text()
+
+    def rebuild_text(self, *collections: Collection[Any] | str) -> None:
+        """Make the full text of these collections (none named: of all) anew from their documents.
+
+        For a file that ``verify_text`` complains of. One transaction: writers wait for it. Raises
+        ``UnknownCollection``, ``ReadOnly``, and ``TransactionError`` inside a transaction.
+        """
+        named = [table_of(self._tables, one) for one in collections]
+        return Care(self._driver).rebuild_text(named or self._tables.values())
+
     def checkpoint(self) -> None:
         """Move the write-ahead log into the file; done by itself on close and when it grows."""
         return self._driver.call(self._driver.engine.store.checkpoint, "checkpoint()")

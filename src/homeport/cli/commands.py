@@ -140,13 +140,16 @@ def rebase_log(
 @cli.command()
 def inspect(
     file: Annotated[Path, typer.Argument(help="A database file of Homeport.")],
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare full text with the documents, word by word.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """What is in a file, what waits to be sent, and is it healthy? Changes nothing."""
     from homeport.cli.inspect import inspect_file  # noqa: PLC0415 - only this command needs it
     from homeport.cli.inspect_view import show  # noqa: PLC0415
 
-    findings = inspect_file(file)
+    findings = inspect_file(file, verify=verify)
     if as_json:
         sys.stdout.write(json.dumps(msgspec.to_builtins(findings)) + "\n")
     else:

@@ -29,6 +29,7 @@ from homeport.errors import CannotOpen, Corrupted, FileTooNew
 from homeport.storage.sql import APPLICATION_ID, FORMAT, quote
 from homeport.storage.sql_layout import Layout
 from homeport.storage.sqlite_errors import translate
+from homeport.storage.sqlite_verify import differing, unmatched
 
 # A side object of a collection: i_wells.depth_m, m_wells.tags_m, f_wells.text_data, x_wells.expires
 _SIDE = re.compile(r"(?:sqlite_autoindex_)?[cimfx]_([A-Za-z_][A-Za-z0-9_-]*?)(?:\..*|_\d+)?")
@@ -73,8 +74,11 @@ class Findings(msgspec.Struct, frozen=True):
     problems: list[str]
 
 
-def inspect_file(path: Path) -> Findings:
+def inspect_file(path: Path, *, verify: bool = False) -> Findings:
     """Read the facts of one file.
+
+    verify: compare the full text with the documents word by word, too; else only whether every
+    document has one.
 
     Raises:
         CannotOpen: there is no such file, or this user may not read it.
@@ -86,7 +90,7 @@ def inspect_file(path: Path) -> Findings:
         raise CannotOpen(f"There is no file {path}.", action="Check the path.", path=str(path))
     with _reading(path) as db:
         version = _check_kind(db, path)
-        return _findings(db, path, version)
+        return _findings(db, path, version, verify=verify)
 
 
 @contextmanager
@@ -123,15 +127,24 @@ def _check_kind(db: apsw.Connection, path: Path) -> int:
     return version
 
 
-def _findings(db: apsw.Connection, path: Path, version: int) -> Findings:
+def _findings(db: apsw.Connection, path: Path, version: int, *, verify: bool) -> Findings:
     system = {collection.name for collection in SYSTEM}
+    compare = differing if verify else unmatched
+    problems = [row[0] for row in db.execute("pragma quick_check(20)") if row[0] != "ok"]
     sizes = _sizes(db)
     synced = set(_meta(db, META_COLLECTIONS) or ())
     own = []
-    for name, key, layout in db.execute("select name, key, layout from collections order by name"):
+    wrong: list[str] = []
+    rows: list[Any] = db.execute(
+        "select name, key, layout from collections order by name"
+    ).fetchall()
+    for name, key, text in rows:
+        layout = msgspec.json.decode(text, type=Layout)
+        if not problems:
+            wrong += compare(db.execute, name, layout)
         if name not in system:
             count = _count(db, name)
-            indexes = _indexes(msgspec.json.decode(layout, type=Layout))
+            indexes = _indexes(layout)
             size = sizes.get(name.lower(), 0)
             own.append(CollectionFacts(name, key, count, size, indexes, name in synced))
     wal = path.with_name(path.name + "-wal")
@@ -148,7 +161,7 @@ def _findings(db: apsw.Connection, path: Path, version: int) -> Findings:
         resolutions=_count(db, RESOLUTIONS),
         binding=_meta(db, META_BINDING),
         client=_meta(db, META_CLIENT),
-        problems=[row[0] for row in db.execute("pragma quick_check(20)") if row[0] != "ok"],
+        problems=problems + wrong,
     )
 
 

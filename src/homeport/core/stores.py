@@ -150,6 +150,15 @@ class Store(Protocol):
         """What there is to say about the store beside sizes."""
         ...
 
+    def verify_text(self) -> list[str]:
+        """Where the full text of a collection is not what its documents hold, in sentences."""
+        ...
+
+    def rebuild_text(self, names: Sequence[str]) -> None:
+        """Make the full text of these collections anew. Called under the driver's lock, outside a
+        transaction."""
+        ...
+
     def prune(self, *, aggressive: bool) -> int:
         """Drop old rows of the change log → how many. As ``purge_expired``."""
         ...

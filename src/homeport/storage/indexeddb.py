@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -15,18 +15,18 @@ from homeport.core.operations import unfiltered
 from homeport.core.requests import Find
 from homeport.core.schema import SYSTEM_NAMES
 from homeport.core.storageinfo import StoreFacts
-from homeport.errors import SchemaMismatch, UsageError
+from homeport.errors import SchemaMismatch
 from homeport.storage.indexeddb_connection import Connection
 from homeport.storage.indexeddb_explain import explain
 from homeport.storage.indexeddb_indexes import DeclaredIndexes
 from homeport.storage.indexeddb_schema import CHANGES, NAMED, Layout, check, place_of, read_layout
 from homeport.storage.indexeddb_schema import follow as follow_declarations
 from homeport.storage.indexeddb_session import IndexedDBSession, Stepped, unknown
+from homeport.storage.indexeddb_text import TextCare
 from homeport.storage.indexeddb_wire import ask
 
 if TYPE_CHECKING:
     from homeport.core.explanation import Explanation
-    from homeport.core.indexes import Index
     from homeport.core.query import QueryValue
 
 UPGRADES_TRIED = 5
@@ -34,7 +34,7 @@ CHANGES_LEFT = 100
 """Rows of the change log that an aggressive clean-up leaves."""
 
 
-class IndexedDBStore(DeclaredIndexes, Connection):
+class IndexedDBStore(DeclaredIndexes, TextCare, Connection):
     """``core.stores`` on a database of the browser; what takes time is awaited or stepped."""
 
     multiprocess = True
@@ -129,20 +129,6 @@ class IndexedDBStore(DeclaredIndexes, Connection):
         if self._handle is None:
             await self._connect()
         self._layouts = await self.perform(read_layout(), "read", [NAMED])
-
-    def create_index(self, table: Table[Any], index: Index) -> NoReturn:  # noqa: ARG002
-        raise UsageError(
-            "A database of the browser's has the declared indexes: a new one is an upgrade "
-            "for all tabs.",
-            action=f"Declare it in the Collection of {table.name}, and open the database again.",
-        )
-
-    def drop_index(self, table: Table[Any], name: str) -> bool:  # noqa: ARG002 - there is none
-        """→ False: there is no index that no declaration has."""
-        return False
-
-    def build_step(self, table: Table[Any], seconds: float) -> None:
-        """Nothing is ever left to build."""
 
     def _learn(self, tables: Sequence[Table[Any]]) -> Stepped[None]:
         """Remember each model that has written here."""

@@ -18,18 +18,14 @@ from homeport.core.requests import (
     ChangeSet,
     Count,
     Find,
-    Found,
     Get,
     GetMany,
     RowInfo,
-    Search,
 )
 from homeport.core.textquery import Asked, terms
 from homeport.storage.indexeddb_ranges import cover, word_range, words_of
 from homeport.storage.indexeddb_route import Leg, Route, order_of, route
-from homeport.storage.indexeddb_wire import ask, ask_texts, encoded_of, public_of, to_wire
-from homeport.storage.memory_session import StoredRow
-from homeport.storage.memory_text import Rows, Words, search
+from homeport.storage.indexeddb_wire import ask, ask_texts, public_of, to_wire
 
 if TYPE_CHECKING:
     from homeport.core.codec import Table
@@ -119,35 +115,6 @@ class Reads:
         fold = Fold(request.groups, request.measures, element_paths(request.table.codec))
         entries = yield from self._entries(request.table, request.query, "texts")
         return fold_texts(fold, (text for _, text in entries))
-
-    def search(self, request: Search) -> Stepped[Found]:
-        """Ranked with the facts of the whole collection, which are read for each search: IndexedDB
-        keeps no statistics. Of more documents than can be ranked those with the last keys are."""
-        table = request.table
-        place, whole = self.store.place(table), [[None, None, False, False, None]]
-        scan = {
-            "op": "scan",
-            "s": place,
-            "i": None,
-            "r": whole,
-            "d": "next",
-            "n": None,
-            "now": None,
-        }
-        now, alive = self.now_of(table), None
-        ((keys, _),), texts = yield from ask_texts({**scan, "f": "e"})
-        if now is not None:
-            (((living, _),), _) = yield from ask_texts({**scan, "f": "k", "now": now})
-            alive = {encoded_of(key) for key in living}
-        rows = Rows()
-        for key, text in zip(map(encoded_of, keys), texts, strict=True):
-            info = RowInfo(1, 0, 0, None, None, None, text)
-            rows[key] = StoredRow((key, text), None, info)
-        return search(
-            request,
-            Words(rows, table.codec),
-            lambda row: alive is None or row.row[0] in alive,
-        )
 
     def _entries(self, table: Table[Any], query: QueryValue, form: str) -> Stepped[Entries]:
         """(key, text) of what matches, in the order of the query and within its limit. The text is

@@ -21,6 +21,7 @@ from homeport.core.requests import (
     Delete,
     DeleteWhere,
     Find,
+    Found,
     Get,
     GetMany,
     Meta,
@@ -37,6 +38,7 @@ from homeport.core.requests import (
 from homeport.core.uniqueness import Value, refusals, values_of
 from homeport.errors import HomeportError, TransactionError, UnknownCollection
 from homeport.storage.indexeddb_read import Reads
+from homeport.storage.indexeddb_text import Texts
 from homeport.storage.indexeddb_wire import ask, encoded_of, to_wire, wire_row
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ class IndexedDBSession:
     def __init__(self, store: IndexedDBStore) -> None:
         self.store = store
         self.reads = Reads(store)
+        self.texts = Texts(self.reads)
         self._mode: Mode | None = None
         self._tx: TxInfo | None = None
         self._notes: list[tuple[str, Key]] = []
@@ -71,7 +74,7 @@ class IndexedDBSession:
             Find: self.reads.find,
             Count: self.reads.count,
             Aggregate: self.reads.aggregate,
-            Search: self.reads.search,
+            Search: self._search,
             Changes: self._changes,
             Meta: self._meta,
             Write: self._write,
@@ -169,6 +172,9 @@ class IndexedDBSession:
         del self._marks[depth - 1 :]
         del self._notes[notes:]
         yield from ask({"op": "back", "to": mark})
+
+    def _search(self, request: Search) -> Stepped[Found]:
+        return (yield from self.texts.search(request, writing=self._mode == "write"))
 
     # -- log and named values
 

@@ -27,7 +27,7 @@ from homeport.core.storageinfo import StoreFacts
 from homeport.errors import SchemaMismatch
 from homeport.storage.memory_indexes import MemoryIndexes
 from homeport.storage.memory_session import MemorySession, StoredRow
-from homeport.storage.memory_text import Rows, Words
+from homeport.storage.memory_text import Rows
 
 if TYPE_CHECKING:
     from homeport.core.codec import Table
@@ -66,7 +66,6 @@ class MemoryStore:
         self.used_bytes = 0
         self.tables: dict[str, Table[Any]] = {}
         self.rows: dict[str, dict[Encoded, StoredRow]] = {}
-        self._words: dict[str, Words] = {}
         self.indexes = MemoryIndexes()
         self.meta: dict[str, str] = {"epoch": "1"}
         self.log: list[tuple[int, dict[str, list[Key] | None]]] = []
@@ -108,22 +107,12 @@ class MemoryStore:
         for table in tables:
             known = self.tables.get(table.name)
             self.tables[table.name] = table
-            self._words.pop(table.name, None)
             rows = self.rows.get(table.name, {})
             if table.codec.text_paths and not isinstance(rows, Rows):
                 rows, plain = Rows(), rows
                 rows.update(plain)
             self.rows[table.name] = rows
             self.indexes.declare(table, known, rows)
-
-    def words(self, table: Table[Any]) -> Words:
-        """The full text of a collection."""
-        known = self._words.get(table.name)
-        if known is None:
-            rows = self.rows[table.name]
-            assert isinstance(rows, Rows)
-            known = self._words[table.name] = Words(rows, table.codec)
-        return known
 
     def create_index(self, table: Table[Any], index: Index) -> None:
         self.indexes.create(table, index, self.rows[table.name])
@@ -187,6 +176,17 @@ class MemoryStore:
 
     def check(self) -> list[str]:
         return []
+
+    def verify_text(self) -> list[str]:
+        """Nothing: the words are made from the documents whenever they are asked."""
+        return []
+
+    def rebuild_text(self, names: Sequence[str]) -> None:
+        """Forget the words of these collections; the next search makes them."""
+        for name in names:
+            rows = self.rows[name]
+            if isinstance(rows, Rows):
+                rows.words = None
 
     def purge_expired(self, limit: int) -> int:
         """Remove expired documents → how many; never of synced collections."""

@@ -35,7 +35,7 @@ from homeport.core.requests import (
 from homeport.core.uniqueness import Value, refusals, values_of
 from homeport.errors import HomeportError, QuotaExceeded, TransactionError, UnknownCollection
 from homeport.storage.memory_log import read_changes
-from homeport.storage.memory_text import search
+from homeport.storage.memory_text import Rows, search
 
 if TYPE_CHECKING:
     from homeport.core.codec import Extras, Row, Table
@@ -144,9 +144,9 @@ class MemorySession:
         return fold_texts(fold, (text for _, text in self._entries(request.table, request.query)))
 
     def _search(self, request: Search) -> Found:
-        self._of(request.table)
-        known = self.store.words(request.table)
-        return search(request, known, lambda row: self._alive(row) is not None)
+        rows = self._of(request.table)
+        assert isinstance(rows, Rows)
+        return search(request, rows, lambda row: self._alive(row) is not None)
 
     def _meta(self, request: Meta) -> str | TxInfo | RowInfo | None:
         if request.name == "tx":

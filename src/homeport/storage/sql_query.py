@@ -48,10 +48,14 @@ class Where:
     """The SQL of a condition and the part of it that Python has to check on what SQL returns.
 
     choice: the index that was chosen by counting, if there was a choice (``sqlite_choice``);
-    walk_sql, walk_params: the condition as it is written for its walk.
+    walk_sql, walk_params: the condition as it is written for its walk. match: what the full-text
+    table may be asked first, if that is how to read; rest_sql, rest_params: then this is left.
     """
 
-    __slots__ = ("choice", "params", "residual", "sql", "walk_params", "walk_sql")
+    __slots__ = (
+        "choice", "match", "params", "residual", "rest_params", "rest_sql", "sql", "walk_params",
+        "walk_sql",
+    )  # fmt: skip
 
     def __init__(self, sql: str, params: list[Any], residual: Condition | None) -> None:
         self.sql = sql
@@ -60,6 +64,19 @@ class Where:
         self.choice: Choice | None = None
         self.walk_sql = ""
         self.walk_params: list[Any] = []
+        self.match = ""
+        self.rest_sql = ""
+        self.rest_params: list[Any] = []
+
+    def also(self, sql: str, *params: Any) -> None:
+        """One more condition, in every form of this one."""
+        self.sql = f"{self.sql} AND {sql}" if self.sql else sql
+        self.params += params
+        if self.walk_sql:
+            self.walk_sql += f" AND {sql}"
+            self.walk_params += params
+        self.rest_sql = f"{self.rest_sql} AND {sql}" if self.rest_sql else sql
+        self.rest_params += params
 
 
 Role = Literal["hidden", "outside", "joined"]
@@ -81,6 +98,7 @@ def where(
     pieces: list[str] = []
     params: list[Any] = []
     rest: list[Condition] = []
+    lead = match_at = -1  # the piece that asks the full text and its parameter, if it may lead
     roled = [item for item in items if id(item) in roles] if roles else []
     items = [item for item in items if id(item) not in roles] if roles else items
     entry = compound_entry(items, statements.indexes_multi)
@@ -100,10 +118,17 @@ def where(
             piece = writer.implied(item)
             if piece is None:
                 continue
+        if type(item) is Matches and role is None and lead < 0 and len(writer.params) == 1:
+            lead, match_at = len(pieces), len(params)
         pieces.append(f"+({piece})" if role == "hidden" else piece)
         params += writer.params
     residual = None if not rest else rest[0] if len(rest) == 1 else And(rest)
-    return Where(" AND ".join(pieces), params, residual)
+    found = Where(" AND ".join(pieces), params, residual)
+    if lead >= 0:
+        found.match = params[match_at]
+        found.rest_sql = " AND ".join(pieces[:lead] + pieces[lead + 1 :])
+        found.rest_params = params[:match_at] + params[match_at + 1 :]
+    return found
 
 
 class _Writer:

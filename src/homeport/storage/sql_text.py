@@ -1,10 +1,15 @@
-"""Full-text queries in the language of FTS5. Text only, no I/O."""
+"""Full-text queries in the language of FTS5, and how their rows are read. Text only, no I/O."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from homeport.core.textquery import Asked, Either, Term
+
+if TYPE_CHECKING:
+    from homeport.storage.sql import Statements
+    from homeport.storage.sql_query import Where
 
 
 def match_expression(
@@ -31,3 +36,15 @@ def match_expression(
         return f"(({found}) NOT ({' OR '.join(map(write, part.without))}))"
 
     return write(asked)
+
+
+def source_of(statements: Statements, where: Where, *, streaming: bool) -> tuple[str, list[Any]]:
+    """FROM and WHERE of a condition. streaming: in no order, and perhaps not to the end; then the
+    full text is asked row by row, where a set of all its rows would be made first."""
+    if streaming and where.match:
+        text = statements.text
+        joined = f"{text} CROSS JOIN {statements.table} ON seq={text}.rowid"
+        rest = f" AND {where.rest_sql}" if where.rest_sql else ""
+        return f"FROM {joined} WHERE {text} MATCH ?{rest}", [where.match, *where.rest_params]
+    condition = f" WHERE {where.sql}" if where.sql else ""
+    return f"FROM {statements.table}{condition}", where.params

@@ -28,6 +28,7 @@ from homeport.storage.sqlite_errors import FAULTS, translate
 from homeport.storage.sqlite_explain import explain
 from homeport.storage.sqlite_open import PAGE_BYTES, WAL_STOP_PAGES, Opener
 from homeport.storage.sqlite_session import SQLiteSession
+from homeport.storage.sqlite_verify import differing
 
 __all__ = ["WAL_STOP_PAGES", "Durability", "SQLiteStore"]
 
@@ -257,6 +258,33 @@ class SQLiteStore:
         with self._aside() as session:
             rows = session.execute("PRAGMA integrity_check(20)").fetchall()
         return [text for (text,) in rows if text != "ok"]
+
+    def verify_text(self) -> list[str]:
+        """Where full text is not what the documents hold; empty when nothing is wrong."""
+        with self._aside() as session:
+            session.execute("PRAGMA query_only=0").fetchall()  # for a temporary table
+            session.execute("BEGIN").fetchall()
+            found = [
+                problem
+                for name, statements in sorted(self.statements.items())
+                for problem in differing(session.execute, name, statements.layout)
+            ]
+            session.execute("ROLLBACK").fetchall()
+        return found
+
+    def rebuild_text(self, names: Sequence[str]) -> None:
+        """Make the full text of collections anew, in one transaction. Under the driver's lock."""
+        session = self._main()
+        follower = sqlite_schema.Follower(session.execute, session.executemany)
+
+        def rebuild() -> None:
+            for name in names:
+                follower.refill_text(self.tables[name], self.statements[name].layout)
+
+        try:
+            session.within(rebuild)
+        except apsw.Error as error:
+            raise translate(error, self.path) from error
 
     def purge_expired(self, limit: int = 500) -> int:
         """Delete up to ``limit`` expired documents of each collection that is not synced → how

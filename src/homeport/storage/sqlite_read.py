@@ -29,6 +29,7 @@ from homeport.core.requests import (
 from homeport.core.spans import normal
 from homeport.storage import sql, sql_order, sql_query
 from homeport.storage.sql import Statements
+from homeport.storage.sql_text import source_of
 from homeport.storage.sqlite_choice import Chooser, matters, walked
 
 if TYPE_CHECKING:
@@ -167,11 +168,7 @@ class Reads:
         else:
             where = sql_query.where(condition, statements)
         if statements.ttl_ms is not None:
-            where.sql = f"{where.sql} AND {statements.alive}" if where.sql else statements.alive
-            where.params.append(self.now())
-            if where.walk_sql:
-                where.walk_sql += f" AND {statements.alive}"
-                where.walk_params.append(self.now())
+            where.also(statements.alive, self.now())
         return where
 
     def _by_sql(
@@ -190,11 +187,8 @@ class Reads:
             if near is not None:
                 return chunks([text for (text,) in near]) if form == "text" else near
         limit = query.limit
-        source = f"FROM {statements.table}"
-        if where.sql:
-            source += f" WHERE {where.sql}"
+        source, params = source_of(statements, where, streaming=limit is not None and not columns)
         order = f" ORDER BY {sql_order.order_by(columns)}" if columns else ""
-        params = where.params
         if form == "text" and not query.offset and (limit is None or limit <= CHUNK):
             one = self._one_text(source, order, params, limit)
             if one is not None:
@@ -358,17 +352,21 @@ class Reads:
         if query.after is not None:
             return len(self._rows(statements, query, "keys"))
         where = self.where(statements, query)
-        table = statements.table
         if where.residual is not None:
             unordered = QueryValue(None, (), query.limit, query.offset)
             return len(self.by_python(statements, unordered, where, [], "id, doc"))
-        condition = f" WHERE {where.sql}" if where.sql else ""
+        if where.match and not where.rest_sql:  # every row of the full text is a document
+            source = f"FROM {statements.text} WHERE {statements.text} MATCH ?"
+            params = [where.match]
+        else:
+            source, params = source_of(statements, where, streaming=True)
+        total: int
         if query.limit is None:
-            total: int = self.execute(f"SELECT count(*) FROM {table}{condition}", where.params).get
+            total = self.execute(f"SELECT count(*) {source}", params).get
         else:
             total = self.execute(
-                f"SELECT count(*) FROM (SELECT 1 FROM {table}{condition} LIMIT ?)",
-                [*where.params, query.limit + query.offset],
+                f"SELECT count(*) FROM (SELECT 1 {source} LIMIT ?)",
+                [*params, query.limit + query.offset],
             ).get
         return max(0, total - query.offset)
 

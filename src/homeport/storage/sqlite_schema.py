@@ -160,10 +160,8 @@ class Follower:
                 pass
             sqlite_build.finish(self.execute, table.name, layout)
         if texts:
-            for ident in (sql.vocabulary_ident(table.name), sql.text_ident(table.name)):
-                self.execute(f"DROP TABLE IF EXISTS {quote(ident)}").fetchall()
             name_texts(table.codec.text_paths, layout, layout.text, TOKENIZER)
-            self._fill_text(table, layout)
+            self.refill_text(table, layout)
         fingerprints = list(dict.fromkeys([*stored.fingerprints, table.codec.fingerprint]))
         self._record(table, layout, fingerprints)
 
@@ -199,6 +197,12 @@ class Follower:
                 msgspec.json.encode(fingerprints).decode(),
             ),
         ).fetchall()
+
+    def refill_text(self, table: Table[Any], layout: Layout) -> None:
+        """Make the full text anew, from the documents."""
+        for ident in (sql.vocabulary_ident(table.name), sql.text_ident(table.name)):
+            self.execute(f"DROP TABLE IF EXISTS {quote(ident)}").fetchall()
+        self._fill_text(table, layout)
 
     def _create_text(self, table: Table[Any], layout: Layout) -> None:
         self.execute(sql.create_text(table.name, layout)).fetchall()

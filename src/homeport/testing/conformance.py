@@ -224,13 +224,15 @@ def cases(table: Mapping[str, Any] | None = None) -> list[Case]:
     from homeport.testing import (  # noqa: PLC0415
         conformance_data,
         conformance_semantics,
+        conformance_text,
         conformance_transactions,
         conformance_unique,
     )
 
+    rooms = (conformance_data, conformance_transactions, conformance_unique, conformance_text)
     found = [
         Case(name.removeprefix("check_").replace("_", " "), check)
-        for module in (conformance_data, conformance_transactions, conformance_unique)
+        for module in rooms
         for name, check in vars(module).items()
         if name.startswith("check_")
     ]

@@ -9,6 +9,8 @@ import pytest
 
 import homeport as hp
 from homeport.core import session as machine
+from homeport.core.outbox import META_STAGED
+from homeport.core.requests import Meta
 
 from .model import ModelServer
 from .node import HttpNode, token
@@ -320,3 +322,30 @@ def test_reads_and_writes_go_on_while_the_server_hangs(node, db):
     assert time.monotonic() - started < 1.0
     sync.stop()
     assert time.monotonic() - started < 2.5
+
+
+def test_r17_what_was_written_during_a_large_cut_is_sent_by_the_same_now(db):
+    """A first sync was cut off; the next ``now()`` finishes it and sends what came in between."""
+    node = HttpNode(ModelServer(page=2))
+    try:
+        for n in range(6):
+            node.model.write("wells", f"w{n}", {"id": f"w{n}"})
+        sync = db.sync(node.url, token=token(), live=False)
+        node.lose = 100
+        node.model.policies["wells"] = ("merge", "delete-wins")
+        with pytest.raises(hp.HomeportError):
+            sync.now(timeout_s=0.3)
+        node.lose = 0
+        pump = sync._pump
+        while pump.rounds.read(staged()) is None:  # the first page has come
+            pump.submit(lambda: pump.rounds.exchange(pull=True)).result(10)
+        db["wells"].put({"id": "mine"})
+        status = sync.now(timeout_s=10)
+        assert status.queued == 0
+        assert node.model.state("wells")["mine"] == {"id": "mine"}
+    finally:
+        node.stop()
+
+
+def staged():
+    return (yield Meta(META_STAGED))

@@ -207,6 +207,8 @@ class Rounds:
     def _done(self, received: Received, question: Question) -> bool:
         if received.news:
             return False
+        if question.asked.position is not None:
+            return False  # while a cut came in page by page, nothing was sent
         if received.kind == "applied" and received.retried and not received.applied:
             raise Unreachable("The server puts these changes off; they are sent again.")
         sent = question.number is not None

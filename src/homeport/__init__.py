@@ -26,6 +26,7 @@ from homeport.core.paging import Page
 from homeport.core.patching import REMOVE
 from homeport.core.query import Condition, F, fields
 from homeport.core.relations import Included, Many, One
+from homeport.core.resultcache import CacheStats
 from homeport.core.schema import MANUAL, Collection, FullText, Index, Multi, Synced, Unique
 from homeport.core.storageinfo import CleanupReport, StorageInfo
 from homeport.database import AsyncDatabase
@@ -68,6 +69,7 @@ __all__ = [
     "AsyncSync",
     "BulkError",
     "Busy",
+    "CacheStats",
     "CleanupReport",
     "Collection",
     "Condition",

@@ -34,11 +34,12 @@ class AsyncDocuments(AsyncSelection[T]):
     put back.
     """
 
-    __slots__ = ("_run",)
+    __slots__ = ("_get", "_run")
 
     def __init__(self, runner: AsyncRunner, table: Table[T]) -> None:
         super().__init__(runner, table, EMPTY)
         self._run = runner.run
+        self._get: Callable[[AnyKey, Any], Awaitable[Any]] = operations.getter(runner, table)
 
     @property
     def collection(self) -> Collection[T]:
@@ -53,7 +54,7 @@ class AsyncDocuments(AsyncSelection[T]):
     def get(self, key: AnyKey, default: D) -> Awaitable[T | D]: ...
     def get(self, key: AnyKey, default: Any = None) -> Awaitable[Any]:
         """The document with this key, or ``default``."""
-        return self._run(operations.get(self._table, key, default))
+        return self._get(key, default)
 
     def put(self, document: T) -> Awaitable[Any]:
         """Store a document, replacing the one with its key → the key.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -51,6 +52,7 @@ def open(  # noqa: A001 - hp.open reads as it should
     long_transaction_s: float | None = 5.0,
     defer_indexes: bool = False,
     index_progress: Callable[[IndexProgress], object] | None = None,
+    result_cache_mb: float = 0,
 ) -> Database:
     """Open a database, creating the file if there is none; a context manager.
 
@@ -75,6 +77,9 @@ def open(  # noqa: A001 - hp.open reads as it should
         defer_indexes: begin new indexes of large collections only, and complete them with
             ``build_indexes``; queries do without them until then.
         index_progress: called after each step of building indexes here.
+        result_cache_mb: memory for the results of ``get`` and of queries, which are then answered
+            without reading the file as long as nothing was written to them, by whatever process;
+            0 = no such cache.
 
     Raises:
         DuplicateValues: a new unique index met documents with the same value.
@@ -91,6 +96,7 @@ def open(  # noqa: A001 - hp.open reads as it should
         max_bytes,
         long_transaction_s,
         Build(not defer_indexes, index_progress),
+        result_cache_mb,
     )
     engine, tables = make()
     return Database(InlineDriver(engine), tables, os.fspath(path), by_itself=collections is None)
@@ -108,6 +114,7 @@ def open_async(
     long_transaction_s: float | None = 5.0,
     defer_indexes: bool = False,
     index_progress: Callable[[IndexProgress], object] | None = None,
+    result_cache_mb: float = 0,
 ) -> Opening:
     """As ``open``, for asyncio: ``async with hp.open_async(...) as db`` or
     ``db = await hp.open_async(...)``."""
@@ -121,6 +128,7 @@ def open_async(
         max_bytes,
         long_transaction_s,
         Build(not defer_indexes, index_progress),
+        result_cache_mb,
     )
     file = os.fspath(path)
     if THREADS or file == MEMORY:
@@ -234,6 +242,7 @@ def _plan(
     max_bytes: int | None,
     long_transaction_s: float | None,
     build: Build,
+    result_cache_mb: float,
 ) -> Make:
     """Check the arguments now → what opens the file."""
     file = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
@@ -251,6 +260,12 @@ def _plan(
         raise UsageError(f"max_bytes is at least {MIN_QUOTA_BYTES:,} bytes, not {max_bytes!r}.")
     if long_transaction_s is not None and not long_transaction_s > 0:
         raise UsageError(f"long_transaction_s is above 0, or None, not {long_transaction_s!r}.")
+    if not isinstance(result_cache_mb, (int, float)) or not 0 <= result_cache_mb < math.inf:
+        raise UsageError(f"result_cache_mb is a number from 0, not {result_cache_mb!r}.")
+    if result_cache_mb and file != MEMORY and not THREADS:
+        raise UsageError(
+            "result_cache_mb is no option of a database of the browser's.", action="Leave it out."
+        )
     if collections is None and (file == MEMORY or not THREADS):
         raise UsageError(
             f"There is no file {file!r} that could say its collections.",
@@ -268,9 +283,9 @@ def _plan(
         expiring = any(table.collection.ttl_s is not None for table in tables.values())
         try:
             store.define(list(tables.values()), build=build)
-            engine = Engine(
+            engine = _engine(
                 store,
-                new_unit=new_id,
+                round(result_cache_mb * 1024 * 1024),
                 busy_timeout_s=busy_timeout_s,
                 expiring=expiring and not readonly,
                 long_transaction_s=long_transaction_s,
@@ -286,6 +301,14 @@ def _plan(
         return engine, tables
 
     return make
+
+
+def _engine(store: Store, cache_bytes: int, **options: Any) -> Engine:
+    if not cache_bytes:
+        return Engine(store, new_unit=new_id, **options)
+    from homeport.drivers.cache import CachingEngine  # noqa: PLC0415 - most programs have none
+
+    return CachingEngine(store, cache_bytes=cache_bytes, new_unit=new_id, **options)
 
 
 def _tables(collections: Iterable[Collection[Any]]) -> Tables:

@@ -388,4 +388,5 @@ def test_size_and_checkpoint(tmp_path: Path) -> None:
     store.checkpoint()  # silent inside a transaction
     session.rollback()
     store.close()
-    assert session.changed == ("docs",)
+    assert store.logged is not None
+    assert list(store.logged[1]) == ["docs"]

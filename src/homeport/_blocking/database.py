@@ -14,6 +14,7 @@ from homeport.core.arguments import check_function
 from homeport.core.codec import Table
 from homeport.core.indexes import Index
 from homeport.core.indexing import IndexProgress
+from homeport.core.resultcache import CacheStats
 from homeport.core.schema import Collection, IndexForm
 from homeport.core.storageinfo import CleanupReport, StorageInfo
 from homeport.core.units import unit
@@ -235,6 +236,12 @@ class Database(Handle):
     def checkpoint(self) -> None:
         """Move the write-ahead log into the file; done by itself on close and when it grows."""
         return self._driver.call(self._driver.engine.store.checkpoint, "checkpoint()")
+
+    def cache_stats(self) -> CacheStats:
+        """Hits, misses, evictions and bytes of the result cache (``result_cache_mb`` of ``open``)
+        since the database was opened; all 0 without one."""
+        stats: CacheStats = getattr(self._driver.engine, "cache_stats", CacheStats)()
+        return stats
 
     def on_commit(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call a function after each commit made through this object → a function that ends that.

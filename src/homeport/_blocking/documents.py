@@ -35,11 +35,12 @@ class Documents(Selection[T]):
     put back.
     """
 
-    __slots__ = ("_run",)
+    __slots__ = ("_get", "_run")
 
     def __init__(self, runner: Runner, table: Table[T]) -> None:
         super().__init__(runner, table, EMPTY)
         self._run = runner.run
+        self._get: Callable[[AnyKey, Any], Any] = operations.getter(runner, table)
 
     @property
     def collection(self) -> Collection[T]:
@@ -54,7 +55,7 @@ class Documents(Selection[T]):
 
     def get(self, key: AnyKey, default: Any = None) -> Any:
         """The document with this key, or ``default``."""
-        return self._run(operations.get(self._table, key, default))
+        return self._get(key, default)
 
     def put(self, document: T) -> Any:
         """Store a document, replacing the one with its key → the key.

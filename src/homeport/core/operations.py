@@ -45,6 +45,24 @@ def get(table: Table[T], key: AnyKey, default: D) -> Operation[T | D]:
     return Lookup(Get(table, stored), decode=table.codec.decode, default=default)
 
 
+def getter(runner: Any, table: Table[Any], *, own: bool = True) -> Callable[[Any, Any], Any]:
+    """A function (key, default) that runs ``get``: that of the runner, where it has a shorter way
+    (and ``own`` is true)."""
+    shorter = getattr(runner, "getter", None) if own else None
+    if shorter is not None:
+        made: Callable[[Any, Any], Any] = shorter(table)
+        return made
+    run, decode, forms = runner.run, table.codec.decode, table.codec.keys
+    stored = forms.stored
+
+    # get() of above, without a call to it.
+    def found(key: Any, default: Any) -> Any:
+        known = key if type(key) in stored else forms.into(key)
+        return run(Lookup(Get(table, known), decode=decode, default=default))
+
+    return found
+
+
 def get_many(table: Table[T], keys: Iterable[AnyKey]) -> Operation[list[T | None]]:
     refuse_single(keys, "get_many", "keys")
     codec = table.codec
@@ -82,7 +100,8 @@ def all_of(table: Table[T], query: QueryValue, *, bounded: bool = False) -> Oper
     if query.limit is None or query.limit > CHUNK_ROWS:
         # Of many rows, joining the texts costs more than decoding them as one saves.
         plan = Find(table, query, "texts")
-        return Operation(plan, "read", True, (table,), bounded, table.codec.decode_texts)
+        decode = table.codec.decode_texts
+        return Operation(plan, "read", True, (table,), bounded, decode, documents=True)
     decode_list = table.codec.decode_list
 
     def finish(chunks: list[str]) -> list[T]:
@@ -90,7 +109,8 @@ def all_of(table: Table[T], query: QueryValue, *, bounded: bool = False) -> Oper
             return decode_list(chunks[0])
         return [doc for chunk in chunks for doc in decode_list(chunk)]
 
-    return Operation(Find(table, query, "text"), "read", True, (table,), bounded, finish)
+    plan = Find(table, query, "text")
+    return Operation(plan, "read", True, (table,), bounded, finish, documents=True)
 
 
 def first(table: Table[T], query: QueryValue, *, bounded: bool = False) -> Operation[T | None]:

@@ -347,7 +347,8 @@ class Operation(msgspec.Struct, Generic[R_co], gc=False, eq=False):
     begin); empty means all, or that of the one request. bounded: its cost does not grow with the
     collection, so an event loop may step it in place. finish: applied to the plan's result after
     the commit and outside the lock; it decodes, filters by user code, or raises for rows that
-    failed alone (raising there undoes nothing).
+    failed alone (raising there undoes nothing). documents: it makes the list of documents of the
+    answer, and does nothing else.
 
     A Struct, because one is made for every call.
     """
@@ -358,6 +359,7 @@ class Operation(msgspec.Struct, Generic[R_co], gc=False, eq=False):
     scope: tuple[Table[Any], ...] = ()
     bounded: bool = False
     finish: Callable[[Any], R_co] | None = None
+    documents: bool = False
 
     def finished(self, result: Any) -> R_co:
         """The result of the operation from that of its plan."""

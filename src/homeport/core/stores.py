@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from homeport.core.indexing import BUILD_ALL, Build
 from homeport.core.requests import Mode, Request
@@ -18,8 +18,13 @@ if TYPE_CHECKING:
     from homeport.core.codec import Table
     from homeport.core.indexes import Index
     from homeport.core.indexing import Duplicates, IndexProgress
+    from homeport.core.keys import Key
     from homeport.core.query import QueryValue
     from homeport.core.storageinfo import StoreFacts
+
+
+Logged: TypeAlias = "tuple[int, dict[str, list[Key] | None]]"
+"""A change row: its number, and the keys by collection (None: too many to say)."""
 
 
 class CommitStamp(Protocol):
@@ -94,6 +99,11 @@ class Store(Protocol):
         ...
 
     def session(self, *, readonly: bool = False) -> StoreSession: ...
+
+    @property
+    def logged(self) -> Logged | None:
+        """The last change row that was committed through this store, None before the first."""
+        ...
 
     def stamp(self) -> CommitStamp | None:
         """Of the first session; None where the engine has no such thing. Asked for under the

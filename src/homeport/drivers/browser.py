@@ -78,6 +78,7 @@ class LaterEngine:
     """What the facade and live queries ask of an engine, for a store that answers later."""
 
     forked = False
+    pulse = None  # there is no thread that could look for commits of other pages
 
     def __init__(self, store: LaterStore) -> None:
         self.store = store

@@ -92,6 +92,7 @@ class InlineDriver:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.run = engine.run  # bound once: it is called for every operation
+        self.getter: Any = getattr(engine, "getter", None)
 
     def call(self, fn: Callable[[], R], what: str) -> R:
         """Run ``fn`` under the lock, outside any transaction."""

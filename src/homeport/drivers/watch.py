@@ -23,10 +23,14 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
 
     from homeport.core.livechange import LiveChange
+    from homeport.drivers.pulse import Pulse
     from homeport.drivers.subscription import AsyncLiveQuery, LiveQuery
 
 LOOK_S = 2.0
 """So often a consumer looks without a hint (and can be interrupted, where a wait cannot)."""
+
+ALONE_LOOK_S = 0.1
+"""The same where no thread can look for all: in a browser."""
 
 
 class _Waiting:
@@ -36,11 +40,16 @@ class _Waiting:
         self._engine = engine
         self._forget = engine.on_commit(bell)
         self._leave: Callable[[], None] | None = None
+        self._look_s = LOOK_S
         try:
             if engine.closed:
                 refuse_closed(forked=engine.forked)
             if engine.store.multiprocess:
-                self._leave = engine.pulse.join(bell)
+                pulse: Pulse | None = engine.pulse
+                if pulse is None:
+                    self._look_s = ALONE_LOOK_S
+                else:
+                    self._leave = pulse.join(bell)
         except BaseException:
             self._forget()
             raise
@@ -55,7 +64,8 @@ class _Waiting:
 
     def _rest(self, until_s: float | None, until_ms: int | None) -> float:
         """How long to wait, in seconds; 0 or less = not at all."""
-        rest_s = LOOK_S if until_s is None else min(LOOK_S, until_s - time.monotonic())
+        look_s = self._look_s
+        rest_s = look_s if until_s is None else min(look_s, until_s - time.monotonic())
         if until_ms is not None:
             rest_s = min(rest_s, self._left_s(until_ms))
         return rest_s

@@ -54,6 +54,7 @@ class WorkerDriver:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self._look: Any = getattr(engine, "look", None)  # of an engine with a result cache
         self._queue: SimpleQueue[Job[Any] | None] = SimpleQueue()
         self._next: deque[Job[Any] | None] = deque()  # taken from the queue, not begun
         self._thread: threading.Thread | None = None
@@ -75,6 +76,11 @@ class WorkerDriver:
         if operation.bounded and (engine.store.multiprocess or not engine.taken):
             # With the lock taken it reads beside, on a session of its own: it waits for nobody.
             return engine.run(operation)
+        if self._look is not None and (engine.store.multiprocess or not engine.taken):
+            hit, operation = self._look(operation)
+            if hit is not None:
+                made: Callable[[], R] = hit.result
+                return await self._submit(Job(_loop(), None, made)) if hit.large else made()
         return await self._submit(Job(_loop(), operation))
 
     def call(self, fn: Callable[[], R], what: str) -> Awaitable[R]:

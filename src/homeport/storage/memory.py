@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from homeport.core.indexes import Index
     from homeport.core.indexing import Duplicates, IndexProgress
     from homeport.core.query import QueryValue
+    from homeport.core.stores import Logged
 
 
 CHANGES_LEFT = 100
@@ -90,6 +91,10 @@ class MemoryStore:
         store.rows = {name: dict(rows) for name, rows in self.rows.items()}
         store.meta, store.log, store.head = dict(self.meta), list(self.log), self.head
         return store
+
+    @property
+    def logged(self) -> Logged | None:
+        return self.log[-1] if self.log else None
 
     def stamp(self) -> MemoryStamp:
         return self._stamp

@@ -17,8 +17,12 @@ from homeport.core.indexing import BUILD_ALL, Build, Duplicates, IndexProgress
 from homeport.core.query import QueryValue
 from homeport.core.schema import Collection
 from homeport.core.storageinfo import StoreFacts
-from homeport.core.stores import CommitStamp
-from homeport.errors import CannotOpen, Closed, ReadOnly
+from homeport.core.stores import CommitStamp, Logged
+from homeport.errors import (
+    CannotOpen,
+    Closed,
+    ReadOnly,
+)
 from homeport.storage import sqlite_care, sqlite_schema
 from homeport.storage.places import usable_path
 from homeport.storage.sql import Statements
@@ -81,6 +85,7 @@ class SQLiteStore:
         self._sessions: list[SQLiteSession] = []
         self._spare: SQLiteSession | None = None
         self._closed = False
+        self.logged: Logged | None = None
 
     @classmethod
     def open(

@@ -15,13 +15,15 @@ from homeport.storage.sqlite_read import Reads, public
 def read_changes(reads: Reads, request: Changes) -> ChangeSet:
     """Answers ``Changes``."""
     execute, after = reads.execute, request.after
-    head: int = execute(sql.CHANGES_HEAD).get
     keys: dict[str, dict[Any, Key]] | None = {}
-    if after is not None and after > head:
-        # A number beyond the head belongs to another file (a restored copy): start again.
-        keys = None
-    elif after is not None and after < head:
-        head, keys = _logged(execute(sql.READ_CHANGES, (after,)).fetchall(), request)
+    rows = () if after is None else execute(sql.READ_CHANGES, (after,)).fetchall()
+    if rows and after is not None:
+        head, keys = rows[-1][0], _logged(rows, after, request)
+    else:
+        head = execute(sql.CHANGES_HEAD).get
+        if after is not None and after > head:
+            # A number beyond the head belongs to another file (a restored copy): start again.
+            keys = None
     now, next_ms = reads.now(), None
     for table in request.tables:
         statements = reads.declared.statements[table.name]
@@ -44,13 +46,11 @@ def read_changes(reads: Reads, request: Changes) -> ChangeSet:
 
 
 def _logged(
-    rows: list[tuple[int, str]], request: Changes
-) -> tuple[int, dict[str, dict[Any, Key]] | None]:
-    """→ the head, and the keys by table and storable form; None when the log does not say."""
-    assert request.after is not None
-    head = rows[-1][0] if rows else 0
-    if not rows or rows[0][0] != request.after + 1:
-        return head, None
+    rows: list[tuple[int, str]], after: int, request: Changes
+) -> dict[str, dict[Any, Key]] | None:
+    """Keys by table and storable form; None when the log does not say."""
+    if rows[0][0] != after + 1:
+        return None
     names = {table.name for table in request.tables}
     keys: dict[str, dict[Any, Key]] = {}
     for _, body in rows:
@@ -58,6 +58,6 @@ def _logged(
             if name not in names:
                 continue
             if changed is None:
-                return head, None
+                return None
             keys.setdefault(name, {}).update({encode(key): key for key in changed})
-    return head, keys
+    return keys

@@ -44,6 +44,7 @@ from homeport.storage.sqlite_text import Texts
 from homeport.storage.sqlite_write import Writes
 
 if TYPE_CHECKING:
+    from homeport.core.stores import Logged
     from homeport.storage.sqlite import SQLiteStore
     from homeport.storage.sqlite_stamp import FixedStamp, LogStamp
 
@@ -53,10 +54,7 @@ _encode_json = msgspec.json.Encoder().encode
 
 
 class SQLiteSession:
-    """``core.stores.StoreSession`` on one connection. Its driver's lock owns it.
-
-    changed: names of the collections that the last committed transaction wrote to.
-    """
+    """``core.stores.StoreSession`` on one connection. Its driver's lock owns it."""
 
     def __init__(self, store: SQLiteStore, connection: apsw.Connection, *, readonly: bool) -> None:
         cursor = connection.cursor()
@@ -65,7 +63,6 @@ class SQLiteSession:
         self.execute: Callable[..., Any] = cursor.execute
         self.executemany = _draining(cursor)
         self.readonly = readonly
-        self.changed: tuple[str, ...] = ()
         self.declarations_changed = False
         self.stamp_ms = 0
         self._cursor = cursor
@@ -207,8 +204,7 @@ class SQLiteSession:
                 action="Repeat the whole transaction.",
             )
         try:
-            if self._notes:
-                self._log_changes()
+            logged = self._log_changes() if self._notes else None
             self.execute("COMMIT")
             # Our own commits move it too; what moves it from here on are the commits of others.
             self._version = self.reads.version = self.connection.data_version()
@@ -218,12 +214,8 @@ class SQLiteSession:
         except BaseException:
             self.rollback()
             raise
-        notes = self._notes
-        self.changed = (
-            (notes[0][0].name,)
-            if len(notes) == 1
-            else tuple({statements.name: None for statements, _ in notes})
-        )
+        if logged is not None:
+            self.store.logged = logged
         declared = self.declarations_changed
         self._forget()
         if declared:
@@ -317,11 +309,11 @@ class SQLiteSession:
         if keys:
             self._notes.append((statements, keys))
 
-    def _log_changes(self) -> None:
+    def _log_changes(self) -> Logged | None:
         if len(self._notes) == 1:
             statements, keys = self._notes[0]
             if not statements.tracked:
-                return
+                return None
             body: dict[str, Any] = {statements.name: self._logged(keys)}
         else:
             merged: dict[str, dict[Encoded, None]] = {}
@@ -329,13 +321,14 @@ class SQLiteSession:
                 if statements.tracked:
                     merged.setdefault(statements.name, {}).update(dict.fromkeys(keys))
             if not merged:
-                return
+                return None
             body = {name: self._logged(list(keys)) for name, keys in merged.items()}
         text = _encode_json(body).decode()
         self.execute(sql.LOG_CHANGE, (self.stamp_ms, text))
         number = self.connection.last_insert_rowid()
         if number % sql.CHANGES_PRUNE_EVERY == 0:
             self.execute(sql.PRUNE_CHANGES, (number - sql.CHANGES_KEPT,)).fetchall()
+        return number, body
 
     def _logged(self, keys: Sequence[Encoded]) -> list[Any] | None:
         if len(keys) > sql.CHANGE_KEYS_MAX:

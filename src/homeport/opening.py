@@ -263,9 +263,7 @@ def _plan(
     if not isinstance(result_cache_mb, (int, float)) or not 0 <= result_cache_mb < math.inf:
         raise UsageError(f"result_cache_mb is a number from 0, not {result_cache_mb!r}.")
     if result_cache_mb and file != MEMORY and not THREADS:
-        raise UsageError(
-            "result_cache_mb is no option of a database of the browser's.", action="Leave it out."
-        )
+        raise UsageError("result_cache_mb is no option of a database of the browser's.")
     if collections is None and (file == MEMORY or not THREADS):
         raise UsageError(
             f"There is no file {file!r} that could say its collections.",

@@ -19,7 +19,7 @@ from homeport.core.outbox import LOCAL_TABLES, RESOLUTION_LOG
 from homeport.core.schema import Collection
 from homeport.drivers.engine import Engine
 from homeport.drivers.inline import InlineDriver
-from homeport.errors import CannotOpen, SchemaError, UsageError
+from homeport.errors import SchemaError, UsageError
 from homeport.ids import new_id
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from homeport.core.indexing import IndexProgress
     from homeport.core.stores import Store
     from homeport.database import AsyncDatabase
+    from homeport.drivers.browser import BrowserDriver
 
 Durability: TypeAlias = Literal["full", "relaxed"]
 Path: TypeAlias = "str | os.PathLike[str]"
@@ -58,7 +59,8 @@ def open(  # noqa: A001 - hp.open reads as it should
 
     Args:
         path: of the file; ``":memory:"`` for a database that lives in this process only. Under
-            Pyodide, for ``open_async``, the name of a database of the browser (IndexedDB).
+            Pyodide the name of a database of the browser (IndexedDB); there ``open`` works where
+            Python can be suspended, ``open_async`` everywhere.
         collections: their declarations. Indexes are built and dropped to follow them: in steps that
             let other processes write in between, when the collection is large. None: as the file
             was last opened, with plain dicts for documents, for tools that have the file and not
@@ -98,8 +100,15 @@ def open(  # noqa: A001 - hp.open reads as it should
         Build(not defer_indexes, index_progress),
         result_cache_mb,
     )
+    file = os.fspath(path)
+    if _is_browser(file, collections, max_bytes, defer_indexes, index_progress):
+        from homeport.drivers.suspending import SuspendingDriver, wait_for  # noqa: PLC0415
+
+        tables = _tables(collections or ())
+        later = wait_for(_in_browser(file, tables, durability, readonly))
+        return Database(SuspendingDriver(later), tables, file)
     engine, tables = make()
-    return Database(InlineDriver(engine), tables, os.fspath(path), by_itself=collections is None)
+    return Database(InlineDriver(engine), tables, file, by_itself=collections is None)
 
 
 def open_async(
@@ -131,15 +140,46 @@ def open_async(
         result_cache_mb,
     )
     file = os.fspath(path)
-    if THREADS or file == MEMORY:
+    if not _is_browser(file, collections, max_bytes, defer_indexes, index_progress):
         return Opening(make, file, by_itself=collections is None)
+    tables = _tables(collections or ())
+
+    async def later() -> AsyncDatabase:
+        from homeport.database import AsyncDatabase  # noqa: PLC0415
+
+        driver = await _in_browser(file, tables, durability, readonly)
+        return AsyncDatabase(driver, tables, file)
+
+    return Opening(make, file, later)
+
+
+def _is_browser(
+    path: str,
+    collections: object,
+    max_bytes: int | None,
+    defer_indexes: bool,
+    index_progress: Callable[[IndexProgress], object] | None,
+) -> bool:
+    """Is this the name of a database of the browser's? It refuses what that cannot do."""
+    if THREADS or path == MEMORY:
+        return False
+    if collections is None:
+        raise UsageError(
+            "A database of the browser's keeps no declarations to be opened with.",
+            action="Give collections=[...].",
+        )
+    if defer_indexes or index_progress is not None:
+        raise UsageError(
+            "A database of the browser's changes its indexes in one step, before it is open: "
+            "defer_indexes and index_progress are no options of it.",
+            action="Leave them out.",
+        )
     if max_bytes is not None:
         raise UsageError(
             "max_bytes is no option of a database of the browser's, which has a quota of its own.",
             action="Leave it out; a write beyond that quota raises QuotaExceeded.",
         )
-    tables = _tables(collections or ())
-    return Opening(make, file, lambda: _in_browser(file, tables, durability, readonly))
+    return True
 
 
 class Opening:
@@ -202,9 +242,8 @@ class Opening:
 
 async def _in_browser(
     name: str, tables: Tables, durability: Durability, readonly: bool
-) -> AsyncDatabase:
+) -> BrowserDriver:
     """Open a database of the browser's."""
-    from homeport.database import AsyncDatabase  # noqa: PLC0415
     from homeport.drivers.browser import BrowserDriver  # noqa: PLC0415
     from homeport.storage.indexeddb import IndexedDBStore  # noqa: PLC0415
 
@@ -219,8 +258,7 @@ async def _in_browser(
     except BaseException:
         await store.close()
         raise
-    driver = BrowserDriver(store, new_unit=new_id, expiring=expiring and not readonly)
-    return AsyncDatabase(driver, tables, name)
+    return BrowserDriver(store, new_unit=new_id, expiring=expiring and not readonly)
 
 
 Tables: TypeAlias = dict[str, Table[Any]]
@@ -345,12 +383,6 @@ def _store(
         from homeport.storage.memory import MemoryStore  # noqa: PLC0415 - most programs use a file
 
         return MemoryStore(clock_ms=_clock_ms, max_bytes=max_bytes)
-    if not THREADS:
-        raise CannotOpen(
-            f"{path} is a file, and Python in a browser (Pyodide) has none: its IndexedDB answers "
-            "later, which a blocking call cannot wait for.",
-            action='Use `await hp.open_async(...)` there, or open ":memory:".',
-        )
     from homeport.storage.sqlite import SQLiteStore  # noqa: PLC0415
 
     return SQLiteStore.open(

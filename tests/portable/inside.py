@@ -64,7 +64,7 @@ async def memory() -> Mapping[str, Any]:
         "python": list(sys.version_info[:2]),
         "platform": sys.platform,
         "loaded": sorted({name.split(".")[0] for name in sys.modules}),
-        "file": _refusal(lambda: hp.open("field.db", collections=[])),
+        "quota": _refusal(lambda: hp.open("field.db", collections=[], max_bytes=2**20)),
         "transaction": _transaction(),
     }
 

@@ -16,7 +16,7 @@ from homeport.drivers.browser import BrowserDriver
 from homeport.storage.indexeddb import IndexedDBStore
 from homeport.testing import conformance
 from homeport.testing.conformance_later import run_later
-from tests.facade import cases, shared
+from tests.facade import cases, cases_blocking, shared
 from tests.portable.inside import TABLE, Outcome, _refusal
 
 async def suite(only: str = "") -> Mapping[str, Any]:
@@ -50,6 +50,16 @@ async def facade() -> Mapping[str, Any]:
                 await asyncio.wait_for(check(db), 60)
 
         await outcome.run(name, case)
+    blocking = Outcome()
+    for name, check in shared.checks(cases_blocking).items():
+
+        def case(name: str = name, check: Any = check) -> None:
+            with hp.open(f"blocking-{name}", collections=shared.COLLECTIONS) as db:
+                check(db)
+
+        await blocking.run(name, case)
+    with hp.open("blocks", collections=shared.COLLECTIONS) as db:
+        blocks = [_refusal(db.transaction)[0], _refusal(db.snapshot)[0]]
     kept = {"id": "kept", "n": 1.0, "b": {"c": ["\U0001f600", None, 2**53]}}
     async with hp.open_async("kept", collections=shared.COLLECTIONS) as db:
         await db[shared.PLAIN].put(kept)
@@ -61,11 +71,25 @@ async def facade() -> Mapping[str, Any]:
     closed = await _refused(db[shared.PLAIN].get("kept"))
     return {
         "asyncio": outcome.json(),
+        "blocking": blocking.json(),
+        "blocks": blocks,
+        "callback": await _in_a_callback(),
         "kept": found == kept and repr(found) == repr(kept),
         "size": [sizes["plain"], sizes["total"], info.engine],
         "refused": [refused, closed],
         "block": _refusal(db.transaction),
     }
+
+
+async def _in_a_callback() -> list[str]:
+    """What a blocking call says inside the callback of an event, where Python cannot be suspended."""
+    from js import setTimeout
+    from pyodide.ffi import create_once_callable
+
+    said = asyncio.get_running_loop().create_future()
+    call = lambda: hp.open("callback", collections=[])  # noqa: E731
+    setTimeout(create_once_callable(lambda: said.set_result(_refusal(call))), 0)
+    return await said
 
 
 async def _refused(wanted: Any) -> str:
@@ -200,12 +224,20 @@ async def tabs() -> Mapping[str, Any]:
             hinted = None if change is None else [document["id"] for document in change.added]
     finally:
         watch.LOOK_S = before_s
+    unique = hp.Collection("docs", indexes=[hp.Unique("group")])
+    try:
+        await hp.open_async("tabs", collections=[unique])
+        twins = ""
+    except hp.HomeportError as error:
+        twins = type(error).__name__
+    still = await docs.where(hp.F.group == 5).count()
+    made = await _refused(three.create_index(after, "n"))
     for db in (one, two, three):
         await db.close()
     await IndexedDBStore.delete("tabs")
     async with hp.open_async("tabs", collections=[before]) as db:
         empty = await db[before].count()
-    return {"total": total, "found": found, "kept": kept, "refused": refused, "hinted": hinted, "empty": empty}
+    return {"total": total, "found": found, "kept": kept, "refused": refused, "hinted": hinted, "twins": [twins, still, made], "empty": empty}
 
 
 async def faults() -> Mapping[str, Any]:

@@ -28,6 +28,11 @@ def test_the_asyncio_facade_passes_its_cases_and_finds_what_it_wrote(everything:
     found = everything["facade"]
     assert found["asyncio"]["failed"] == {}
     assert found["asyncio"]["ran"] == len(shared.checks(cases))
+    assert found["blocking"]["failed"] == {}, "Python suspended until IndexedDB has answered"
+    assert found["blocking"]["ran"] == len(shared.checks(cases))
+    assert found["blocks"] == ["TransactionError", "TransactionError"]
+    assert found["callback"][0] == "UsageError"
+    assert "open_async" in found["callback"][1]
     assert found["kept"]
     text = '{"id":"kept","n":1.0,"b":{"c":["\U0001f600",null,9007199254740992]}}'
     assert found["size"] == [len(text.encode()), len(text.encode()), "IndexedDB"]
@@ -50,6 +55,7 @@ def test_two_tabs_lose_no_update_and_follow_a_change_of_indexes(everything: Any)
     assert found["kept"]
     assert found["refused"] == "SchemaMismatch"
     assert found["hinted"] == ["seen"], "a live query hears of a commit in another tab"
+    assert found["twins"] == ["DuplicateValues", 1, "UsageError"], "refused, and nothing has changed"
     assert found["empty"] == 0
 
 

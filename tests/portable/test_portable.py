@@ -41,10 +41,10 @@ def test_nothing_of_the_desktop_is_loaded(memory: Any) -> None:
     assert not {"apsw", "sqlite3", "aiohttp", "msgpack", "pydantic"} & set(memory["loaded"])
 
 
-def test_a_file_is_refused_with_what_to_do(memory: Any) -> None:
-    kind, text = memory["file"]
-    assert kind == "CannotOpen"
-    assert ":memory:" in text
+def test_an_option_that_a_browser_cannot_keep_is_refused(memory: Any) -> None:
+    kind, text = memory["quota"]
+    assert kind == "UsageError"
+    assert "max_bytes" in text
 
 
 def test_the_transaction_block_works_in_memory(memory: Any) -> None:

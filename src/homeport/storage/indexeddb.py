@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import msgspec
 
@@ -15,7 +15,7 @@ from homeport.core.operations import unfiltered
 from homeport.core.requests import Find
 from homeport.core.schema import SYSTEM_NAMES
 from homeport.core.storageinfo import StoreFacts
-from homeport.errors import SchemaMismatch
+from homeport.errors import SchemaMismatch, UsageError
 from homeport.storage.indexeddb_connection import Connection
 from homeport.storage.indexeddb_explain import explain
 from homeport.storage.indexeddb_indexes import DeclaredIndexes
@@ -27,6 +27,7 @@ from homeport.storage.indexeddb_wire import ask
 
 if TYPE_CHECKING:
     from homeport.core.explanation import Explanation
+    from homeport.core.indexes import Index
     from homeport.core.query import QueryValue
 
 UPGRADES_TRIED = 5
@@ -129,6 +130,20 @@ class IndexedDBStore(DeclaredIndexes, TextCare, Connection):
         if self._handle is None:
             await self._connect()
         self._layouts = await self.perform(read_layout(), "read", [NAMED])
+
+    def create_index(self, table: Table[Any], index: Index) -> NoReturn:  # noqa: ARG002
+        raise UsageError(
+            "A database of the browser's has the declared indexes: a new one is an upgrade "
+            "for all tabs.",
+            action=f"Declare it in the Collection of {table.name}, and open the database again.",
+        )
+
+    def drop_index(self, table: Table[Any], name: str) -> bool:  # noqa: ARG002 - there is none
+        """→ False: there is no index that no declaration has."""
+        return False
+
+    def build_step(self, table: Table[Any], seconds: float) -> None:
+        """Nothing is ever left to build."""
 
     def _learn(self, tables: Sequence[Table[Any]]) -> Stepped[None]:
         """Remember each model that has written here."""

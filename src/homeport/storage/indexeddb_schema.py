@@ -13,6 +13,9 @@ from typing import Any, Final, TypeAlias, TypeVar
 import msgspec
 
 from homeport.core.codec import Table
+from homeport.core.indexing import refused
+from homeport.core.keys import decode, order
+from homeport.core.uniqueness import values_of
 from homeport.core.words import TOKENIZER
 from homeport.errors import SchemaMismatch
 from homeport.storage.indexeddb_wire import ask, ask_texts, wire_row
@@ -34,7 +37,7 @@ class Layout(msgspec.Struct):
     """What the database says about one collection.
 
     columns, multi, text: what record fields c0…, m0…, w0… hold. indexes: names and field paths of
-    the plain ones. fingerprints: of the models that have written here.
+    the plain ones. fingerprints: of the models that have written here. unique: specs of indexes.
     """
 
     key: str
@@ -44,6 +47,7 @@ class Layout(msgspec.Struct):
     indexes: list[tuple[str, list[str]]]
     expiring: bool
     fingerprints: list[str]
+    unique: list[str] = []
     tokenizer: int = TOKENIZER
 
     @classmethod
@@ -58,12 +62,13 @@ class Layout(msgspec.Struct):
             sorted((index.name, list(index.fields)) for index in plain),
             table.collection.ttl_s is not None,
             [codec.fingerprint],
+            sorted(index.spec for index in codec.indexes if index.unique),
         )
 
     @property
     def shape(self) -> tuple[Any, ...]:
         """What has to be the same for a declaration to fit."""
-        return (*self.contents, self.indexes, self.expiring)
+        return (*self.contents, self.indexes, self.expiring, self.unique)
 
     @property
     def contents(self) -> tuple[Any, ...]:
@@ -99,7 +104,8 @@ def read_layout() -> Stepped[dict[str, Layout]]:
 def follow(tables: Sequence[Table[Any]], layouts: dict[str, Layout]) -> Stepped[None]:
     """Inside an upgrade: make the stores and indexes of these tables what they should be.
 
-    layouts: as they are; those of other tables stay.
+    layouts: as they are; those of other tables stay. Raises ``DuplicateValues`` when documents of a
+    collection that is not synced break a new unique index; then nothing is changed.
     """
     if not layouts:
         yield from ask(
@@ -117,10 +123,40 @@ def follow(tables: Sequence[Table[Any]], layouts: dict[str, Layout]) -> Stepped[
             if old.contents != new.contents:
                 yield from ask({**bare, "indexes": []})
                 yield from _refill(table)
+            if set(new.unique) - set(old.unique):
+                yield from _prove_unique(table, set(old.unique))
         yield from ask({**bare, "indexes": new.engine_indexes()})
         layouts[table.name] = new
     text = msgspec.json.encode(layouts).decode()
     yield from ask({"op": "named", "get": [], "set": [["layout", text]]})
+
+
+def _prove_unique(table: Table[Any], known: set[str]) -> Stepped[None]:
+    ((synced,),) = yield from ask({"op": "named", "get": ["sync.collections"], "set": []})
+    if synced and table.name in msgspec.json.decode(synced):
+        return  # what the server has sent stays, whatever it breaks (rule G)
+    whole = [None, None, False, False, None]
+    _, texts = yield from ask_texts(
+        {"op": "scan", "s": place_of(table.name), "i": None, "r": [whole], "d": "next", "n": None,
+         "f": "t", "now": None}
+    )  # fmt: skip
+    codec = table.codec
+    rows = [codec.row_of_text(text) for text in texts]
+    extras = [codec.extras_of_text(text) for text in texts] if codec.has_extras else None
+    for index in codec.indexes:
+        if not index.unique or index.spec in known:
+            continue
+        held: dict[Any, tuple[Any, list[Any]]] = {}
+        for row, values in zip(rows, values_of(codec, index, rows, extras), strict=True):
+            for value in values:
+                held.setdefault(tuple(map(order, value)), (value, []))[1].append(decode(row[0]))
+        found = [
+            (tuple(map(decode, value)), sorted(keys, key=str))
+            for _, (value, keys) in sorted(held.items(), key=lambda item: item[0])
+            if len(keys) > 1
+        ]
+        if found:
+            raise refused(table.name, index, found)
 
 
 def _refill(table: Table[Any]) -> Stepped[None]:

@@ -32,6 +32,7 @@ MODULES = [
     "documents",
     "care",
     "indexing",
+    "indexcare",
     "database",
     "events",
     "replication",

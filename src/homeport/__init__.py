@@ -13,9 +13,11 @@ from homeport._blocking.database import Database
 from homeport._blocking.documents import Documents
 from homeport._blocking.livequery import LiveQuery
 from homeport._blocking.queries import Query
+from homeport.core.advisor import IndexAdvice, SlowQuery
 from homeport.core.entries import ExportReport
 from homeport.core.hits import Hit, Hits
 from homeport.core.indexing import IndexProgress
+from homeport.core.indexstats import IndexStats, OptimizeReport
 from homeport.core.keyforms import AnyKey as Key
 from homeport.core.livechange import Edit, LiveChange
 from homeport.core.liverows import LiveRows
@@ -86,7 +88,9 @@ __all__ = [
     "HomeportError",
     "Included",
     "Index",
+    "IndexAdvice",
     "IndexProgress",
+    "IndexStats",
     "InvalidDocument",
     "InvalidQuery",
     "Key",
@@ -105,9 +109,11 @@ __all__ = [
     "NotFound",
     "NotUnique",
     "One",
+    "OptimizeReport",
     "Page",
     "Query",
     "SetOf",
+    "SlowQuery",
     "StorageInfo",
     "Subscription",
     "Sync",

@@ -7,10 +7,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from homeport.care import AsyncCare
+from homeport.core.advisor import IndexAdvice, SlowQuery
 from homeport.core.arguments import check_function
 from homeport.core.codec import Table
 from homeport.core.indexes import Index
 from homeport.core.indexing import IndexProgress
+from homeport.core.indexstats import IndexStats, OptimizeReport
 from homeport.core.resultcache import CacheStats
 from homeport.core.schema import Collection, IndexForm
 from homeport.core.storageinfo import CleanupReport, StorageInfo
@@ -19,6 +21,7 @@ from homeport.documents import AsyncDocuments
 from homeport.drivers.inline import Transaction
 from homeport.errors import UsageError
 from homeport.handles import Handle
+from homeport.indexcare import AsyncIndexCare
 from homeport.indexing import AsyncIndexBuilder
 from homeport.runners import AsyncDriver
 from homeport.snapshots import Snapshot
@@ -204,6 +207,28 @@ class AsyncDatabase(Handle):
         ``create_index`` that was interrupted. Raises ``DuplicateValues``."""
         for table in self._tables.values():
             await AsyncIndexBuilder(self._driver, table, progress).complete()
+
+    def index_stats(self) -> Awaitable[list[IndexStats]]:
+        """Every index: bytes, entries, distinct keys, and how often queries have read it since
+        the database was opened here. It reads each index once (a second for ten million entries)
+        and holds nobody up."""
+        return AsyncIndexCare(self._driver, self._tables.values()).stats()
+
+    def slow_queries(self) -> list[SlowQuery]:
+        """Queries of this object that took longer than ``slow_query_ms``, by their shape, the most
+        expensive first; values are not kept."""
+        return self._driver.engine.store.slow.log.queries()
+
+    def advise(self) -> Awaitable[list[IndexAdvice]]:
+        """Indexes that the slow queries would have used, ranked by the time that they would have
+        saved; none that exists, and as few as serve all."""
+        return AsyncIndexCare(self._driver, self._tables.values()).advise()
+
+    def optimize(self) -> Awaitable[OptimizeReport]:
+        """Statistics for the planner, full text merged, free pages given back where the file was
+        made for that, the log moved into the file → what was done. In steps of some 20 ms; worth
+        it after a load, or once a day."""
+        return AsyncIndexCare(self._driver, self._tables.values()).optimize()
 
     # -- care
 

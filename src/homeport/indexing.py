@@ -6,6 +6,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
+from homeport.core.arguments import check_function
 from homeport.core.codec import Table
 from homeport.core.indexes import Index
 from homeport.core.indexing import GAP_S, IndexProgress, refused
@@ -22,6 +23,7 @@ class AsyncIndexBuilder:
     def __init__(
         self, driver: AsyncDriver, table: Table[Any], progress: Progress | None = None
     ) -> None:
+        check_function(progress, "progress=", none=True)
         self._driver = driver
         self._store = driver.engine.store
         self._table = table

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 import time
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from homeport._blocking.database import Database
-from homeport.core.arguments import check_flag, check_seconds, check_whole, is_unicode
+from homeport.core.arguments import is_unicode
 from homeport.core.codec import Table
-from homeport.core.indexing import Build
 from homeport.core.integrity import suspect
 from homeport.core.outbox import LOCAL_TABLES, RESOLUTION_LOG
 from homeport.core.schema import Collection
@@ -21,6 +19,7 @@ from homeport.drivers.engine import Engine
 from homeport.drivers.inline import InlineDriver
 from homeport.errors import SchemaError, UsageError
 from homeport.ids import new_id
+from homeport.options import Durability, Options
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -30,12 +29,8 @@ if TYPE_CHECKING:
     from homeport.database import AsyncDatabase
     from homeport.drivers.browser import BrowserDriver
 
-Durability: TypeAlias = Literal["full", "relaxed"]
 Path: TypeAlias = "str | os.PathLike[str]"
 MEMORY = ":memory:"
-
-MIN_QUOTA_BYTES = 1024 * 1024
-"""The smallest quota: an empty file with the library's own collections takes an eighth of it."""
 
 THREADS = sys.platform != "emscripten"
 """Pyodide has neither threads nor files; its databases are those of the browser, by name."""
@@ -54,6 +49,7 @@ def open(  # noqa: A001 - hp.open reads as it should
     defer_indexes: bool = False,
     index_progress: Callable[[IndexProgress], object] | None = None,
     result_cache_mb: float = 0,
+    slow_query_ms: float | None = 100.0,
 ) -> Database:
     """Open a database, creating the file if there is none; a context manager.
 
@@ -82,30 +78,33 @@ def open(  # noqa: A001 - hp.open reads as it should
         result_cache_mb: memory for the results of ``get`` and of queries, which are then answered
             without reading the file as long as nothing was written to them, by whatever process;
             0 = no such cache.
+        slow_query_ms: queries that take at least so long are recorded by their shape, for
+            ``slow_queries`` and ``advise``; None records none.
 
     Raises:
         DuplicateValues: a new unique index met documents with the same value.
         CannotOpen, ReadOnly, Corrupted, FileTooNew, SchemaMismatch, Busy: about the file.
         SchemaError: about the declarations.
     """
-    make = _plan(
-        path,
-        collections,
-        durability,
-        readonly,
-        busy_timeout_s,
-        cache_mb,
-        max_bytes,
-        long_transaction_s,
-        Build(not defer_indexes, index_progress),
-        result_cache_mb,
+    options = Options(
+        durability=durability,
+        readonly=readonly,
+        busy_timeout_s=busy_timeout_s,
+        cache_mb=cache_mb,
+        max_bytes=max_bytes,
+        long_transaction_s=long_transaction_s,
+        defer_indexes=defer_indexes,
+        index_progress=index_progress,
+        slow_query_ms=slow_query_ms,
+        result_cache_mb=result_cache_mb,
     )
+    make = _plan(path, collections, options)
     file = os.fspath(path)
-    if _is_browser(file, collections, max_bytes, defer_indexes, index_progress):
+    if _is_browser(file, collections, options):
         from homeport.drivers.suspending import SuspendingDriver, wait_for  # noqa: PLC0415
 
         tables = _tables(collections or ())
-        later = wait_for(_in_browser(file, tables, durability, readonly))
+        later = wait_for(_in_browser(file, tables, options))
         return Database(SuspendingDriver(later), tables, file)
     engine, tables = make()
     return Database(InlineDriver(engine), tables, file, by_itself=collections is None)
@@ -124,42 +123,38 @@ def open_async(
     defer_indexes: bool = False,
     index_progress: Callable[[IndexProgress], object] | None = None,
     result_cache_mb: float = 0,
+    slow_query_ms: float | None = 100.0,
 ) -> Opening:
     """As ``open``, for asyncio: ``async with hp.open_async(...) as db`` or
     ``db = await hp.open_async(...)``."""
-    make = _plan(
-        path,
-        collections,
-        durability,
-        readonly,
-        busy_timeout_s,
-        cache_mb,
-        max_bytes,
-        long_transaction_s,
-        Build(not defer_indexes, index_progress),
-        result_cache_mb,
+    options = Options(
+        durability=durability,
+        readonly=readonly,
+        busy_timeout_s=busy_timeout_s,
+        cache_mb=cache_mb,
+        max_bytes=max_bytes,
+        long_transaction_s=long_transaction_s,
+        defer_indexes=defer_indexes,
+        index_progress=index_progress,
+        slow_query_ms=slow_query_ms,
+        result_cache_mb=result_cache_mb,
     )
+    make = _plan(path, collections, options)
     file = os.fspath(path)
-    if not _is_browser(file, collections, max_bytes, defer_indexes, index_progress):
+    if not _is_browser(file, collections, options):
         return Opening(make, file, by_itself=collections is None)
     tables = _tables(collections or ())
 
     async def later() -> AsyncDatabase:
         from homeport.database import AsyncDatabase  # noqa: PLC0415
 
-        driver = await _in_browser(file, tables, durability, readonly)
+        driver = await _in_browser(file, tables, options)
         return AsyncDatabase(driver, tables, file)
 
     return Opening(make, file, later)
 
 
-def _is_browser(
-    path: str,
-    collections: object,
-    max_bytes: int | None,
-    defer_indexes: bool,
-    index_progress: Callable[[IndexProgress], object] | None,
-) -> bool:
+def _is_browser(path: str, collections: object, options: Options) -> bool:
     """Is this the name of a database of the browser's? It refuses what that cannot do."""
     if THREADS or path == MEMORY:
         return False
@@ -168,13 +163,13 @@ def _is_browser(
             "A database of the browser's keeps no declarations to be opened with.",
             action="Give collections=[...].",
         )
-    if defer_indexes or index_progress is not None:
+    if options.defer_indexes or options.index_progress is not None:
         raise UsageError(
             "A database of the browser's changes its indexes in one step, before it is open: "
             "defer_indexes and index_progress are no options of it.",
             action="Leave them out.",
         )
-    if max_bytes is not None:
+    if options.max_bytes is not None:
         raise UsageError(
             "max_bytes is no option of a database of the browser's, which has a quota of its own.",
             action="Leave it out; a write beyond that quota raises QuotaExceeded.",
@@ -240,16 +235,16 @@ class Opening:
         return AsyncDatabase(driver, tables, self._path, by_itself=self._by_itself)
 
 
-async def _in_browser(
-    name: str, tables: Tables, durability: Durability, readonly: bool
-) -> BrowserDriver:
+async def _in_browser(name: str, tables: Tables, options: Options) -> BrowserDriver:
     """Open a database of the browser's."""
     from homeport.drivers.browser import BrowserDriver  # noqa: PLC0415
     from homeport.storage.indexeddb import IndexedDBStore  # noqa: PLC0415
 
+    readonly = options.readonly
     store = await IndexedDBStore.open(
-        name, clock_ms=_clock_ms, durability=durability, readonly=readonly
+        name, clock_ms=_clock_ms, durability=options.durability, readonly=readonly
     )
+    store.slow.limit_s = options.slow_s
     expiring = any(table.collection.ttl_s is not None for table in tables.values())
     try:
         await store.define(list(tables.values()))
@@ -270,18 +265,7 @@ def _abandon(made: Future[tuple[Engine, Tables]]) -> None:
         made.result()[0].close()
 
 
-def _plan(
-    path: Path,
-    collections: Iterable[Collection[Any]] | None,
-    durability: Durability,
-    readonly: bool,
-    busy_timeout_s: float,
-    cache_mb: int,
-    max_bytes: int | None,
-    long_transaction_s: float | None,
-    build: Build,
-    result_cache_mb: float,
-) -> Make:
+def _plan(path: Path, collections: Iterable[Collection[Any]] | None, options: Options) -> Make:
     """Check the arguments now → what opens the file."""
     file = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
     if not isinstance(file, str) or not file or "\x00" in file or not is_unicode(file):
@@ -289,19 +273,7 @@ def _plan(
             f"open() takes the path of a file, not {path!r:.80}.",
             action='For example open("field.db", ...), or ":memory:".',
         )
-    if durability not in ("full", "relaxed"):
-        raise UsageError(f"durability is 'full' or 'relaxed', not {durability!r}.")
-    check_flag(readonly, "readonly")
-    check_seconds(busy_timeout_s, "busy_timeout_s")
-    check_whole(cache_mb, "cache_mb", least=1)
-    if max_bytes is not None and (not isinstance(max_bytes, int) or max_bytes < MIN_QUOTA_BYTES):
-        raise UsageError(f"max_bytes is at least {MIN_QUOTA_BYTES:,} bytes, not {max_bytes!r}.")
-    if long_transaction_s is not None and not long_transaction_s > 0:
-        raise UsageError(f"long_transaction_s is above 0, or None, not {long_transaction_s!r}.")
-    if not isinstance(result_cache_mb, (int, float)) or not 0 <= result_cache_mb < math.inf:
-        raise UsageError(f"result_cache_mb is a number from 0, not {result_cache_mb!r}.")
-    if result_cache_mb and file != MEMORY and not THREADS:
-        raise UsageError("result_cache_mb is no option of a database of the browser's.")
+    options.check(browser=file != MEMORY and not THREADS)
     if collections is None and (file == MEMORY or not THREADS):
         raise UsageError(
             f"There is no file {file!r} that could say its collections.",
@@ -310,7 +282,8 @@ def _plan(
     declared = None if collections is None else _tables(collections)
 
     def make() -> tuple[Engine, Tables]:
-        store = _store(file, durability, readonly, busy_timeout_s, cache_mb, max_bytes)
+        store = _store(file, options)
+        store.slow.limit_s = options.slow_s
         try:
             tables = declared or _tables(store.kept())  # type: ignore[attr-defined]
         except BaseException:
@@ -318,13 +291,13 @@ def _plan(
             raise
         expiring = any(table.collection.ttl_s is not None for table in tables.values())
         try:
-            store.define(list(tables.values()), build=build)
+            store.define(list(tables.values()), build=options.build)
             engine = _engine(
                 store,
-                round(result_cache_mb * 1024 * 1024),
-                busy_timeout_s=busy_timeout_s,
-                expiring=expiring and not readonly,
-                long_transaction_s=long_transaction_s,
+                options.cache_bytes,
+                busy_timeout_s=options.busy_timeout_s,
+                expiring=expiring and not options.readonly,
+                long_transaction_s=options.long_transaction_s,
             )
             for table, index, found in store.broken:
                 for _, keys in found:
@@ -371,28 +344,21 @@ def _tables(collections: Iterable[Collection[Any]]) -> Tables:
     return tables
 
 
-def _store(
-    path: str,
-    durability: Durability,
-    readonly: bool,
-    busy_timeout_s: float,
-    cache_mb: int,
-    max_bytes: int | None,
-) -> Store:
+def _store(path: str, options: Options) -> Store:
     if path == MEMORY:
         from homeport.storage.memory import MemoryStore  # noqa: PLC0415 - most programs use a file
 
-        return MemoryStore(clock_ms=_clock_ms, max_bytes=max_bytes)
+        return MemoryStore(clock_ms=_clock_ms, max_bytes=options.max_bytes)
     from homeport.storage.sqlite import SQLiteStore  # noqa: PLC0415
 
     return SQLiteStore.open(
         path,
-        durability=durability,
-        readonly=readonly,
-        busy_timeout_s=busy_timeout_s,
-        cache_mb=cache_mb,
+        durability=options.durability,
+        readonly=options.readonly,
+        busy_timeout_s=options.busy_timeout_s,
+        cache_mb=options.cache_mb,
         clock_ms=_clock_ms,
-        max_bytes=max_bytes,
+        max_bytes=options.max_bytes,
     )
 
 

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from homeport._blocking.care import Care
 from homeport._blocking.documents import Documents
+from homeport._blocking.indexcare import IndexCare
 from homeport._blocking.indexing import IndexBuilder
+from homeport.core.advisor import IndexAdvice, SlowQuery
 from homeport.core.arguments import check_function
 from homeport.core.codec import Table
 from homeport.core.indexes import Index
 from homeport.core.indexing import IndexProgress
+from homeport.core.indexstats import IndexStats, OptimizeReport
 from homeport.core.resultcache import CacheStats
 from homeport.core.schema import Collection, IndexForm
 from homeport.core.storageinfo import CleanupReport, StorageInfo
@@ -197,6 +200,28 @@ class Database(Handle):
         ``create_index`` that was interrupted. Raises ``DuplicateValues``."""
         for table in self._tables.values():
             IndexBuilder(self._driver, table, progress).complete()
+
+    def index_stats(self) -> list[IndexStats]:
+        """Every index: bytes, entries, distinct keys, and how often queries have read it since
+        the database was opened here. It reads each index once (a second for ten million entries)
+        and holds nobody up."""
+        return IndexCare(self._driver, self._tables.values()).stats()
+
+    def slow_queries(self) -> list[SlowQuery]:
+        """Queries of this object that took longer than ``slow_query_ms``, by their shape, the most
+        expensive first; values are not kept."""
+        return self._driver.engine.store.slow.log.queries()
+
+    def advise(self) -> list[IndexAdvice]:
+        """Indexes that the slow queries would have used, ranked by the time that they would have
+        saved; none that exists, and as few as serve all."""
+        return IndexCare(self._driver, self._tables.values()).advise()
+
+    def optimize(self) -> OptimizeReport:
+        """Statistics for the planner, full text merged, free pages given back where the file was
+        made for that, the log moved into the file → what was done. In steps of some 20 ms; worth
+        it after a load, or once a day."""
+        return IndexCare(self._driver, self._tables.values()).optimize()
 
     def size(self) -> dict[str, int]:
         """Bytes of each collection (``wells``), index (``wells.depth_m``) and part of the library's

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
+from homeport.core.arguments import check_function
 from homeport.core.codec import Table
 from homeport.core.indexes import Index
 from homeport.core.indexing import GAP_S, IndexProgress, refused
@@ -21,6 +22,7 @@ class IndexBuilder:
     """Makes and completes the indexes of one collection."""
 
     def __init__(self, driver: Driver, table: Table[Any], progress: Progress | None = None) -> None:
+        check_function(progress, "progress=", none=True)
         self._driver = driver
         self._store = driver.engine.store
         self._table = table

@@ -8,8 +8,8 @@ most.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Final, Literal, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -24,6 +24,8 @@ SHAPES_MAX: Final = 200
 """Shapes of slow queries that are remembered; the cheapest one makes room for a new one."""
 
 FIELDS_MAX: Final = 6
+
+CHUNK_ROWS: Final = 1_000
 
 
 class Need(NamedTuple):
@@ -41,8 +43,8 @@ class Need(NamedTuple):
 class SlowQuery(msgspec.Struct, frozen=True):
     """Queries of one shape that took longer than ``slow_query_ms``, together. Values are not kept.
 
-    query: the shape in words. rows: documents of all results together, as far as known. last_ms:
-    when the last one ended, in milliseconds since 1970.
+    query: what was asked and its shape, in words. rows: documents of all results together, as far
+    as known. last_ms: when the last one ended, in milliseconds since 1970.
     """
 
     collection: str
@@ -153,6 +155,16 @@ def _index(need: Need) -> Index:
 # -- slow queries
 
 
+def rows_of(request: Any, result: Any) -> int:
+    """Documents in an answer, as far as that is seen at no cost."""
+    if type(result) is int:
+        return result
+    if getattr(request, "form", "") == "text":
+        limit: int | None = request.query.limit
+        return CHUNK_ROWS * len(result) if limit is None else limit
+    return len(result) if isinstance(result, list) else 0
+
+
 class _Shape:
     __slots__ = ("calls", "last_ms", "needs", "rows", "total_ms", "worst_ms")
 
@@ -172,9 +184,15 @@ class SlowLog:
         self._shapes: dict[tuple[str, str], _Shape] = {}
 
     def note(
-        self, collection: str, query: QueryValue, elapsed_ms: float, rows: int, at_ms: int
+        self,
+        collection: str,
+        kind: str,
+        query: QueryValue,
+        elapsed_ms: float,
+        rows: int,
+        at_ms: int,
     ) -> None:
-        name = (collection, shape_of(query))
+        name = (collection, f"{kind} {shape_of(query)}")
         shape = self._shapes.get(name)
         if shape is None:
             if len(self._shapes) >= SHAPES_MAX:
@@ -284,3 +302,44 @@ def _prefix(blocks: Sequence[tuple[str, ...]], need: Need) -> list[tuple[str, ..
         if left:
             rest.insert(0, left)
     return [*out, *rest]
+
+
+class SlowQueries:
+    """The slow queries of one store, noticed where they are answered. A quick query pays two looks
+    at the clock.
+
+    log: by shape. limit_s: queries that take at least so many seconds are recorded; None: none are.
+    timer: seconds; clock_ms: milliseconds since 1970.
+    """
+
+    def __init__(self, timer: Callable[[], float], clock_ms: Callable[[], int]) -> None:
+        self.log = SlowLog()
+        self.limit_s: float | None = None
+        self.timer = timer
+        self.clock_ms = clock_ms
+        self.now = 0.0
+
+    def timed(self, answer: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """The answer to a kind of request that has a query."""
+        timer = self.timer
+
+        def timed(request: Any) -> Any:
+            start = self.now = timer()
+            result = answer(request)
+            limit_s = self.limit_s
+            if limit_s is not None and (elapsed := timer() - start) >= limit_s:
+                self.note(request, result, elapsed)
+            return result
+
+        return timed
+
+    def note(self, request: Any, result: Any, seconds: float) -> None:
+        """A query that took at least ``limit_s``."""
+        self.log.note(
+            request.table.name,
+            type(request).__name__.lower(),
+            request.query,
+            seconds * 1000,
+            rows_of(request, result),
+            self.clock_ms(),
+        )

@@ -15,9 +15,11 @@ from homeport.core.indexing import BUILD_ALL, Build
 from homeport.core.requests import Mode, Request
 
 if TYPE_CHECKING:
+    from homeport.core.advisor import SlowQueries
     from homeport.core.codec import Table
     from homeport.core.indexes import Index
     from homeport.core.indexing import Duplicates, IndexProgress
+    from homeport.core.indexstats import IndexStats, OptimizeTask
     from homeport.core.keys import Key
     from homeport.core.query import QueryValue
     from homeport.core.storageinfo import StoreFacts
@@ -98,6 +100,11 @@ class Store(Protocol):
         """Milliseconds since 1970, by which documents expire."""
         ...
 
+    @property
+    def slow(self) -> SlowQueries:
+        """Slow queries since it was opened."""
+        ...
+
     def session(self, *, readonly: bool = False) -> StoreSession: ...
 
     @property
@@ -113,6 +120,18 @@ class Store(Protocol):
     def define(self, tables: Sequence[Table[Any]], *, build: Build = BUILD_ALL) -> None:
         """Create or follow the tables of the declarations; raises ``SchemaMismatch``, and
         ``DuplicateValues`` when documents break a new unique index."""
+        ...
+
+    def index_stats(self, table: Table[Any]) -> list[IndexStats]:
+        """What each index of a collection holds; without the driver's lock."""
+        ...
+
+    def optimize_tasks(self) -> list[OptimizeTask]:
+        """What would make reading cheaper now. Under the driver's lock, like the next one."""
+        ...
+
+    def optimize(self, task: OptimizeTask) -> bool:
+        """One step of a task → is there more to do?"""
         ...
 
     @property

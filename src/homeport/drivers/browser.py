@@ -21,6 +21,7 @@ from homeport.drivers.watch import AsyncWatch
 from homeport.errors import StorageError
 
 if TYPE_CHECKING:
+    from homeport.core.advisor import SlowQueries
     from homeport.core.codec import Table
     from homeport.core.explanation import Explanation
     from homeport.core.query import QueryValue
@@ -54,6 +55,8 @@ class LaterStore(Protocol):
     def multiprocess(self) -> bool: ...
     @property
     def tables(self) -> dict[str, Table[Any]]: ...
+    @property
+    def slow(self) -> SlowQueries: ...
     def session(self) -> LaterSession: ...
     def places_of(
         self, tables: Sequence[Table[Any]], *, writing: bool, log: bool
@@ -136,7 +139,9 @@ class BrowserDriver:
         session = self._store.session()
         writing = operation.mode == "write"
         steps = self._write(session, operation) if writing else _steps(session, operation)
+        start = time.perf_counter()
         result = await self._store.perform(steps, operation.mode, self._places(operation))
+        self._note(operation.plan, result, time.perf_counter() - start)
         if writing:
             self.later.announce()
             if self._expiring:
@@ -149,6 +154,12 @@ class BrowserDriver:
         result = yield from _steps(session, operation)
         yield from session.commit()
         return result
+
+    def _note(self, plan: Any, result: Any, seconds: float) -> None:
+        """Slow queries are recorded, with what waiting for other transactions took."""
+        slow = self._store.slow
+        if slow.limit_s is not None and seconds >= slow.limit_s and hasattr(plan, "query"):
+            slow.note(plan, result, seconds)
 
     def _places(self, operation: Operation[Any]) -> Sequence[str] | None:
         plan, scope, log = operation.plan, operation.scope, True

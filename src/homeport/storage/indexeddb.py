@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import msgspec
 
+from homeport.core.advisor import SlowQueries
 from homeport.core.codec import Table
 from homeport.core.loading import META_LOAD
 from homeport.core.operations import unfiltered
@@ -43,6 +44,7 @@ class IndexedDBStore(DeclaredIndexes, TextCare, Connection):
     def __init__(self, name: str, **options: Any) -> None:
         super().__init__(name, **options)
         self.tables: dict[str, Table[Any]] = {}
+        self.slow = SlowQueries(perf_counter, self.clock_ms)
         self._stamp_ms = 0
 
     @classmethod

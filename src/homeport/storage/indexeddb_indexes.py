@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from homeport.core.indexstats import IndexStats, OptimizeTask
 from homeport.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,3 +33,14 @@ class DeclaredIndexes:
     def enforce_unique(self, table: Table[Any], name: str) -> bool:  # noqa: ARG002
         """What is declared unique is so from the start."""
         return False
+
+    def index_stats(self, table: Table[Any]) -> list[IndexStats]:
+        """What is declared; the browser tells nothing of it."""
+        return [
+            IndexStats(table.name, index.name, index, True, True, None, None, None, None, None)
+            for index in table.collection.indexes
+        ]
+
+    def optimize_tasks(self) -> list[OptimizeTask]:
+        """Nothing that a program could do."""
+        return []

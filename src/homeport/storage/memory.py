@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from homeport.core.advisor import advice
+from homeport.core.advisor import SlowQueries, advice
 from homeport.core.explanation import Explanation, access_words, condition_words
 from homeport.core.indexing import BUILD_ALL, Build
 from homeport.core.keys import Encoded, Key, decode
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from homeport.core.codec import Table
     from homeport.core.indexes import Index
     from homeport.core.indexing import Duplicates, IndexProgress
+    from homeport.core.indexstats import IndexStats, OptimizeTask
     from homeport.core.query import QueryValue
     from homeport.core.stores import Logged
 
@@ -68,6 +69,7 @@ class MemoryStore:
         self.tables: dict[str, Table[Any]] = {}
         self.rows: dict[str, dict[Encoded, StoredRow]] = {}
         self.indexes = MemoryIndexes()
+        self.slow = SlowQueries(perf_counter, clock_ms)
         self.meta: dict[str, str] = {"epoch": "1"}
         self.log: list[tuple[int, dict[str, list[Key] | None]]] = []
         self.head = 0
@@ -134,6 +136,16 @@ class MemoryStore:
 
     def duplicates(self, table: Table[Any], name: str) -> Duplicates:
         return self.indexes.duplicates(table, name, self.rows[table.name])
+
+    def index_stats(self, table: Table[Any]) -> list[IndexStats]:
+        return self.indexes.stats(table, self.rows[table.name])
+
+    def optimize_tasks(self) -> list[OptimizeTask]:
+        """Nothing is worth doing."""
+        return []
+
+    def optimize(self, task: OptimizeTask) -> bool:  # noqa: ARG002
+        return False
 
     def settle_unique(self, table: Table[Any], name: str, *, unique: bool) -> None:  # noqa: ARG002
         self.indexes.settle(table, name)

@@ -3,13 +3,14 @@ every document."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from homeport.core.codec import Codec
 from homeport.core.indexing import Duplicates, refused
+from homeport.core.indexstats import IndexStats
 from homeport.core.keys import Encoded, decode, order
-from homeport.core.uniqueness import values_of
+from homeport.core.uniqueness import Value, values_of
 from homeport.errors import SchemaError
 
 if TYPE_CHECKING:
@@ -79,6 +80,33 @@ class MemoryIndexes:
     def settle(self, table: Table[Any], name: str) -> None:
         self._unproved.discard((table.name, name))
 
+    def stats(self, table: Table[Any], rows: Rows) -> list[IndexStats]:
+        """What they would hold; no query reads them."""
+        codec = self.codec(table)
+        declared = {index.name for index in table.collection.indexes}
+        found: list[IndexStats] = []
+        for index in codec.indexes:
+            entries, distinct = len(rows), None
+            if index.kind != "fulltext":
+                held = [tuple(map(order, value)) for _, value in self._values(table, index, rows)]
+                entries, distinct = len(held), len(set(held))
+            there = index.name in declared
+            found.append(
+                IndexStats(
+                    table.name, index.name, index, there, True, None, entries, distinct, None, None
+                )
+            )
+        return found
+
+    def _values(
+        self, table: Table[Any], index: Index, rows: Rows
+    ) -> Iterator[tuple[Encoded, Value]]:
+        codec = self.codec(table)
+        for key, stored in rows.items():
+            extras = None if stored.extras is None else [stored.extras]
+            for value in values_of(codec, index, [stored.row], extras)[0]:
+                yield key, value
+
     def _renew(self, table: Table[Any], rows: Rows) -> None:
         created = self._created.get(table.name, ())
         if created:
@@ -93,12 +121,9 @@ class MemoryIndexes:
             stored.extras = codec.extras_of_text(text) if codec.has_extras else None
 
     def _duplicates(self, table: Table[Any], index: Index, rows: Rows) -> Duplicates:
-        held: dict[Any, tuple[Sequence[Encoded], list[Any]]] = {}
-        codec = self.codec(table)
-        for key, stored in rows.items():
-            extras = None if stored.extras is None else [stored.extras]
-            for value in values_of(codec, index, [stored.row], extras)[0]:
-                held.setdefault(tuple(map(order, value)), (value, []))[1].append(decode(key))
+        held: dict[Any, tuple[Value, list[Any]]] = {}
+        for key, value in self._values(table, index, rows):
+            held.setdefault(tuple(map(order, value)), (value, []))[1].append(decode(key))
         return [
             (tuple(decode(one) for one in value), sorted(keys, key=str))
             for _, (value, keys) in sorted(held.items(), key=lambda item: item[0])

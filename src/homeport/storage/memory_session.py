@@ -70,15 +70,16 @@ class MemorySession:
         self._undo: list[Undo] = []
         self._touched: list[tuple[str, Key]] = []
         self._marks: list[tuple[int, int]] = []
+        timed = store.slow.timed
         self._answers: dict[type[Request], Callable[[Any], Any]] = {
             Get: self._get,
             GetMany: lambda r: [self._get(Get(r.table, key)) for key in r.keys],
-            Find: self._find,
-            Count: lambda r: len(self._entries(r.table, r.query)),
-            Aggregate: self._aggregate,
-            Search: self._search,
+            Find: timed(self._find),
+            Count: timed(lambda r: len(self._entries(r.table, r.query))),
+            Aggregate: timed(self._aggregate),
+            Search: timed(self._search),
             Write: self._write,
-            DeleteWhere: self._delete_where,
+            DeleteWhere: timed(self._delete_where),
             Changes: partial(read_changes, store),
             Meta: self._meta,
         }

@@ -14,16 +14,13 @@ from homeport.core.declared import collection_of
 from homeport.core.explanation import Explanation
 from homeport.core.indexes import Index
 from homeport.core.indexing import BUILD_ALL, Build, Duplicates, IndexProgress
+from homeport.core.indexstats import IndexStats, OptimizeTask
 from homeport.core.query import QueryValue
 from homeport.core.schema import Collection
 from homeport.core.storageinfo import StoreFacts
 from homeport.core.stores import CommitStamp, Logged
-from homeport.errors import (
-    CannotOpen,
-    Closed,
-    ReadOnly,
-)
-from homeport.storage import sqlite_care, sqlite_schema
+from homeport.errors import CannotOpen, Closed, ReadOnly
+from homeport.storage import sqlite_care, sqlite_schema, sqlite_stats
 from homeport.storage.places import usable_path
 from homeport.storage.sql import Statements
 from homeport.storage.sqlite_busy import Turn
@@ -32,6 +29,7 @@ from homeport.storage.sqlite_errors import FAULTS, translate
 from homeport.storage.sqlite_explain import explain
 from homeport.storage.sqlite_open import PAGE_BYTES, WAL_STOP_PAGES, Opener
 from homeport.storage.sqlite_session import SQLiteSession
+from homeport.storage.sqlite_usage import Usage
 from homeport.storage.sqlite_verify import differing
 
 __all__ = ["WAL_STOP_PAGES", "Durability", "SQLiteStore"]
@@ -73,7 +71,8 @@ class SQLiteStore:
         self.busy_s = busy_timeout_s
         self.turn = None if readonly else Turn(path)
         self.clock_ms = clock_ms
-        self.declared = Declarations(path, readonly=readonly)
+        self.slow = Usage(clock_ms)
+        self.declared = Declarations(path, self.slow, readonly=readonly)
         self._opener = Opener(
             path,
             synchronous=SYNCHRONOUS[durability],
@@ -212,6 +211,31 @@ class SQLiteStore:
         """Beside the others: it reads a whole index."""
         with self._aside() as session:
             return self.declared.duplicates(session, table, name, self.clock_ms())
+
+    def index_stats(self, table: Table[Any]) -> list[IndexStats]:
+        """Beside the others; see ``sqlite_stats``."""
+        with self._aside() as session:
+            uses = self.slow.by_ident(session.execute)
+            statements = self.statements[table.name]
+            return sqlite_stats.index_stats(session.execute, table, statements, uses)
+
+    def optimize_tasks(self) -> list[OptimizeTask]:
+        """What is worth doing now."""
+        if self.readonly:
+            self.refuse_write()
+        with self._translating():
+            return sqlite_stats.tasks(self._main().execute, list(self.statements.values()))
+
+    def optimize(self, task: OptimizeTask) -> bool:
+        """One step of a task → is there more to do? Under the driver's lock."""
+        session = self._main()
+        if task.action == sqlite_stats.MOVE_LOG:
+            self.checkpoint()
+            return False
+        with self._translating(), session.alone() as execute:
+            statements = self.statements.get(task.target)
+            changes = session.connection.total_changes
+            return sqlite_stats.perform(execute, task, statements, changes)
 
     def settle_unique(self, table: Table[Any], name: str, *, unique: bool) -> None:
         with self._translating():

@@ -86,7 +86,7 @@ def _streamed(
     if where.sql:
         text += f" WHERE {where.sql}"
     try:
-        rows = (text for (text,) in reads.execute(text, where.params))
+        rows = (text for (text,) in reads.query(text, where.params))
         if where.residual is None:
             return fold_texts(fold, rows)
         test = compile_condition(where.residual)
@@ -160,7 +160,7 @@ class _Plan:
         text = f"SELECT {', '.join([*self.groups, *results]) or '1'} FROM {source}"
         if self.groups:
             text += f" GROUP BY {', '.join(self.groups)}"
-        rows = reads.execute(text, params).fetchall()
+        rows = reads.query(text, params).fetchall()
         width = len(self.groups)
         return in_order((row[:width], self._results(row[width:])) for row in rows)
 

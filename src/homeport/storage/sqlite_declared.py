@@ -24,6 +24,7 @@ from homeport.errors import SchemaError, SchemaMismatch, UnknownCollection
 from homeport.storage import sql, sqlite_build, sqlite_loading, sqlite_schema
 from homeport.storage.sql import Statements
 from homeport.storage.sql_layout import Layout, Spec
+from homeport.storage.sqlite_usage import Usage
 
 if TYPE_CHECKING:
     from homeport.storage.sqlite_session import SQLiteSession
@@ -47,8 +48,9 @@ class Declarations:
     broken: what documents of synced collections have in common under a new unique index.
     """
 
-    def __init__(self, path: str, *, readonly: bool) -> None:
+    def __init__(self, path: str, usage: Usage, *, readonly: bool) -> None:
         self.path = path
+        self.usage = usage
         self.readonly = readonly
         self.tables: dict[str, Table[Any]] = {}
         self.statements: dict[str, Statements] = Known()

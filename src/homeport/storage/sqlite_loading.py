@@ -84,7 +84,7 @@ def build(execute: Execute, statements: Statements, changes: Callable[[], int]) 
         if _build_next(execute, statements):
             return True
         execute(sql.DROP_META, (name,)).fetchall()
-    return bool(statements.text) and _merge(execute, statements.text, changes)
+    return bool(statements.text) and merge(execute, statements.text, changes)
 
 
 def _build_next(execute: Execute, statements: Statements) -> bool:
@@ -102,7 +102,7 @@ def _build_next(execute: Execute, statements: Statements) -> bool:
     return len(missing) > 1
 
 
-def _merge(execute: Execute, text: str, changes: Callable[[], int]) -> bool:
+def merge(execute: Execute, text: str, changes: Callable[[], int]) -> bool:
     before = changes()
     # Below zero: all of it into one b-tree; a single row of several is looked up in each of them.
     execute(f"INSERT INTO {text}({text}, rank) VALUES('merge', -{MERGE_PAGES})").fetchall()

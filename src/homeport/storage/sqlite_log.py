@@ -9,7 +9,8 @@ import msgspec
 from homeport.core.keys import Key, encode
 from homeport.core.requests import Changes, ChangeSet
 from homeport.storage import sql
-from homeport.storage.sqlite_read import Reads, public
+from homeport.storage.sqlite_keys import public
+from homeport.storage.sqlite_read import Reads
 
 
 def read_changes(reads: Reads, request: Changes) -> ChangeSet:

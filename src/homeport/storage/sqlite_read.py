@@ -6,15 +6,14 @@ Every statement runs on the one kept cursor of the session and is read to its en
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from heapq import nsmallest
 from typing import TYPE_CHECKING, Any
 
 import apsw
-import msgspec
 
 from homeport.core.evaluate import Test, compile_condition, position_key, sort_key
-from homeport.core.keys import Encoded, Key, decode, encode, encode_key
+from homeport.core.keys import Encoded, encode, encode_key
 from homeport.core.models import decode_object
 from homeport.core.query import QueryValue
 from homeport.core.requests import (
@@ -31,6 +30,7 @@ from homeport.storage import sql, sql_order, sql_query
 from homeport.storage.sql import Statements
 from homeport.storage.sql_text import source_of
 from homeport.storage.sqlite_choice import Chooser, matters, walked
+from homeport.storage.sqlite_keys import json_list, public, publics
 
 if TYPE_CHECKING:
     from homeport.storage.sqlite_declared import Declarations
@@ -39,33 +39,6 @@ CHUNK = 1_000  # documents in one JSON text
 LARGE_KNOWN = 256
 
 _SELECT = {"texts": "doc", "text": "doc", "keys": "id", "entries": "id, doc"}
-_encode_json = msgspec.json.Encoder().encode
-
-
-def json_list(keys: list[Encoded]) -> str | None:
-    """Encoded keys as a JSON array; None when one of them has no JSON form."""
-    for key in keys:
-        if type(key) is bytes:
-            return None
-    return _encode_json(keys).decode()
-
-
-def public(key: Encoded) -> Key:
-    """The document key of an encoded one."""
-    if type(key) is str and key.isascii():
-        return key
-    found: Key = decode(key)
-    return found
-
-
-def publics(keys: Sequence[Encoded]) -> list[Key]:
-    """``public`` of many; the usual keys, texts without rewriting, are recognised as a whole."""
-    try:
-        if "".join(keys).isascii():  # type: ignore[arg-type]
-            return [*keys]  # type: ignore[list-item]
-    except TypeError:
-        pass  # not all are texts
-    return [public(key) for key in keys]
 
 
 class Reads:
@@ -90,6 +63,7 @@ class Reads:
         self.version = -1
         self.clock_ms = clock_ms
         self.tx: TxInfo | None = None
+        self.query = declared.usage.querying(execute)
         self.chooser = Chooser(execute)
         self._large: set[str] = set()  # conditions that matched more than one chunk the last time
 
@@ -183,7 +157,7 @@ class Reads:
             rows = self._after(statements, query, _SELECT[form], where, columns)
             return chunks([text for (text,) in rows]) if form == "text" else rows
         if where.walk_sql and columns:
-            near = walked(self.execute, statements, query, where, columns, _SELECT[form])
+            near = walked(self.query, statements, query, where, columns, _SELECT[form])
             if near is not None:
                 return chunks([text for (text,) in near]) if form == "text" else near
         limit = query.limit
@@ -196,7 +170,7 @@ class Reads:
         text = f"SELECT {_SELECT[form]} {source}{order}"
         if limit is not None or query.offset:
             text += f" LIMIT {-1 if limit is None else limit} OFFSET {query.offset}"
-        found: list[Any] = self.execute(text, params).fetchall()
+        found: list[Any] = self.query(text, params).fetchall()
         return chunks([text for (text,) in found]) if form == "text" else found
 
     def _one_text(
@@ -207,7 +181,7 @@ class Reads:
             if source in self._large:
                 return None
             inner = f"SELECT doc {source}{order} LIMIT {CHUNK + 1}"
-            total, body = self.execute(
+            total, body = self.query(
                 f"SELECT count(*), '['||group_concat(doc)||']' FROM ({inner})", params
             ).get
             if total <= CHUNK:
@@ -218,7 +192,7 @@ class Reads:
             return None
         # The limit is written out: SQLite that knows it sorts a tenth faster.
         inner = f"SELECT doc {source}{order} LIMIT {limit}"
-        one = self.execute(f"SELECT '['||group_concat(doc)||']' FROM ({inner})", params).get
+        one = self.query(f"SELECT '['||group_concat(doc)||']' FROM ({inner})", params).get
         return [] if one is None else [one]
 
     def _after(
@@ -229,8 +203,7 @@ class Reads:
         where: sql_query.Where,
         columns: list[tuple[str, bool]],
     ) -> list[Any]:
-        """Behind a position. The rows without the first column come last, so they are a second
-        statement, and the first one starts in the index where the position is."""
+        """Behind a position; rows without the first column come last, by a second statement."""
         values = position_values(query, columns)
         behind, behind_params = sql_order.position(columns, values)
         name, down = columns[0]
@@ -263,7 +236,7 @@ class Reads:
         for condition, params in phases:
             rest = -1 if query.limit is None else query.limit - len(rows)
             both = f"{where.sql} AND {condition}" if where.sql else condition
-            rows += self.execute(
+            rows += self.query(
                 f"SELECT {select} FROM {statements.table} WHERE {both}"
                 f" ORDER BY {sql_order.order_by(columns)} LIMIT ? OFFSET ?",
                 [*where.params, *params, rest, query.offset],
@@ -304,7 +277,7 @@ class Reads:
         start = None if query.after is None else position_key(order, query.after)
         keyed = []
         try:
-            for row in self.execute(text, params):
+            for row in self.query(text, params):
                 doc = decode_object(row[-1])
                 if test is not None and not test(doc):
                     continue
@@ -324,7 +297,7 @@ class Reads:
     ) -> list[Any]:
         found: list[Any] = []
         try:
-            for row in self.execute(text, params):
+            for row in self.query(text, params):
                 if test is None or test(decode_object(row[-1])):
                     found.append(row)
                     if len(found) == end:
@@ -362,9 +335,11 @@ class Reads:
             source, params = source_of(statements, where, streaming=True)
         total: int
         if query.limit is None:
-            total = self.execute(f"SELECT count(*) {source}", params).get
+            # Of all rows any index tells the number.
+            ask = self.query if params else self.execute
+            total = ask(f"SELECT count(*) {source}", params).get
         else:
-            total = self.execute(
+            total = self.query(
                 f"SELECT count(*) FROM (SELECT 1 {source} LIMIT ?)",
                 [*params, query.limit + query.offset],
             ).get

@@ -37,9 +37,10 @@ from homeport.storage.sql import Statements
 from homeport.storage.sqlite_aggregate import aggregate, register
 from homeport.storage.sqlite_busy import Waiting
 from homeport.storage.sqlite_errors import FAULTS, other_schema, translate
+from homeport.storage.sqlite_keys import publics
 from homeport.storage.sqlite_log import read_changes
 from homeport.storage.sqlite_quota import Quota
-from homeport.storage.sqlite_read import Reads, publics
+from homeport.storage.sqlite_read import Reads
 from homeport.storage.sqlite_text import Texts
 from homeport.storage.sqlite_write import Writes
 
@@ -80,17 +81,18 @@ class SQLiteSession:
         self.reads = Reads(connection, self.execute, store.declared, store.clock_ms)
         self.writes = Writes(self)
         register(connection)
+        timed = store.declared.usage.timed
         self._answers: dict[type[Request], Callable[[Any], Any]] = {
             Get: self.reads.get,
             GetMany: self.reads.get_many,
-            Find: self.reads.find,
-            Count: self.reads.count,
-            Aggregate: lambda request: aggregate(self.reads, request),
+            Find: timed(self.reads.find),
+            Count: timed(self.reads.count),
+            Aggregate: timed(partial(aggregate, self.reads)),
             Changes: partial(read_changes, self.reads),
-            Search: Texts(connection, self.reads).search,
+            Search: timed(Texts(connection, self.reads).search),
             Meta: self.reads.meta,
             Write: self.writes.write,
-            DeleteWhere: self.writes.delete_where,
+            DeleteWhere: timed(self.writes.delete_where),
         }
 
     @property

@@ -24,7 +24,8 @@ from homeport.core.textquery import Asked, Either, Every, Term, terms
 from homeport.storage.sql import Statements
 from homeport.storage.sql_query import Where
 from homeport.storage.sql_text import match_expression
-from homeport.storage.sqlite_read import Reads, public
+from homeport.storage.sqlite_keys import public
+from homeport.storage.sqlite_read import Reads
 
 FEW = 2_000
 """Up to so many documents of another index are looked up in the full text one by one."""
@@ -140,7 +141,7 @@ class SQLiteText:
             newest = "seq" if self._few else f"{text}.rowid"
         statement = f"FROM {source} WHERE {text} MATCH ?{conditions} ORDER BY {newest} DESC"
         if where.residual is None:
-            return self.execute(f"{select} {statement} LIMIT {limit}", params).fetchall()  # type: ignore[no-any-return]
+            return self._texts.reads.query(f"{select} {statement} LIMIT {limit}", params).fetchall()  # type: ignore[no-any-return]
         return self._checked(f"{select}, doc {statement}", params, where, limit)
 
     def _checked(

@@ -10,7 +10,7 @@ from homeport.core.keys import Encoded
 from homeport.core.schema import Index
 from homeport.core.uniqueness import Holders, Value
 from homeport.storage.sql import Statements
-from homeport.storage.sqlite_read import json_list
+from homeport.storage.sqlite_keys import json_list
 
 
 def holders(execute: Callable[..., Any], statements: Statements, now: int) -> Holders:

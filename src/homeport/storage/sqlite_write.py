@@ -26,7 +26,7 @@ from homeport.core.words import indexed_form
 from homeport.errors import HomeportError
 from homeport.storage import sql, sqlite_loading
 from homeport.storage.sql import Statements
-from homeport.storage.sqlite_read import json_list, public, publics
+from homeport.storage.sqlite_keys import json_list, public, publics
 from homeport.storage.sqlite_unique import holders
 
 if TYPE_CHECKING:

@@ -1,0 +1,68 @@
+"""The options of ``open`` as one value, checked before anything is touched."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal, NamedTuple, TypeAlias
+
+from homeport.core.arguments import check_flag, check_function, check_seconds, check_whole
+from homeport.core.indexing import Build, IndexProgress
+from homeport.errors import UsageError
+
+Durability: TypeAlias = Literal["full", "relaxed"]
+
+MIN_QUOTA_BYTES = 1024 * 1024
+"""The smallest quota: an empty file with the library's own collections takes an eighth of it."""
+
+
+class Options(NamedTuple):
+    """What the arguments of ``open`` say; their meaning and defaults are told there."""
+
+    durability: Durability
+    readonly: bool
+    busy_timeout_s: float
+    cache_mb: int
+    max_bytes: int | None
+    long_transaction_s: float | None
+    defer_indexes: bool
+    index_progress: Callable[[IndexProgress], object] | None
+    slow_query_ms: float | None
+    result_cache_mb: float
+
+    def check(self, *, browser: bool) -> None:
+        """Raise ``UsageError`` for what cannot be. browser: it is a database of the browser's."""
+        if self.durability not in ("full", "relaxed"):
+            raise UsageError(f"durability is 'full' or 'relaxed', not {self.durability!r}.")
+        check_flag(self.readonly, "readonly")
+        check_seconds(self.busy_timeout_s, "busy_timeout_s")
+        check_whole(self.cache_mb, "cache_mb", least=1)
+        quota, long_s, slow_ms = self.max_bytes, self.long_transaction_s, self.slow_query_ms
+        if quota is not None and (not isinstance(quota, int) or quota < MIN_QUOTA_BYTES):
+            raise UsageError(f"max_bytes is at least {MIN_QUOTA_BYTES:,} bytes, not {quota!r}.")
+        if long_s is not None and not long_s > 0:
+            raise UsageError(f"long_transaction_s is above 0, or None, not {long_s!r}.")
+        check_flag(self.defer_indexes, "defer_indexes")
+        check_function(self.index_progress, "index_progress", none=True)
+        if slow_ms is not None and (not isinstance(slow_ms, (int, float)) or not slow_ms >= 0):
+            raise UsageError(
+                f"slow_query_ms is a number of milliseconds from 0, or None, not {slow_ms!r:.60}."
+            )
+
+        cache_mb = self.result_cache_mb
+        if not isinstance(cache_mb, (int, float)) or not 0 <= cache_mb < math.inf:
+            raise UsageError(f"result_cache_mb is a number from 0, not {cache_mb!r:.60}.")
+        if cache_mb and browser:
+            raise UsageError("result_cache_mb is no option of a database of the browser's.")
+
+    @property
+    def cache_bytes(self) -> int:
+        return round(self.result_cache_mb * 1024 * 1024)
+
+    @property
+    def build(self) -> Build:
+        return Build(not self.defer_indexes, self.index_progress)
+
+    @property
+    def slow_s(self) -> float | None:
+        return None if self.slow_query_ms is None else self.slow_query_ms / 1000

@@ -16,7 +16,7 @@ from homeport.core.codec import Table
 from homeport.core.declared import declare
 from homeport.core.indexes import Index
 from homeport.core.words import TOKENIZER, indexed_form
-from homeport.errors import SchemaMismatch
+from homeport.errors import Corrupted, SchemaMismatch
 from homeport.storage import sql, sqlite_build
 from homeport.storage.sql import quote
 from homeport.storage.sql_layout import Layout, Spec, first_layout, name_texts
@@ -43,16 +43,22 @@ class Stored(msgspec.Struct):
 
 
 def read_stored(execute: Execute) -> dict[str, Stored]:
-    """Lower-cased collection name → its record; names in a file never differ by case alone."""
+    """Lower-cased collection name → its record; names in a file never differ by case alone.
+
+    Raises ``Corrupted`` for a record that cannot be read.
+    """
     rows = execute("SELECT name, key, layout, fingerprints FROM collections").fetchall()
-    return {
-        name.lower(): Stored(
-            key,
-            msgspec.json.decode(layout, type=Layout),
-            msgspec.json.decode(fingerprints, type=list[str]),
-        )
-        for name, key, layout, fingerprints in rows
-    }
+    try:
+        return {
+            name.lower(): Stored(
+                key,
+                msgspec.json.decode(layout, type=Layout),
+                msgspec.json.decode(fingerprints, type=list[str]),
+            )
+            for name, key, layout, fingerprints in rows
+        }
+    except (AttributeError, TypeError, msgspec.MsgspecError) as error:
+        raise Corrupted("The file's record of its collections is damaged.") from error
 
 
 def fits(table: Table[Any], stored: Stored | None) -> bool:

@@ -244,14 +244,6 @@ def units_are_torn(patch: pytest.MonkeyPatch) -> None:
         return verdict, writes[:-1] if len(writes) > 1 else writes
 
     patch.setattr(push, "decide", member_by_member)
-    patch.setattr(push._Job, "_write", _lenient(push._Job._write))
-
-
-def _lenient(plain: Callable[..., Any]) -> Callable[..., Any]:
-    async def write(self: Any, connection_: Any, writes: Any) -> None:
-        await plain(self, connection_, writes)
-
-    return write
 
 
 PLANTED = [

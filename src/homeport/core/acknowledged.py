@@ -166,9 +166,11 @@ def _origins(
     """
     bases: dict[str, Base] = {}
     known: dict[str, Any] = {}
-    refs = list(dict.fromkeys(entry.ref for entry in entries))
-    found = yield GetMany(BASE, refs)
-    for ref, text in zip(refs, found, strict=True):
+    by_ref: dict[str, list[Entry]] = {}
+    for entry in entries:
+        by_ref.setdefault(entry.ref, []).append(entry)
+    found = yield GetMany(BASE, list(by_ref))
+    for (ref, of_this), text in zip(by_ref.items(), found, strict=True):
         collection, _, key = ref.partition("/")
         base = Base(ref, collection, key, known=True) if text is None else read_base(text)
         table = context.tables[collection]
@@ -180,7 +182,6 @@ def _origins(
                 base.token, base.bucket = info.token, info.bucket
             base.known = True
         state = parsed(base.doc)
-        of_this = [entry for entry in entries if entry.ref == ref]
         if state is None and of_this[-1].op != "delete":
             continue
         known[ref] = state

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from homeport.core import diff
 from homeport.core.diff import Document, get, same
-from homeport.core.paths import MISSING
 from homeport.errors import UsageError
 
 MINE: Final = "mine"
@@ -65,7 +64,7 @@ def by_field(base: State, local: State, remote: State, fields: Mapping[str, Side
     result = remote
     for path in sorted(changed):
         side = fields.get(path, MINE if path in mine.paths else THEIRS)
-        result = _put(result, path, get(local if side == MINE else remote, path))
+        result = diff.put_at(result, path, get(local if side == MINE else remote, path))
     return result
 
 
@@ -82,7 +81,7 @@ def taken_back(current: State, result: State, wanted: State, fields: list[str], 
             paths = patch.paths
         if paths and all(same(get(current, path), get(result, path)) for path in paths):
             for path in paths:
-                current = _put(current, path, get(wanted, path))
+                current = diff.put_at(current, path, get(wanted, path))
             return current
     if not same(current, result):
         raise UsageError(
@@ -100,7 +99,3 @@ def _agreed(path: str, base: Document, local: Document, remote: Document) -> boo
         return False
     around = path.rpartition(".")[0]
     return not around or isinstance(get(remote, around), dict)
-
-
-def _put(doc: Document, path: str, value: Any) -> Document:
-    return diff.unset_at(doc, path) if value is MISSING else diff.set_at(doc, path, value)

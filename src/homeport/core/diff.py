@@ -88,6 +88,11 @@ def unset_at(doc: Document, path: str) -> Document:
     return copy
 
 
+def put_at(doc: Document, path: str, value: object) -> Document:
+    """A copy with the path as given: set, or taken away for ``MISSING``."""
+    return unset_at(doc, path) if value is MISSING else set_at(doc, path, value)
+
+
 def diff(old: Document, new: Document) -> Patch | None:
     """What turns ``old`` into ``new``; None when no path can say it (a changed field name holds a
     dot or is empty), so that the whole document has to be sent."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from homeport.core.diff import get, same, set_at, unset_at
+from homeport.core.diff import get, put_at, same, set_at
 from homeport.core.indexes import check_path
 from homeport.core.mergetypes import MergeType, type_of
 from homeport.core.paths import MISSING
@@ -56,8 +56,7 @@ def combine(
         if merged is None:
             continue
         decided[path] = [path + place for place in merged.clashes]
-        value = merged.value
-        result = unset_at(result, path) if value is MISSING else set_at(result, path, value)
+        result = put_at(result, path, merged.value)
     return result, decided
 
 

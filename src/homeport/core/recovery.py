@@ -135,12 +135,12 @@ def _only_missing(
             for path in entry.patch.paths:
                 at = get(now, path)
                 if created if path in rule.types else same(at, get(known, path)):
-                    origin = _put(origin, path, at)
+                    origin = diff.put_at(origin, path, at)
                     entry.set.pop(path, None)
                     entry.old.pop(path, None)
                     entry.unset = [name for name in entry.unset if name != path]
                 elif created and path not in seen:
-                    origin = _put(origin, path, entry.old.get(path, MISSING))
+                    origin = diff.put_at(origin, path, entry.old.get(path, MISSING))
                 seen.add(path)
         if entry.op != "patch" or entry.set or entry.unset:
             left.append(entry)
@@ -157,7 +157,7 @@ def _made_anew(entries: list[Entry], known: dict[str, Any], rule: Rule) -> list[
     first = entries[0]
     document = parsed(first.doc)
     for path in rule.types:
-        known = _put(known, path, get(document, path))
+        known = diff.put_at(known, path, get(document, path))
     first.doc = raw(diff.dump(known))
     for entry in entries[1:]:
         if entry.op == "patch":
@@ -167,9 +167,3 @@ def _made_anew(entries: list[Entry], known: dict[str, Any], rule: Rule) -> list[
                     entry.old.pop(path, None)
             entry.unset = [path for path in entry.unset if path in rule.types]
     return [e for e in entries if e.op != "patch" or e.set or e.unset]
-
-
-def _put(document: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
-    if value is MISSING:
-        return diff.unset_at(document, path)
-    return diff.set_at(document, path, value)

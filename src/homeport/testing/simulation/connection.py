@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
+from homeport.core.verify import slot_of, weight
 from homeport.errors import DatabaseUnavailable
 from homeport.server import feed, push, visible
 from homeport.testing.simulation.faults import Faults
@@ -20,7 +20,6 @@ from homeport.testing.simulation.postgres import (
     Transaction,
     parts,
     pruned,
-    slot,
 )
 
 
@@ -248,14 +247,13 @@ class SimulatedConnection:
         return sorted(rows, key=lambda found: found[0])
 
     def _by_slot(self, _: str, name: str, buckets: list[str], slots: list[int]) -> list[Any]:
-        return [_row(p, r) for p, r in self._sorted(name, buckets) if slot(p[1]) in slots]
+        return [_row(p, r) for p, r in self._sorted(name, buckets) if slot_of(p[1]) in slots]
 
     def _sums(self, _: str, name: str, buckets: list[str]) -> list[Any]:
         totals: dict[int, int] = {}
         for (_name, key), row in self._sorted(name, buckets):
-            text = f"{key}\n{row.version}".encode()
-            digest = hashlib.md5(text, usedforsecurity=False).hexdigest()
-            totals[slot(key)] = totals.get(slot(key), 0) + int(digest[:15], 16)
+            number = slot_of(key)
+            totals[number] = totals.get(number, 0) + weight(key, str(row.version))
         return [Record.of(slot=number, total=str(total)) for number, total in totals.items()]
 
     def _count(self, _: str, name: str, buckets: list[str]) -> list[Any]:

@@ -10,7 +10,6 @@ second time; an asynchronous commit is seen by all and lost by a crash.
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -204,7 +203,3 @@ def pruned(horizon: str | None, cursor: str) -> bool:
     _, high, _ = parts(horizon)
     _, cursor_high, between = parts(cursor)
     return high > cursor_high or any(sees(horizon, xid) for xid in between)
-
-
-def slot(key: str) -> int:
-    return hashlib.sha256(key.encode()).digest()[0]

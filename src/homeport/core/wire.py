@@ -147,6 +147,19 @@ class CollectionInfo(msgspec.Struct):
     """Merge types by path (``core.mergetypes``): ``counter``, ``set``, ``list:id``, ..."""
 
 
+class Seen(msgspec.Struct, array_like=True):
+    """What a cut holds of the server's transactions: all below ``low``, none from ``high`` on, and
+    of those between all but ``open``."""
+
+    low: int
+    high: int
+    open: list[int]
+
+    def has(self, transaction: int) -> bool:
+        """Does the cut hold what this transaction wrote?"""
+        return transaction < self.low or (transaction < self.high and transaction not in self.open)
+
+
 class Reply(msgspec.Struct, omit_defaults=True):
     """Answer to a push or a pull: one page of a cut.
 
@@ -175,6 +188,8 @@ class Reply(msgspec.Struct, omit_defaults=True):
     former: dict[str, BatchAnswer] | None = None
     sums: dict[str, dict[int, str]] = {}
     repaired: dict[str, list[int]] = {}
+    seen: Seen | None = None
+    """On the last page: which transactions the cut holds, to know a hint that brings no news."""
     total: int | None = None
     """Rows the whole cut is expected to carry (an estimate, for progress bars)."""
 
@@ -196,8 +211,17 @@ class Hello(msgspec.Struct):
     collections: list[str]
 
 
-class Hint(msgspec.Struct):
-    """Node → device: something moved; ``resync`` means hints were dropped. Truth is in the pull."""
+class Hint(msgspec.Struct, omit_defaults=True):
+    """Node → device: something moved; ``resync`` means hints were dropped. Truth is in the pull.
+
+    ``moved``: of a ``hint``, the transactions that wrote; empty when the node cannot name all."""
 
     t: Literal["ready", "hint", "resync", "bye"]
     collections: list[str] = []
+    moved: list[int] = []
+
+    def is_news(self, seen: Seen | None) -> bool:
+        """Is there something in it that the last cut of this device does not hold?"""
+        if self.t != "hint" or not self.moved or seen is None:
+            return self.t != "bye"
+        return not all(map(seen.has, self.moved))

@@ -323,14 +323,11 @@ async def _listen(socket: WebSocket) -> None:
 
 async def _tell(socket: WebSocket, subscriber: Subscriber) -> None:
     while True:
-        kind, names = await subscriber.take()
-        if kind == "bye":
-            await _send(socket, Hint("bye"))
+        hint = await subscriber.take()
+        if hint.t != "hint" or hint.collections:
+            await _send(socket, hint)
+        if hint.t == "bye":
             return
-        if kind == "resync":
-            await _send(socket, Hint("resync", sorted(subscriber.collections)))
-        elif names:
-            await _send(socket, Hint("hint", names))
 
 
 async def _recheck(node: Node, claims: Claims, subscriber: Subscriber) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from homeport.core.wire import Seen
 from homeport.errors import DatabaseUnavailable, HistoryBroken
 
 from .database import Connection, Database
@@ -69,15 +70,19 @@ def check_mark(snapshot: str, nonce: str) -> None:
         raise HistoryBroken("The cursor is not one of this server.")
 
 
+def seen_in(snapshot: str) -> Seen:
+    """The transactions that a snapshot calls finished."""
+    low, high, between = snapshot.split(":")
+    return Seen(int(low), int(high), [int(one) for one in between.split(",")] if between else [])
+
+
 def _in_order(snapshot: str) -> bool:
     """What PostgreSQL demands of xmin:xmax:xip,xip…"""
-    low, high, between = snapshot.split(":")
-    xmin, xmax = int(low), int(high)
-    open_ids = [int(one) for one in between.split(",")] if between else []
+    seen = seen_in(snapshot)
     return (
-        0 < xmin <= xmax < 2**64
-        and open_ids == sorted(open_ids)
-        and all(xmin <= one < xmax for one in open_ids)
+        0 < seen.low <= seen.high < 2**64
+        and seen.open == sorted(seen.open)
+        and all(seen.low <= one < seen.high for one in seen.open)
     )
 
 

@@ -13,6 +13,7 @@ import random
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from homeport.core.wire import Hint
 from homeport.errors import HomeportError, ServerError
 
 from .database import Connection, Database, connect, translate
@@ -27,13 +28,14 @@ MAX_PENDING = 256
 _FIRST = "select pg_current_snapshot()::text"
 _MOVED = """
 with moved as (
-    select tenant, collection, bucket from homeport.change_log
+    select tenant, collection, bucket, xid from homeport.change_log
     where xid >= pg_snapshot_xmax($1::text::pg_snapshot)
     union
-    select tenant, collection, bucket from homeport.change_log
+    select tenant, collection, bucket, xid from homeport.change_log
     where xid = any (array(select pg_snapshot_xip($1::text::pg_snapshot)))
 )
-select pg_current_snapshot()::text as now, m.tenant, m.collection, m.bucket
+select pg_current_snapshot()::text as now, m.tenant, m.collection, m.bucket,
+    m.xid::text::int8 as xid
 from (select) as one left join moved m on true
 """
 _GENERATIONS = "select name, generation from homeport.collections"
@@ -47,17 +49,23 @@ class Subscriber:
         self.collections = frozenset(collections)
         self.scope = scope
         self._pending: set[str] = set()
+        self._moved: set[int] | None = set()
+        """Transactions that wrote; None = not all of them are known."""
         self._resync = False
         self._leaving = False
         self._event = asyncio.Event()
 
-    def offer(self, collection: str, bucket: str | None) -> None:
+    def offer(self, collection: str, bucket: str | None, transaction: int | None = None) -> None:
         """Note a change when this device may see it; ``bucket`` None = all of the collection."""
         if collection not in self.collections:
             return
         if bucket is not None and bucket not in self.scope.get(collection, frozenset()):
             return
         self._pending.add(collection)
+        if transaction is None or self._moved is None or len(self._moved) >= MAX_PENDING:
+            self._moved = None
+        else:
+            self._moved.add(transaction)
         if len(self._pending) > MAX_PENDING:
             self.resync()
         self._event.set()
@@ -65,6 +73,7 @@ class Subscriber:
     def resync(self) -> None:
         """Forget the details: the device shall pull everything."""
         self._pending.clear()
+        self._moved = set()
         self._resync = True
         self._event.set()
 
@@ -73,15 +82,18 @@ class Subscriber:
         self._leaving = True
         self._event.set()
 
-    async def take(self) -> tuple[str, list[str]]:
-        """Wait for the next message: its kind and the collections."""
+    async def take(self) -> Hint:
+        """Wait for the next message."""
         await self._event.wait()
         self._event.clear()
         pending, self._pending = sorted(self._pending), set()
+        moved, self._moved = sorted(self._moved or ()), set()
         resync, self._resync = self._resync, False
         if self._leaving:
-            return "bye", []
-        return ("resync", []) if resync else ("hint", pending)
+            return Hint("bye")
+        if resync:
+            return Hint("resync", sorted(self.collections))
+        return Hint("hint", pending, moved)
 
 
 class Hub:
@@ -105,10 +117,10 @@ class Hub:
         if not group:
             self._by_tenant.pop(subscriber.tenant, None)
 
-    def moved(self, tenant: str, collection: str, bucket: str) -> None:
+    def moved(self, tenant: str, collection: str, bucket: str, transaction: int) -> None:
         """A row was written."""
         for subscriber in self._by_tenant.get(tenant, ()):
-            subscriber.offer(collection, bucket)
+            subscriber.offer(collection, bucket, transaction)
 
     def regenerated(self, collection: str) -> None:
         """A collection is to be sent anew to everybody."""
@@ -207,7 +219,7 @@ class Tailer:
         self._snapshot = rows[0]["now"]
         for row in rows:
             if row["tenant"] is not None:
-                self._hub.moved(row["tenant"], row["collection"], row["bucket"])
+                self._hub.moved(row["tenant"], row["collection"], row["bucket"], row["xid"])
         generations = await self._read_generations(connection)
         if generations != self._generations:
             for name, generation in generations.items():

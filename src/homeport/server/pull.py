@@ -32,7 +32,7 @@ from homeport.errors import HistoryBroken
 from .clients import MAX_FORMER, NO_ANSWER, last_answers
 from .comparing import compare
 from .database import Connection, Database, rollback
-from .feed import Cursor, Feed, check_mark, pack, unpack_cursor
+from .feed import Cursor, Feed, check_mark, pack, seen_in, unpack_cursor
 from .patches import readable
 from .rules import Claims, Rules, Scope, read_specs
 from .visible import visible_page, visible_rows
@@ -362,6 +362,8 @@ class _Cut:
     ) -> None:
         """Joined, left and holds; what the user lost while the cut was made is left again."""
         left = list(position.left)
+        if finished:
+            self.reply.seen = seen_in(self._now)
         for name, part in position.parts.items():
             allowed = set(infos[name].buckets) if name in infos else set()
             self.reply.joined += [(name, b) for b in part.joined if b in allowed]

@@ -20,6 +20,7 @@ from homeport.core import session as s
 from homeport.core.codec import Table
 from homeport.core.context import Event
 from homeport.core.verify import VerifyReport
+from homeport.core.wire import Hint
 from homeport.core.worker import Retry, claim, load_retry, queue_mark, release, save_retry
 from homeport.drivers.engine import Engine
 from homeport.errors import Closed, HomeportError, NeedsAuth, Unreachable
@@ -37,6 +38,8 @@ DEBOUNCE_S = 0.015
 TICK_S = 1.0
 LEASE_MS = 15_000
 LIVE_PAUSE_S = 30.0
+MAX_HINTS = 1_000
+"""Hints kept while an exchange runs; when there are more, the device just pulls."""
 
 
 class Pump:
@@ -108,6 +111,8 @@ class Pump:
         self._exchange: asyncio.Task[None] | None = None
         self._background: list[asyncio.Task[None]] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._hints: list[Hint] = []
+        self._weighing: asyncio.Task[None] | None = None
         self._signalled = False
         self.rounds.reopen()
         loop.call_soon(ready.set)
@@ -355,9 +360,24 @@ class Pump:
                     pause_s = 1.0
                     if hint.t == "bye":
                         break
-                    self._handle(s.Woken(now_ms(), "hint"))
+                    self._hinted(hint)
             await asyncio.sleep(random.uniform(0.1, pause_s))  # noqa: S311
             pause_s = min(pause_s * 2, LIVE_PAUSE_S)
+
+    def _hinted(self, hint: Hint) -> None:
+        """Weigh a hint as soon as no exchange runs: the answer that is on its way may hold it."""
+        self._hints.append(hint)
+        if len(self._hints) > MAX_HINTS:
+            self._hints = [Hint("resync")]
+        if self._weighing is None or self._weighing.done():
+            self._weighing = asyncio.get_running_loop().create_task(self._weigh())
+
+    async def _weigh(self) -> None:
+        while self._hints:
+            async with self.rounds.alone():
+                hints, self._hints = self._hints, []
+            if any(hint.is_news(self.rounds.seen) for hint in hints):
+                self._handle(s.Woken(now_ms(), "hint"))
 
 
 async def _cancel_all() -> None:

@@ -25,7 +25,7 @@ from homeport.core.outbox import (
 )
 from homeport.core.query import EMPTY, Compare
 from homeport.core.requests import Count, Meta, Operation, Plan
-from homeport.core.wire import PROTOCOL, Hello, Hint, Reply
+from homeport.core.wire import PROTOCOL, Hello, Hint, Reply, Seen
 from homeport.core.worker import bind, check_binding
 from homeport.drivers.engine import Engine
 from homeport.errors import (
@@ -95,6 +95,8 @@ class Rounds:
         self.server_offset_ms: int | None = None
         self.sums: Mapping[str, Mapping[int, str]] = {}
         """Of the last cut (``transport.comparing``)."""
+        self.seen: Seen | None = None
+        """Transactions that the last cut of this program held."""
         self._given: str | None = None
         self._net = net
         self._resets = 0
@@ -178,6 +180,7 @@ class Rounds:
             try:
                 reply = await self.net.exchange(question.body, token)
             except (HistoryBroken, IdentityBroken) as error:
+                self.seen = None
                 self.recovery.begin(question.asked.client, error)
                 self._resets += 1
                 if self._resets > 1:
@@ -192,12 +195,13 @@ class Rounds:
             for event in received.events:
                 self.tell(event)
             if received.kind == "identity":
+                self.seen = None
                 twin = IdentityBroken("Another copy of this file has synced.")
                 self.recovery.begin(question.asked.client, twin)
                 return False
             if received.kind == "applied":
                 self.recovery.applied()
-                self.sums = reply.sums
+                self.sums, self.seen = reply.sums, reply.seen
             self.pushed += received.committed
             if received.kind in ("staged", "applied"):
                 # What was staged is not received again when it is shown.

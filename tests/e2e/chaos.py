@@ -13,8 +13,6 @@ import shutil
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -23,8 +21,8 @@ from typing import Any
 import asyncpg
 
 from homeport.server.postgres import Postgres
+from homeport.testing import FaultProxy
 from tests.e2e.oracle import Ledger, record_values
-from tests.e2e.proxy import FaultProxy
 from tests.e2e.world import Device, Node
 
 ACCOUNTS = [f"acc{n}" for n in range(4)]
@@ -41,24 +39,10 @@ class Member:
         self.name = name
         self.path = folder / name / "device.db"
         self.path.parent.mkdir()
-        self.proxy = FaultProxy(("127.0.0.1", node.port))
-        self.recorded: list[bytes] = []
-        self._buffer = b""
-        self.proxy.on_request = self._record
+        self.proxy = FaultProxy(node.url)
         self.token = node.token
         self.copy: Path | None = None
         self.device: Device | None = None
-
-    def _record(self, chunk: bytes) -> None:
-        """Bodies of pushes, byte for byte (a body that came in interleaved pieces is skipped)."""
-        self._buffer = chunk if chunk.startswith(b"POST /v1/sync") else self._buffer + chunk
-        body = self._buffer.partition(b"\r\n\r\n")[2]
-        try:
-            request = json.loads(body)
-        except ValueError:
-            return
-        if isinstance(request, dict) and request.get("batch"):
-            self.recorded.append(body)
 
     def up(self) -> None:
         self.device = Device(
@@ -215,18 +199,18 @@ class Chaos:
         )[0]  # fmt: skip
         self.tally[kind] += 1
         if kind == "lose":
-            member.proxy.lose_replies += r.randint(1, 2)
+            member.proxy.lose_answers += r.randint(1, 2)
         elif kind == "cut":
             member.proxy.cut()
         elif kind == "down":
             member.proxy.down()
             self._later(r.uniform(0.2, 2), lambda: self._up(member))
         elif kind == "stall":
-            member.proxy.stall = True
-            self._later(r.uniform(0.2, 2), lambda: setattr(member.proxy, "stall", False))
+            member.proxy.held = "both"
+            self._later(r.uniform(0.2, 2), lambda: setattr(member.proxy, "held", None))
         elif kind == "slow":
-            member.proxy.delay_s = r.uniform(0.01, 0.15)
-            self._later(2, lambda: setattr(member.proxy, "delay_s", 0.0))
+            member.proxy.latency_s = r.uniform(0.01, 0.15)
+            self._later(2, lambda: setattr(member.proxy, "latency_s", 0.0))
         elif kind == "kill":
             member.down()
             member.up()
@@ -291,21 +275,12 @@ class Chaos:
 
     def _replay(self, member: Member) -> None:
         """A request that the network kept arrives (again)."""
-        if not member.recorded:
+        if not member.proxy.requests:
             return
-        body = self.random.choice(member.recorded[-6:])
-        request = urllib.request.Request(
-            f"{self.node.url}/v1/sync",
-            body,
-            {"Authorization": f"Bearer {member.token}", "Content-Type": "application/json"},
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=5) as response:
-                status = response.status
-        except urllib.error.HTTPError as error:
-            status = error.code
-        except OSError:
+        answer = member.proxy.replay(self.random.choice(list(member.proxy.requests)[-6:]))
+        if not answer:
             return
+        status = int(answer.split()[1])
         self.tally[f"replay:{status}"] += 1
         assert status in (200, 409, 410, 503), f"a replayed request was answered with {status}"
 
@@ -328,7 +303,7 @@ class Chaos:
     def _heal(self) -> None:
         self._mend_due(all_of_them=True)
         for member in self.members:
-            member.proxy.stall, member.proxy.delay_s, member.proxy.lose_replies = False, 0.0, 0
+            member.proxy.heal()
             self._up(member)
 
     def _settle(self) -> None:

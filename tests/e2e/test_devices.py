@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.proxy import FaultProxy
+from homeport.testing import FaultProxy
 from tests.e2e.world import Device, Node, until
 
 
@@ -25,7 +25,7 @@ def node(database_dsn: str, tmp_path: Path):
 
 @pytest.fixture
 def proxy(node: Node):
-    proxy = FaultProxy(("127.0.0.1", node.port))
+    proxy = FaultProxy(node.url)
     yield proxy
     proxy.close()
 
@@ -107,7 +107,7 @@ def test_r04_a_reply_lost_after_the_commit_applies_once(node, proxy, device):
     a.do("now")
     for _ in range(4):
         a.do("add_one", c="wells", key="counter", times=2)
-        proxy.lose_replies = 1
+        proxy.lose_answers = 1
         a.ask("now", timeout_s=1)  # the node committed; the device never heard of it
         a.do("add_one", c="wells", key="counter")
     assert proxy.lost == 4
@@ -126,13 +126,13 @@ def test_r06_device_killed_during_a_pull_resumes(node, proxy, device):
         )
     a.do("now", timeout_s=120)
     b = device("b", proxy.url, node.token)
-    proxy.delay_s = 0.005
+    proxy.latency_s = 0.005
     for _ in range(4):
         b.send("now", timeout_s=60)
         time.sleep(0.7)
         b.kill()
         b.start()
-    proxy.delay_s = 0.0
+    proxy.latency_s = 0.0
     b.do("put", c="notes", doc={"id": "n", "text": "written between two kills"})
     b.do("now", timeout_s=120)
     a.do("now")

@@ -366,6 +366,15 @@ class Operation(msgspec.Struct, Generic[R_co], gc=False, eq=False):
         return result if self.finish is None else self.finish(result)
 
 
+class RowWrite(Operation[R_co], gc=False, eq=False):
+    """The write of one row: the one that is called most often, so drivers know it by its type. A
+    session may have a short way for it (``write_row``); ``plan`` is the long one."""
+
+    mode: Mode = "write"
+    table: Any = None
+    row: Row = ()
+
+
 class Lookup(Operation[R_co], gc=False, eq=False):
     """One request for one text, decoded or replaced by a default: the operation that is called most
     often, so drivers know it by its type."""

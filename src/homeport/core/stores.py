@@ -16,7 +16,7 @@ from homeport.core.requests import Mode, Request
 
 if TYPE_CHECKING:
     from homeport.core.advisor import SlowQueries
-    from homeport.core.codec import Table
+    from homeport.core.codec import Row, Table
     from homeport.core.indexes import Index
     from homeport.core.indexing import Duplicates, IndexProgress
     from homeport.core.indexstats import IndexStats, OptimizeTask
@@ -62,6 +62,11 @@ class StoreSession(Protocol):
     def begin(self, mode: Mode, unit: str | None = None, timeout_s: float | None = None) -> None:
         """Start a transaction; ``Busy`` after the time limit. A write transaction first notices
         what other processes changed in the declarations (``Store.refresh``)."""
+        ...
+
+    def write_row(self, table: Table[Any], row: Row, timeout_s: float | None = None, /) -> bool:
+        """Store a row that nothing else depends on (no capture, no side table, nothing to be
+        refused) in a transaction of its own. False: it is not of that kind, nothing was done."""
         ...
 
     def commit(self) -> None:

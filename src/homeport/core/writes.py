@@ -27,6 +27,7 @@ from homeport.core.requests import (
     PartResult,
     Plan,
     Put,
+    RowWrite,
     Write,
 )
 from homeport.errors import BulkError, HomeportError, NotFound
@@ -50,8 +51,10 @@ def put(table: Table[T], doc: T, new_key: NewKey, mode: WriteMode = "put") -> Op
     extras = None
     if row[0] is None or codec.has_extras:
         row, extras = encoded(table, doc, new_key)
-    typed = codec.keys.typed
-    return Operation(put_(table, row, extras, mode), "write", False, (table,), False, typed)
+    plan, typed = put_(table, row, extras, mode), codec.keys.typed
+    if extras is None and mode == "put":
+        return RowWrite(plan, scope=(table,), finish=typed, table=table, row=row)
+    return Operation(plan, "write", False, (table,), False, typed)
 
 
 def put_(table: Table[T], row: Row, extras: Extras | None, mode: WriteMode) -> Plan[Key]:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from homeport.core.requests import Changes, Lookup, Operation
+from homeport.core.requests import Changes, Lookup, Operation, RowWrite
 from homeport.core.stores import CommitStamp, Store, StoreSession
 from homeport.core.units import UnitOperation
 from homeport.drivers.forks import close_in_children
@@ -100,6 +100,10 @@ class Engine(Gate):
                     lock.release()
                 found: R = operation.default if text is None else operation.decode(text)
                 return found
+        elif type(operation) is RowWrite and not self._holder and self._write_row(operation):
+            finish, key = operation.finish, operation.row[0]
+            stored: R = key if finish is None else finish(key)
+            return stored
         result = self._read(operation) if operation.mode == "read" else self._write(operation)
         if type(operation) is not Operation:
             return operation.finished(result)
@@ -216,6 +220,32 @@ class Engine(Gate):
         found = [reference() for reference in list(self._snapshots.values())]
         return [runner for runner in found if runner is not None]
 
+    def _write_row(self, operation: RowWrite[Any]) -> bool:
+        """The short way of ``_write``, while nobody else is inside; False: nothing was done."""
+        lock = self._lock
+        try:
+            free = lock.acquire(False)
+        except BaseException:
+            self._let_go()
+            raise
+        if not free:
+            return False
+        try:
+            self._holder = get_ident()
+            if self._open:
+                self._heal()
+            self._open = True
+            done = self._main.write_row(operation.table, operation.row, self.busy_timeout_s)
+            if done and self.expiring:
+                self.purge()
+            self._open = False
+        finally:
+            self._holder = 0
+            lock.release()
+        if done and self._listeners:
+            self.announce()
+        return done
+
     def _write(self, operation: Operation[Any]) -> Any:
         if self._holder == get_ident():
             return self._inside(operation)
@@ -224,12 +254,12 @@ class Engine(Gate):
             session = self._main
             self._open = True
             try:
-                if type(operation) is Operation:
-                    session.begin("write", None, left_s)
-                    result = step(session, operation.plan)
-                else:
+                if type(operation) is UnitOperation:
                     session.begin("write", self.unit_of(operation), left_s)
                     result = self.perform(session, operation)
+                else:
+                    session.begin("write", None, left_s)
+                    result = step(session, operation.plan)
                 session.commit()
             except BaseException:
                 session.rollback()

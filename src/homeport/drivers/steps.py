@@ -157,6 +157,9 @@ class ClosedSession:
     def savepoint(self) -> NoReturn:
         refuse_closed(forked=self._forked)
 
+    def write_row(self, *_: object) -> NoReturn:
+        refuse_closed(forked=self._forked)
+
     def commit(self) -> None: ...
 
     def rollback(self) -> None: ...

@@ -326,6 +326,9 @@ class MemorySession:
             self.store.stamp_ms = max(self.store.stamp_ms, self.store.clock_ms())
             self._tx = TxInfo(self.store.stamp_ms, unit)
 
+    def write_row(self, *_: object) -> bool:
+        return False  # there is one way
+
     def commit(self) -> None:
         if self._touched:
             body: dict[str, list[Key] | None] = {}

@@ -183,6 +183,7 @@ class Statements:
         self.unique = tuple(index for index in ready if index.unique)
         self.plain = not (self.has_extras or self.unique or self.ttl_ms is not None or self.foreign)
         self.tracked = table.collection.track_changes
+        self.log_head = f'{{"{table.name}":['
         # Paths that lead to rows by themselves.
         self.leading = frozenset(i.fields[0] for i in _plain(ready)) | {codec.key}
         t = self.table = quote(table_ident(table.name))

@@ -41,6 +41,7 @@ from homeport.storage.sqlite_keys import publics
 from homeport.storage.sqlite_log import read_changes
 from homeport.storage.sqlite_quota import Quota
 from homeport.storage.sqlite_read import Reads
+from homeport.storage.sqlite_row import RowWriter
 from homeport.storage.sqlite_text import Texts
 from homeport.storage.sqlite_write import Writes
 
@@ -55,7 +56,10 @@ _encode_json = msgspec.json.Encoder().encode
 
 
 class SQLiteSession:
-    """``core.stores.StoreSession`` on one connection. Its driver's lock owns it."""
+    """``core.stores.StoreSession`` on one connection. Its driver's lock owns it.
+
+    mode: of the open transaction. version: of the file's data when this session looked last.
+    """
 
     def __init__(self, store: SQLiteStore, connection: apsw.Connection, *, readonly: bool) -> None:
         cursor = connection.cursor()
@@ -67,11 +71,11 @@ class SQLiteSession:
         self.declarations_changed = False
         self.stamp_ms = 0
         self._cursor = cursor
-        self._mode: Mode | None = None
+        self.mode: Mode | None = None
         self._closed = False
         self._notes: list[tuple[Statements, Sequence[Encoded]]] = []
         self._marks: list[int] = []
-        self._version = -1
+        self.version = -1
         self._stamp: LogStamp | FixedStamp | None = None
         self.quota = (
             None if store.max_bytes is None else Quota(cursor.execute, store.path, store.max_bytes)
@@ -80,6 +84,7 @@ class SQLiteSession:
         connection.set_busy_handler(self._waiting)
         self.reads = Reads(connection, self.execute, store.declared, store.clock_ms)
         self.writes = Writes(self)
+        self.write_row: Callable[..., bool] = RowWriter(self).write
         register(connection)
         timed = store.declared.usage.timed
         self._answers: dict[type[Request], Callable[[Any], Any]] = {
@@ -112,9 +117,9 @@ class SQLiteSession:
         try:
             return self._answers[type(request)](request)
         except FAULTS as error:
-            if self._mode != "write" and other_schema(error) and self._renewed():
+            if self.mode != "write" and other_schema(error) and self._renewed():
                 return self.answer(request)
-            raise self._translated(error) from error
+            raise self.translated(error) from error
 
     def _renewed(self) -> bool:
         """Another process took an index away that a statement named: are there new statements?"""
@@ -123,7 +128,7 @@ class SQLiteSession:
         self.reads.held = self.store.declared.statements
         return self.reads.held is not before
 
-    def _translated(self, error: Exception) -> Exception:
+    def translated(self, error: Exception) -> Exception:
         if self.quota is not None and isinstance(error, apsw.FullError):
             return self.quota.exceeded()
         errno = 0 if self._closed else self.connection.system_errno
@@ -134,7 +139,7 @@ class SQLiteSession:
     def begin(self, mode: Mode, unit: str | None = None, timeout_s: float | None = None) -> None:
         if self._closed:
             _refuse_closed()
-        if self._mode is not None:
+        if self.mode is not None:
             raise TransactionError("A transaction is open in this session already.")
         try:
             if mode == "read":
@@ -142,34 +147,34 @@ class SQLiteSession:
                 self.reads.held = self.store.declared.statements
                 self.execute("BEGIN").fetchall()
             else:
-                self._begin_write(unit, timeout_s)
-        except FAULTS as error:
+                self.begin_write(timeout_s)
+                self.stamp_ms = self.store.next_stamp()
+                self.reads.tx = TxInfo(self.stamp_ms, unit)
+        except BaseException as error:
             if self.connection.in_transaction:
                 self.execute("ROLLBACK").fetchall()
-            raise self._translated(error) from error
-        self._mode = mode
+            if isinstance(error, FAULTS):
+                raise self.translated(error) from error
+            raise
+        self.mode = mode
         self.reads.pinned = True
 
-    def _begin_write(self, unit: str | None, timeout_s: float | None) -> None:
+    def begin_write(self, timeout_s: float | None) -> dict[str, Statements]:
+        """Take the write lock → the statements of all tables. The caller rolls back on an error."""
         if self.readonly:
             self.store.refuse_write()
         waiting = self._waiting
         waiting.timeout_s = self.store.busy_s if timeout_s is None else timeout_s
         waiting.begin(self.execute)
-        try:
-            # Moves when another connection has committed, which the BEGIN has just noticed.
-            version = self.connection.data_version()
-            if version != self._version:
-                self.store.refresh(self.execute)
-                self._version = version
-            if self.quota is not None:
-                self.quota.begin()
-        except BaseException:
-            self.execute("ROLLBACK").fetchall()
-            raise
-        self.reads.held = self.writes.statements = self.store.declared.statements
-        self.stamp_ms = self.store.next_stamp()
-        self.reads.tx = TxInfo(self.stamp_ms, unit)
+        # Moves when another connection has committed, which the BEGIN has just noticed.
+        version = self.connection.data_version()
+        if version != self.version:
+            self.store.refresh(self.execute)
+            self.version = version
+        if self.quota is not None:
+            self.quota.begin()
+        held = self.reads.held = self.writes.statements = self.store.declared.statements
+        return held
 
     def others_wait(self) -> bool:
         """Does another process stand in line for the write lock?"""
@@ -196,7 +201,7 @@ class SQLiteSession:
             raise
 
     def commit(self) -> None:
-        if self._mode != "write":
+        if self.mode != "write":
             self._finish("COMMIT")
             return
         if not self.connection.in_transaction:
@@ -209,10 +214,10 @@ class SQLiteSession:
             logged = self._log_changes() if self._notes else None
             self.execute("COMMIT")
             # Our own commits move it too; what moves it from here on are the commits of others.
-            self._version = self.reads.version = self.connection.data_version()
+            self.version = self.reads.version = self.connection.data_version()
         except FAULTS as error:
             self.rollback()
-            raise self._translated(error) from error
+            raise self.translated(error) from error
         except BaseException:
             self.rollback()
             raise
@@ -231,12 +236,12 @@ class SQLiteSession:
             if not self._closed and self.connection.in_transaction:
                 self.execute(statement).fetchall()
         except FAULTS as error:
-            raise self._translated(error) from error
+            raise self.translated(error) from error
         finally:
             self._forget()
 
     def _forget(self) -> None:
-        self._mode = None
+        self.mode = None
         self._notes = []
         self._marks.clear()
         self.declarations_changed = False
@@ -246,12 +251,12 @@ class SQLiteSession:
     @property
     def writing(self) -> bool:
         """Is a write transaction open, in SQLite too?"""
-        return self._mode == "write" and self.connection.in_transaction
+        return self.mode == "write" and self.connection.in_transaction
 
     def within(self, work: Callable[[], R]) -> R:
         """Run a write: in its own transaction when none is open, else so that it leaves nothing
         behind when it fails half way."""
-        if self._mode is None:
+        if self.mode is None:
             self.begin("write")
             try:
                 result = work()
@@ -260,7 +265,7 @@ class SQLiteSession:
                 self.rollback()
                 raise
             return result
-        if self._mode == "read":
+        if self.mode == "read":
             raise TransactionError("A write inside a read transaction.")
         if not self.connection.in_transaction:
             raise TransactionError(
@@ -302,7 +307,7 @@ class SQLiteSession:
         try:
             self.execute(statement).fetchall()
         except FAULTS as error:
-            raise self._translated(error) from error
+            raise self.translated(error) from error
 
     # -- the change row
 
@@ -352,6 +357,7 @@ class SQLiteSession:
             return
         self._closed = True
         self._answers = dict.fromkeys(self._answers, _refuse_closed)
+        self.write_row = _refuse_closed
         if self._stamp is not None:
             self._stamp.close()
         try:
@@ -368,7 +374,7 @@ class SQLiteSession:
         self.connection.close()
 
 
-def _refuse_closed(_: Request | None = None) -> NoReturn:
+def _refuse_closed(*_: object) -> NoReturn:
     raise Closed("The database is closed.")
 
 

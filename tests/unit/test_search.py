@@ -171,6 +171,9 @@ def test_deleted_patched_and_expired_documents_leave_the_index(tmp_path: Path) -
             threading.Event().wait(0.06)
             assert keys(db[brief].search("soon")) == []
             assert db[brief].search("soon").total == 0
+            db[brief].put({"id": 2, "text": "stays for now"})
+            db.cleanup()
+            assert db.verify_text() == [], "what was purged left the index"
 
 
 def test_live_queries_follow_words(db: hp.Database) -> None:

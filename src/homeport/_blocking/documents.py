@@ -18,6 +18,7 @@ from homeport.core.patching import merged_changes
 from homeport.core.paths import MISSING
 from homeport.core.query import EMPTY
 from homeport.core.schema import Collection
+from homeport.core.suggest import did_you_mean, suggest
 from homeport.errors import UsageError
 from homeport.ids import new_id
 from homeport.interchange.kinds import Format, Place
@@ -212,6 +213,17 @@ class Documents(Selection[T]):
             f"`in` would compare {key!r:.60} with every document of {self._table.name}.",
             action="Use get(key) to look for a key, where(...).exists() for anything else.",
         )
+
+    def suggest(self, prefix: str, limit: int = 10) -> list[str]:
+        """Words of the full text that begin as the last word typed does, those of most documents
+        first; as they are indexed, without case and diacritics. Raises ``InvalidQuery``."""
+        return self._run(suggest(self._table, prefix, limit))
+
+    def did_you_mean(self, text: str) -> str | None:
+        """A search text with each word that no document holds replaced by the nearest one that
+        some do (one slip, from six letters two); None when there is nothing to replace. Raises
+        ``InvalidQuery``."""
+        return self._run(did_you_mean(self._table, text))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._table.name}>"

@@ -31,7 +31,7 @@ Form: TypeAlias = Literal["texts", "text", "keys", "entries"]
 
 
 class Request:
-    """Base of the ten; only these may be yielded by a plan."""
+    """Base of the eleven; only these may be yielded by a plan."""
 
     __slots__ = ()
 
@@ -134,6 +134,19 @@ class Found:
         self.entries = entries
         self.total = total
         self.capped = capped
+
+
+class Vocabulary(Request):
+    """Words of the full text from ``low`` to below ``high``, at most ``limit``, in the order of
+    code points → list of (word, documents that hold it in any field)."""
+
+    __slots__ = ("high", "limit", "low", "table")
+
+    def __init__(self, table: Table[Any], low: str, high: str, limit: int) -> None:
+        self.table = table
+        self.low = low
+        self.high = high
+        self.limit = limit
 
 
 class Put:

@@ -35,7 +35,7 @@ def search(
     """The best ``limit`` documents of a query that a text finds. Raises ``InvalidQuery`` and
     ``UnknownField``."""
     _check(query, text, limit, candidates)
-    chosen = _fields(table.codec, fields)  # name → (stored path, weight)
+    chosen = fields_of(table.codec, fields)  # name → (stored path, weight)
     asked = parse(text, tuple(chosen))
     if asked is None:
         return Operation(_nothing(), "read", True, (table,), True, _empty)
@@ -86,7 +86,7 @@ def _check(query: QueryValue, text: object, limit: object, candidates: object) -
         raise InvalidQuery(f"candidates is a whole number from 1, not {candidates!r}.")
 
 
-def _fields(
+def fields_of(
     codec: Codec[Any], given: Iterable[Any] | Mapping[Any, float] | None
 ) -> dict[str, tuple[str, float]]:
     """The searched fields by name: stored path and weight."""

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from homeport.core.requests import Changes, Meta, Mode, Operation, Request, Search
+from homeport.core.requests import Changes, Meta, Mode, Operation, Request, Search, Vocabulary
 from homeport.core.units import Run, UnitOperation
 from homeport.drivers.engine import PURGE_EVERY_S, PURGE_ROWS
 from homeport.drivers.steps import refuse_block, refuse_closed
@@ -164,7 +164,7 @@ class BrowserDriver:
     def _places(self, operation: Operation[Any]) -> Sequence[str] | None:
         plan, scope, log = operation.plan, operation.scope, True
         if isinstance(plan, Request):
-            log = isinstance(plan, (Changes, Meta, Search))
+            log = isinstance(plan, (Changes, Meta, Search, Vocabulary))
             table = getattr(plan, "table", None)
             scope = scope or ((table,) if table is not None else ())
         if not scope and not (log and isinstance(plan, Request)):

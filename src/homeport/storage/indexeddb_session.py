@@ -33,6 +33,7 @@ from homeport.core.requests import (
     Search,
     SetMeta,
     TxInfo,
+    Vocabulary,
     Write,
 )
 from homeport.core.uniqueness import Value, refusals, values_of
@@ -75,6 +76,7 @@ class IndexedDBSession:
             Count: self.reads.count,
             Aggregate: self.reads.aggregate,
             Search: self._search,
+            Vocabulary: self._vocabulary,
             Changes: self._changes,
             Meta: self._meta,
             Write: self._write,
@@ -175,6 +177,9 @@ class IndexedDBSession:
 
     def _search(self, request: Search) -> Stepped[Found]:
         return (yield from self.texts.search(request, writing=self._mode == "write"))
+
+    def _vocabulary(self, request: Vocabulary) -> Stepped[list[tuple[str, int]]]:
+        return (yield from self.texts.vocabulary(request, writing=self._mode == "write"))
 
     # -- log and named values
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from homeport.core.evaluate import compile_condition
 from homeport.core.keys import Encoded, encode_key, order
 from homeport.core.models import decode_object
-from homeport.core.requests import Changes, ChangeSet, Found, GetMany, Search
+from homeport.core.requests import Changes, ChangeSet, Found, GetMany, Search, Vocabulary
 from homeport.storage.indexeddb_wire import ask_texts, encoded_of, public_of
 from homeport.storage.text_words import Words, answer
 
@@ -84,6 +84,11 @@ class Texts:
             return sorted(known.texts, key=order, reverse=True)
 
         return answer(request, known.words, newest, allowed, lambda key: known.texts[key])
+
+    def vocabulary(self, request: Vocabulary, *, writing: bool) -> Stepped[list[tuple[str, int]]]:
+        self.reads.store.known(request.table)
+        known = yield from self._read(request.table, writing=writing)
+        return known.words.vocabulary(request.low, request.high, request.limit)
 
     def _read(self, table: Table[Any], *, writing: bool) -> Stepped[KnownWords]:
         collection = table.collection

@@ -18,7 +18,6 @@ from homeport.core.requests import (
     Delete,
     DeleteWhere,
     Find,
-    Found,
     Get,
     GetMany,
     Meta,
@@ -30,12 +29,13 @@ from homeport.core.requests import (
     Search,
     SetMeta,
     TxInfo,
+    Vocabulary,
     Write,
 )
 from homeport.core.uniqueness import Value, refusals, values_of
 from homeport.errors import HomeportError, QuotaExceeded, TransactionError, UnknownCollection
 from homeport.storage.memory_log import read_changes
-from homeport.storage.memory_text import Rows, search
+from homeport.storage.memory_text import search, vocabulary
 
 if TYPE_CHECKING:
     from homeport.core.codec import Extras, Row, Table
@@ -77,7 +77,8 @@ class MemorySession:
             Find: timed(self._find),
             Count: timed(lambda r: len(self._entries(r.table, r.query))),
             Aggregate: timed(self._aggregate),
-            Search: timed(self._search),
+            Search: timed(lambda r: search(r, self._of(r.table), self._alive)),
+            Vocabulary: lambda r: vocabulary(r, self._of(r.table)),
             Write: self._write,
             DeleteWhere: timed(self._delete_where),
             Changes: partial(read_changes, store),
@@ -143,11 +144,6 @@ class MemorySession:
         codec = request.table.codec
         fold = Fold(request.groups, request.measures, element_paths(codec))
         return fold_texts(fold, (text for _, text in self._entries(request.table, request.query)))
-
-    def _search(self, request: Search) -> Found:
-        rows = self._of(request.table)
-        assert isinstance(rows, Rows)
-        return search(request, rows, lambda row: self._alive(row) is not None)
 
     def _meta(self, request: Meta) -> str | TxInfo | RowInfo | None:
         if request.name == "tx":

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 from homeport.core.evaluate import compile_condition
 from homeport.core.keys import Encoded
 from homeport.core.models import decode_object
-from homeport.core.requests import Found, Search
+from homeport.core.requests import Found, Search, Vocabulary
 from homeport.storage.text_words import Words, answer
 
 if TYPE_CHECKING:
+    from homeport.core.codec import Codec
     from homeport.storage.memory_session import StoredRow
+
+    Stored = dict[Encoded, StoredRow]
 
 
 class Rows(dict[Encoded, "StoredRow"]):
@@ -33,9 +36,9 @@ class Rows(dict[Encoded, "StoredRow"]):
         return super().pop(key, *default)
 
 
-def search(request: Search, rows: Rows, alive: Callable[[StoredRow], bool]) -> Found:
-    """The answer of the memory store."""
-    codec, where = request.table.codec, request.query.where
+def _followed(codec: Codec[Any], rows: Stored) -> Words:
+    """The words of the rows as they are now."""
+    assert isinstance(rows, Rows)
     if rows.words is None or rows.words.fields != codec.text_paths:
         rows.words = Words(codec.text_paths)
         rows.unseen = set(rows)
@@ -46,12 +49,22 @@ def search(request: Search, rows: Rows, alive: Callable[[StoredRow], bool]) -> F
         else:
             rows.words.put(key, codec.extras_of_text(row.row[1])[1])
     rows.unseen = set()
+    return rows.words
+
+
+def vocabulary(request: Vocabulary, rows: Stored) -> list[tuple[str, int]]:
+    """The answer of the memory store."""
+    known = _followed(request.table.codec, rows)
+    return known.vocabulary(request.low, request.high, request.limit)
+
+
+def search(request: Search, rows: Stored, alive: Callable[[StoredRow], StoredRow | None]) -> Found:
+    """The answer of the memory store."""
+    known, where = _followed(request.table.codec, rows), request.query.where
     test = None if where is None else compile_condition(where)
 
     def allowed(key: Encoded) -> bool:
         row = rows[key]
-        return alive(row) and (test is None or test(decode_object(row.row[1])))
+        return alive(row) is not None and (test is None or test(decode_object(row.row[1])))
 
-    return answer(
-        request, rows.words, lambda: reversed(rows), allowed, lambda key: rows[key].row[1]
-    )
+    return answer(request, known, lambda: reversed(rows), allowed, lambda key: rows[key].row[1])

@@ -29,6 +29,7 @@ from homeport.core.requests import (
     Request,
     Search,
     TxInfo,
+    Vocabulary,
     Write,
 )
 from homeport.errors import Closed, StorageError, TransactionError
@@ -86,6 +87,7 @@ class SQLiteSession:
         self.writes = Writes(self)
         self.write_row: Callable[..., bool] = RowWriter(self).write
         register(connection)
+        texts = Texts(connection, self.reads)
         timed = store.declared.usage.timed
         self._answers: dict[type[Request], Callable[[Any], Any]] = {
             Get: self.reads.get,
@@ -94,7 +96,8 @@ class SQLiteSession:
             Count: timed(self.reads.count),
             Aggregate: timed(partial(aggregate, self.reads)),
             Changes: partial(read_changes, self.reads),
-            Search: timed(Texts(connection, self.reads).search),
+            Search: timed(texts.search),
+            Vocabulary: texts.vocabulary,
             Meta: self.reads.meta,
             Write: self.writes.write,
             DeleteWhere: timed(self.writes.delete_where),

@@ -19,7 +19,7 @@ from homeport.core.models import decode_object
 from homeport.core.planner import plan
 from homeport.core.query import QueryValue
 from homeport.core.ranking import FREQUENCY_MAX, PREFIX_WORDS, Score, Statistics, TextSearch, ranked
-from homeport.core.requests import Found, Search
+from homeport.core.requests import Found, Search, Vocabulary
 from homeport.core.textquery import Asked, Either, Every, Term, terms
 from homeport.storage.sql import Statements
 from homeport.storage.sql_query import Where
@@ -61,6 +61,13 @@ class Texts:
         documents = index.documents([seq for _, seq in best])
         entries = [(*documents[seq], score) for score, seq in best]
         return Found(entries, found.total, capped=found.capped)
+
+    def vocabulary(self, request: Vocabulary) -> list[tuple[str, int]]:
+        words = self.reads.known(request.table.name).vocabulary
+        return self.execute(  # type: ignore[no-any-return]
+            f"SELECT term, doc FROM {words} WHERE term>=? AND term<? LIMIT ?",
+            (request.low, request.high, request.limit),
+        ).fetchall()
 
     def _called(self, api: apsw.FTS5ExtensionApi, *_: Any) -> Any:
         return self.ask(api)

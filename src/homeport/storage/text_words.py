@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from homeport.core.keys import Encoded, decode, order
@@ -54,14 +55,20 @@ class Words:
                         del self.postings[word]
                         self._sorted = None
 
-    def beginning(self, prefix: str) -> Iterator[str]:
-        """The words that begin so, in order."""
+    def between(self, low: str, high: str) -> Iterator[str]:
+        """The words from ``low`` to below ``high``, in order."""
         if self._sorted is None:
             self._sorted = sorted(self.postings)
-        at = bisect_left(self._sorted, prefix)
-        while at < len(self._sorted) and self._sorted[at].startswith(prefix):
+        for at in range(bisect_left(self._sorted, low), bisect_left(self._sorted, high)):
             yield self._sorted[at]
-            at += 1
+
+    def beginning(self, prefix: str) -> Iterator[str]:
+        """The words that begin so, in order; none holds the last character of Unicode."""
+        return self.between(prefix, prefix + "\U0010ffff")
+
+    def vocabulary(self, low: str, high: str, limit: int) -> list[tuple[str, int]]:
+        """Words and how many documents hold each, at most ``limit``."""
+        return [(word, len(self.postings[word])) for word in islice(self.between(low, high), limit)]
 
 
 def answer(
@@ -104,12 +111,8 @@ class WordIndex:
         return min(len(self.known.postings.get(word, ())), FREQUENCY_MAX)
 
     def prefix_frequency(self, prefix: str) -> int:
-        total = 0
-        for number, word in enumerate(self.known.beginning(prefix)):
-            if number == PREFIX_WORDS:
-                break
-            total += len(self.known.postings[word])
-        return total
+        found = islice(self.known.beginning(prefix), PREFIX_WORDS)
+        return sum(len(self.known.postings[word]) for word in found)
 
     def candidates(self, asked: Asked, score: Score, limit: int) -> list[tuple[float, Encoded]]:
         matching = self._matching(asked)

@@ -6,7 +6,7 @@ from typing import Any
 
 from homeport.core.fields import F
 from homeport.core.query import EMPTY, QueryValue
-from homeport.core.requests import Found, Search
+from homeport.core.requests import Found, Search, Vocabulary
 from homeport.core.schema import Collection, FullText
 from homeport.core.search import search
 from homeport.testing.conformance import World, same
@@ -100,6 +100,21 @@ async def check_search_with_conditions_limits_and_candidates(world: World) -> No
     same((found.total, found.capped, len(found.entries)), (4, True, 2))
     found = await hits(world, docs, "sand", limit=2, candidates=9)
     same((found.total, found.capped, keys(found)), (9, False, best[:2]))
+
+
+async def check_the_vocabulary_in_order(world: World) -> None:
+    (docs,) = await world.define(Collection("docs", indexes=[FullText("title"), FullText("text")]))
+    same(await world.answer(Vocabulary(docs, "a", "z", 5)), [])
+    await world.put(docs, *DOCUMENTS)
+    found = await world.answer(Vocabulary(docs, "c", "m", 3))
+    same([tuple(entry) for entry in found], [("chalk", 2), ("clean", 2), ("fractured", 1)])
+    found = await world.answer(Vocabulary(docs, "sand", "sand\x00", 5))
+    same([tuple(entry) for entry in found], [("sand", 3)], "one word")
+    found = await world.answer(Vocabulary(docs, "東", "東\U0010ffff", 5))
+    same([tuple(entry) for entry in found], [("東京", 1)])
+    await world.delete(docs, "a", "b")
+    found = await world.answer(Vocabulary(docs, "c", "m", 5))
+    same([tuple(entry) for entry in found], [("clean", 1), ("losses", 1)])
 
 
 async def check_search_does_not_see_what_has_expired(world: World) -> None:

@@ -16,7 +16,8 @@ from homeport.core.codec import Table
 from homeport.core.fields import F
 from homeport.core.keys import encode, order
 from homeport.core.query import EMPTY, QueryValue
-from homeport.core.requests import Delete, Find, Put, Search, Write
+from homeport.core.requests import Delete, Find, Put, Write
+from homeport.core.textrequests import Search
 from homeport.core.schema import Collection, FullText
 from homeport.core.search import search
 from homeport.core.textquery import Asked, Either, Term, occurrences, parse, terms

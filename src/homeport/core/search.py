@@ -10,8 +10,9 @@ from homeport.core.hits import Hit, Hits
 from homeport.core.modeltree import resolve_stored
 from homeport.core.operations import holds
 from homeport.core.ranking import CANDIDATES, TextSearch
-from homeport.core.requests import Found, Operation, Search
+from homeport.core.requests import Operation
 from homeport.core.textquery import Asked, Either, Every, Term, parse, terms
+from homeport.core.textrequests import Found, Search
 from homeport.errors import InvalidQuery
 
 if TYPE_CHECKING:

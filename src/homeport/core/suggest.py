@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from homeport.core.requests import Operation, Plan, Vocabulary
+from homeport.core.requests import Operation, Plan
 from homeport.core.search import fields_of
 from homeport.core.textquery import parse, terms
+from homeport.core.textrequests import Vocabulary
 from homeport.core.words import GAP, query_words, spots, unspaced
 from homeport.errors import InvalidQuery
 

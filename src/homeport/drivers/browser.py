@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from homeport.core.requests import Changes, Meta, Mode, Operation, Request, Search, Vocabulary
+from homeport.core.requests import Changes, Meta, Mode, Operation, Request
+from homeport.core.textrequests import Search, Vocabulary
 from homeport.core.units import Run, UnitOperation
 from homeport.drivers.engine import PURGE_EVERY_S, PURGE_ROWS
 from homeport.drivers.steps import refuse_block, refuse_closed

@@ -21,7 +21,6 @@ from homeport.core.requests import (
     Delete,
     DeleteWhere,
     Find,
-    Found,
     Get,
     GetMany,
     Meta,
@@ -30,12 +29,11 @@ from homeport.core.requests import (
     Put,
     Request,
     RowInfo,
-    Search,
     SetMeta,
     TxInfo,
-    Vocabulary,
     Write,
 )
+from homeport.core.textrequests import Found, Search, Vocabulary
 from homeport.core.uniqueness import Value, refusals, values_of
 from homeport.errors import HomeportError, TransactionError, UnknownCollection
 from homeport.storage.indexeddb_read import Reads

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from homeport.core.evaluate import compile_condition
 from homeport.core.keys import Encoded, encode_key, order
 from homeport.core.models import decode_object
-from homeport.core.requests import Changes, ChangeSet, Found, GetMany, Search, Vocabulary
+from homeport.core.requests import Changes, ChangeSet, GetMany
+from homeport.core.textrequests import Found, Search, Vocabulary
 from homeport.storage.indexeddb_wire import ask_texts, encoded_of, public_of
 from homeport.storage.text_words import Words, answer
 

@@ -26,12 +26,11 @@ from homeport.core.requests import (
     Put,
     Request,
     RowInfo,
-    Search,
     SetMeta,
     TxInfo,
-    Vocabulary,
     Write,
 )
+from homeport.core.textrequests import Search, Vocabulary
 from homeport.core.uniqueness import Value, refusals, values_of
 from homeport.errors import HomeportError, QuotaExceeded, TransactionError, UnknownCollection
 from homeport.storage.memory_log import read_changes

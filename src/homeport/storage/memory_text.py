@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from homeport.core.evaluate import compile_condition
 from homeport.core.keys import Encoded
 from homeport.core.models import decode_object
-from homeport.core.requests import Found, Search, Vocabulary
+from homeport.core.textrequests import Found, Search, Vocabulary
 from homeport.storage.text_words import Words, answer
 
 if TYPE_CHECKING:

@@ -27,11 +27,10 @@ from homeport.core.requests import (
     Meta,
     Mode,
     Request,
-    Search,
     TxInfo,
-    Vocabulary,
     Write,
 )
+from homeport.core.textrequests import Search, Vocabulary
 from homeport.errors import Closed, StorageError, TransactionError
 from homeport.storage import sql
 from homeport.storage.sql import Statements

@@ -19,8 +19,8 @@ from homeport.core.models import decode_object
 from homeport.core.planner import plan
 from homeport.core.query import QueryValue
 from homeport.core.ranking import FREQUENCY_MAX, PREFIX_WORDS, Score, Statistics, TextSearch, ranked
-from homeport.core.requests import Found, Search, Vocabulary
 from homeport.core.textquery import Asked, Either, Every, Term, terms
+from homeport.core.textrequests import Found, Search, Vocabulary
 from homeport.storage.sql import Statements
 from homeport.storage.sql_query import Where
 from homeport.storage.sql_text import match_expression

@@ -10,8 +10,8 @@ from typing import Any
 
 from homeport.core.keys import Encoded, decode, order
 from homeport.core.ranking import FREQUENCY_MAX, PREFIX_WORDS, Score, Statistics, ranked
-from homeport.core.requests import Found, Search
 from homeport.core.textquery import Asked, Either, Term, occurrences, terms
+from homeport.core.textrequests import Found, Search
 from homeport.core.words import words
 
 

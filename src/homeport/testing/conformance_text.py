@@ -6,9 +6,9 @@ from typing import Any
 
 from homeport.core.fields import F
 from homeport.core.query import EMPTY, QueryValue
-from homeport.core.requests import Found, Search, Vocabulary
 from homeport.core.schema import Collection, FullText
 from homeport.core.search import search
+from homeport.core.textrequests import Found, Search, Vocabulary
 from homeport.testing.conformance import World, same
 
 DOCUMENTS: list[dict[str, Any]] = [

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
+from homeport.core.codec import Table
 from homeport.core.context import Tables
 from homeport.core.cuts import Asked, read_staged
 from homeport.core.former import asked_about
 from homeport.core.freeze import body_of, freeze, read_in_flight
 from homeport.core.outbox import META_CLIENT, META_CURSOR, META_HOLDS, META_IN_FLIGHT, META_STAGED
 from homeport.core.requests import Meta, Plan
-from homeport.core.wire import ABSENT, PROTOCOL, Hold, PullRequest, PushRequest
+from homeport.core.wire import ABSENT, PROTOCOL, Hold, PullRequest, PushRequest, UniqueIndex
 
 
 class Question(NamedTuple):
@@ -56,7 +57,9 @@ def ask(
     edit_wins = [name for name in declared if tables[name].deletes == "edit-wins"]
     former = yield from asked_about()
     types = {name: tables[name].merge_specs for name in declared if tables[name].merge_specs}
-    pull = PullRequest(cursor, position, holds, dict(declared), edit_wins, types, former)
+    pull = PullRequest(cursor, position, holds, dict(declared), edit_wins, types)
+    pull.unique = {name: found for name in declared if (found := _unique(tables[name]))}
+    pull.former = former
     pull.verify, pull.repair = list(verify), dict(repair or {})
     request = PushRequest(
         PROTOCOL,
@@ -71,3 +74,11 @@ def ask(
         None if batch is None else batch.number,
         0 if batch is None else len(batch.entries),
     )
+
+
+def _unique(table: Table[Any]) -> list[UniqueIndex]:
+    return [
+        UniqueIndex(list(index.fields), index.multi)
+        for index in table.collection.indexes
+        if index.unique
+    ]

@@ -97,10 +97,19 @@ class Hold(msgspec.Struct):
     buckets: list[str]
 
 
+class UniqueIndex(msgspec.Struct, omit_defaults=True):
+    """Dotted paths whose values no two documents may share; ``multi``: the last one is a list, and
+    its elements count one by one."""
+
+    fields: list[str]
+    multi: bool = False
+
+
 class PullRequest(msgspec.Struct, omit_defaults=True):
     """Ask for the next page. ``position`` continues an unfinished cut. ``collections`` names what
     the device syncs, with the policy it declares; ``edit_wins`` those of them where an edit wins
-    over a delete, ``fields`` their merge types by path (a development node adopts all three).
+    over a delete, ``fields`` their merge types by path, ``unique`` their unique indexes (a
+    development node adopts all four).
     ``former``: ids under which this file pushed before it was reset. ``verify``: collections whose
     sums the last page shall carry. ``repair``: collection → slots whose rows it shall carry."""
 
@@ -110,6 +119,7 @@ class PullRequest(msgspec.Struct, omit_defaults=True):
     collections: dict[str, Policy] = {}
     edit_wins: list[str] = []
     fields: dict[str, dict[str, str]] = {}
+    unique: dict[str, list[UniqueIndex]] = {}
     former: list[str] = []
     verify: list[str] = []
     repair: dict[str, list[int]] = {}

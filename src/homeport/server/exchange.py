@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from homeport.core.wire import Policy, PushRequest, Reply, present
@@ -12,6 +13,10 @@ from .feed import SnapshotFeed, unpack_cursor
 from .pull import PAGE_BYTES, PAGE_S, Puller, owner_of
 from .push import Pusher
 from .rules import Claims, Rules, valid_name, valid_policy, valid_types, write_specs
+from .schema import adopt_unique
+from .unique import name_of, usable
+
+log = logging.getLogger("homeport.server")
 
 
 class Exchange:
@@ -41,6 +46,7 @@ class Exchange:
             database, self.feed, rules, page_bytes=page_bytes, page_s=page_s, refresh_s=refresh_s
         )
         self._registered: set[str] = set()
+        self._adopted: set[str] = set()
 
     async def sync(
         self, claims: Claims, request: PushRequest, *, pushed: Callable[[], None] = lambda: None
@@ -52,6 +58,7 @@ class Exchange:
         """
         if self.rules.any:
             await self._register(request)
+            await self._adopt_unique(request)
         if request.pull.former:
             async with self.database.session() as connection:
                 await retire(connection, claims, request.pull.former[:MAX_FORMER])
@@ -83,3 +90,21 @@ class Exchange:
                     write_specs(valid_types(request.pull.fields.get(name, {}))),
                 )
         self._registered.update(wanted)
+
+    async def _adopt_unique(self, request: PushRequest) -> None:
+        """Development mode: unique indexes are kept from the first device on that declares them."""
+        wanted = [
+            (name, name_of(name, index), index)
+            for name, indexes in request.pull.unique.items()
+            if name in self._registered
+            for index in usable(indexes)
+        ]
+        new = [(name, index) for name, known, index in wanted if known not in self._adopted]
+        if not new:
+            return
+        async with self.database.session() as connection:
+            for name, index in new:
+                for error in await adopt_unique(connection, name, [index]):
+                    log.warning("%s", error.message)
+                self.rules.unique.setdefault(name, []).append(index)
+        self._adopted.update(known for _, known, _ in wanted)

@@ -89,10 +89,11 @@ class Node:
         Raises:
             DatabaseUnavailable: PostgreSQL did not answer within ``patience_s``.
             ServerError: a standby, a restored dump, or a schema of a newer Homeport.
+            DuplicateValues: documents break a unique index that is declared.
         """
         connection = await self._connect(patience_s)
         try:
-            await install(connection, self.rules.declared.values())
+            await install(connection, None if self.rules.any else self.rules.declared.values())
             await check_history(connection)
         finally:
             connection.terminate()

@@ -25,6 +25,7 @@ from .database import Connection, Database, StatementFailed, rollback, translate
 from .decide import Context, Place, PushedBatch, PushedUnit, Row, Write, decide
 from .feed import Cursor, Feed
 from .rules import Claims, Rules, Settled, known_types, read_specs
+from .unique import stripes, take
 
 log = logging.getLogger("homeport.server.push")
 
@@ -69,7 +70,7 @@ select (select count(*) from ins) + (select count(*) from upd) + (select count(*
 """
 
 _CODES = {
-    "23505": ("unique", "A unique constraint of the server refuses this document"),
+    "23505": ("unique", "Another document has the same value, and the server's index is unique"),
     "23503": ("foreign-key", "A foreign key of the server refuses this document"),
     "23514": ("check", "A check of the server refuses this document"),
     "23502": ("not-null", "A column of the server must not be empty"),
@@ -159,6 +160,7 @@ class _Job:
         self._digest = digest
         self._cursor = cursor
         self._one_by_one = False
+        self._stripes: set[int] = set()
 
     async def attempt(self, connection: Connection) -> BatchAnswer | None:
         """The answer, or None when it should be tried again."""
@@ -266,11 +268,17 @@ class _Job:
             verdict, its_writes = decide(unit, rows, context, taken)
             verdicts.append(verdict)
             writes += its_writes
+        bodies = [(w.collection, w.body) for w in writes if w.body is not None]
+        self._stripes = stripes(self.claims.tenant, bodies, self._rules.unique)
+        if self._stripes:
+            await take(connection, self._stripes)
         await self._write(connection, writes)
         return verdicts
 
     async def _apply_each(self, connection: Connection, context: Context) -> list[Verdict]:
         await self._lock(connection, self._batch.units)
+        if self._stripes:
+            await take(connection, self._stripes)
         verdicts: list[Verdict] = []
         taken: set[Place] = set()
         for unit in self._batch.units:

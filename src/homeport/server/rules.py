@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
 from homeport.core.fieldtypes import declared_types
+from homeport.core.indexes import Index
 from homeport.core.mergetypes import MergeType, type_of
-from homeport.core.wire import RESOLUTIONS
+from homeport.core.wire import RESOLUTIONS, UniqueIndex
 from homeport.errors import SchemaError
+
+from .unique import declared_unique
 
 Document: TypeAlias = "dict[str, Any]"
 Fetch: TypeAlias = "Callable[..., Awaitable[list[Any]]]"
@@ -70,6 +73,8 @@ class ServerCollection:
         buckets: (claims, fetch) → the buckets that a user sees; may be ``async``.
         write: (claims, old, new) → True allows; False, or a text that says why, refuses.
             ``old`` is None for a new document, ``new`` is None for a delete.
+        unique: field names, tuples of them or unique ``hp.Index`` values: PostgreSQL lets no two
+            documents of a tenant have the same value, whoever writes them.
 
     Raises:
         SchemaError: a declaration that contradicts itself.
@@ -82,6 +87,7 @@ class ServerCollection:
     bucket: Callable[[Document], str] | None = None
     buckets: Callable[[Claims, Fetch], Iterable[str] | Awaitable[Iterable[str]]] | None = None
     write: Callable[[Claims, Document | None, Document | None], bool | str] | None = None
+    unique: Sequence[Index | str | tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         if not valid_name(self.name):
@@ -94,11 +100,17 @@ class ServerCollection:
             raise SchemaError(f"Collection {self.name} needs a policy.")
         if self.types and self.policy != "merge":
             raise SchemaError(f"Collection {self.name}: fields= needs the policy merge.")
+        self.unique_indexes  # noqa: B018 - checked now
 
     @property
     def types(self) -> dict[str, MergeType]:
         """The merge types, checked."""
         return declared_types(self.fields, f"Collection {self.name}")
+
+    @property
+    def unique_indexes(self) -> tuple[UniqueIndex, ...]:
+        """The unique indexes, checked."""
+        return declared_unique(self.unique, f"Collection {self.name}")
 
 
 class Settled(NamedTuple):
@@ -138,6 +150,8 @@ class Rules:
     def __init__(self, collections: Iterable[ServerCollection] | None) -> None:
         self.any = collections is None
         self.declared = {item.name: item for item in collections or ()}
+        self.unique = {name: list(item.unique_indexes) for name, item in self.declared.items()}
+        """Unique indexes by collection; a development node adds those of devices."""
 
     def known(self, name: str) -> bool:
         """Whether the node serves a collection of this name."""

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from homeport.core.wire import RESOLUTIONS
-from homeport.errors import ServerError
+from homeport.core.wire import RESOLUTIONS, UniqueIndex
+from homeport.errors import DuplicateValues, ServerError
 
 from .database import Connection, connect
 from .rules import ServerCollection, write_specs
+from .unique import DDL as UNIQUE_DDL
+from .unique import drop_others, keep_unique
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _LOCK = 7_305_808_868_231_942  # any constant of our own: "homeport" on a telephone, roughly
 
 _DDL = """
@@ -150,6 +152,7 @@ _UPGRADES = {
     " not null default '{}'",
     2: "alter table homeport.clients add column if not exists retired boolean"
     " not null default false",
+    3: UNIQUE_DDL,
 }
 """What leads from an older version of the schema to the next."""
 
@@ -161,12 +164,17 @@ select exists (select from homeport.change_log
 """
 
 
-async def install(connection: Connection, collections: Iterable[ServerCollection] = ()) -> None:
-    """Create what is missing and record the declared collections.
+async def install(
+    connection: Connection, collections: Iterable[ServerCollection] | None = None
+) -> None:
+    """Create what is missing and record the declared collections; None = development mode, where
+    nothing is taken away.
 
     Raises:
         ServerError: a newer Homeport made the schema, or this server is a standby.
+        DuplicateValues: documents break a unique index that is declared; nothing was changed.
     """
+    declared_here = list(collections or ())
     await refuse_standby(connection)
     await connection.execute("begin")
     await connection.execute("select pg_advisory_xact_lock($1)", _LOCK)
@@ -182,7 +190,7 @@ async def install(connection: Connection, collections: Iterable[ServerCollection
             action="Upgrade homeport on this node.",
         )
     if version is None:
-        await connection.execute(_DDL)
+        await connection.execute(_DDL + UNIQUE_DDL)
         await connection.execute(
             "insert into homeport.settings values ('schema_version', $1)"
             " on conflict (name) do update set value = excluded.value",
@@ -193,7 +201,7 @@ async def install(connection: Connection, collections: Iterable[ServerCollection
         await connection.execute(
             "update homeport.settings set value = $1 where name = 'schema_version'", str(older + 1)
         )
-    for declared in (ServerCollection(RESOLUTIONS, policy="last-write-wins"), *collections):
+    for declared in (ServerCollection(RESOLUTIONS, policy="last-write-wins"), *declared_here):
         await connection.execute(
             "insert into homeport.collections as c (name, policy, deletes, fields)"
             " values ($1, $2, $3, $4)"
@@ -206,7 +214,30 @@ async def install(connection: Connection, collections: Iterable[ServerCollection
             declared.deletes,
             write_specs({path: kind.spec for path, kind in declared.types.items()}),
         )
+    if collections is not None:
+        await drop_others(connection, [declared.name for declared in declared_here])
+        for declared in declared_here:
+            await keep_unique(connection, declared.name, declared.unique_indexes, drop=True)
     await connection.execute("commit")
+
+
+async def adopt_unique(
+    connection: Connection, collection: str, indexes: Iterable[UniqueIndex]
+) -> list[DuplicateValues]:
+    """Development mode: keep the unique indexes that a device declares → why it cannot keep some.
+
+    Nothing is taken away: an older program may still count on it.
+    """
+    broken: list[DuplicateValues] = []
+    for index in indexes:
+        await connection.execute("begin")
+        await connection.execute("select pg_advisory_xact_lock($1)", _LOCK)
+        try:
+            await keep_unique(connection, collection, [index], drop=False)
+        except DuplicateValues as error:
+            broken.append(error)
+        await connection.execute("commit")
+    return broken
 
 
 async def refuse_standby(connection: Connection) -> None:

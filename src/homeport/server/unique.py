@@ -181,14 +181,15 @@ def declared_unique(forms: Iterable[Any], what: str) -> tuple[UniqueIndex, ...]:
         raise SchemaError(f"{what}: unique= takes a list, for example unique=['name'].")
     made: dict[tuple[tuple[str, ...], bool], UniqueIndex] = {}
     for form in forms:
+        index = form
         if isinstance(form, (str, tuple)):
-            form = Index(*((form,) if isinstance(form, str) else form), unique=True)
-        if not isinstance(form, Index) or not form.unique:
+            index = Index(*((form,) if isinstance(form, str) else form), unique=True)
+        if not isinstance(index, Index) or not index.unique:
             raise SchemaError(
                 f"{what}: unique= takes field names, tuples of them and unique indexes, "
                 f"not {form!r:.60}."
             )
-        made[form.fields, form.multi] = UniqueIndex(list(form.fields), form.multi)
+        made[index.fields, index.multi] = UniqueIndex(list(index.fields), index.multi)
     return tuple(made.values())
 
 

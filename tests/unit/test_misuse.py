@@ -209,3 +209,83 @@ def test_in_is_refused_because_python_would_read_everything_and_say_no(db: hp.Da
         _ = "a" in docs
     with pytest.raises(UsageError, match="exists"):
         _ = "a" in docs.where(hp.F.n == 1)
+
+
+async def _is_true(_: object) -> bool:
+    return False
+
+
+def test_a_coroutine_function_is_no_predicate(db: hp.Database) -> None:
+    """What it returns is true for every document: ``filter(fn).delete()`` would delete them all."""
+    docs = db[PLAIN]
+    docs.put_many([{"id": "a"}, {"id": "b"}])
+    with pytest.raises(hp.errors.InvalidQuery, match="plain function"):
+        docs.filter(_is_true)
+    with pytest.raises(hp.errors.InvalidQuery, match="awaitable"):
+        docs.filter(lambda doc: _is_true(doc)).delete()
+    assert docs.count() == 2
+
+
+def test_a_coroutine_function_is_no_callback(db: hp.Database) -> None:
+    with pytest.raises(UsageError, match="would never run"):
+        db.on_commit(_is_true)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="would never run"):
+        db[PLAIN].load([], progress=_is_true)
+
+
+def test_update_must_return_a_document(db: hp.Database) -> None:
+    docs = db[PLAIN]
+    docs.put({"id": "a", "n": 1})
+    for wrong in ("a", ["a"], 5):
+        with pytest.raises(UsageError, match="returned a"):
+            docs.update("a", lambda _, wrong=wrong: wrong)
+        with pytest.raises(UsageError, match="returned a"):
+            docs.where(hp.F.n == 1).update(lambda _, wrong=wrong: wrong)
+    assert docs.get("a") == {"id": "a", "n": 1}
+
+
+def test_values_that_cannot_even_be_shown(db: hp.Database) -> None:
+    """Their ``repr`` fails, and with it the message of a careless error."""
+    docs = db[PLAIN]
+    docs.put({"id": "a"})
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    cyclic: dict[str, Any] = {}
+    cyclic["me"] = cyclic
+    for value in (deep, cyclic, 10**5000):
+        with pytest.raises(hp.errors.InvalidDocument):
+            docs.put({"id": "b", "n": value})
+        with pytest.raises(hp.errors.InvalidKey):
+            docs.get(value)
+        with pytest.raises(hp.errors.InvalidQuery):
+            docs.where("n").above(value)
+        with pytest.raises(hp.errors.HomeportError):
+            docs.patch("a", n=value)
+    for value in (deep, cyclic):
+        with pytest.raises(hp.errors.InvalidQuery):
+            docs.where(hp.F.n == value)
+        with pytest.raises(hp.errors.InvalidQuery):
+            docs.where({"n": value})
+    assert docs.keys() == ["a"]
+
+
+def test_an_error_of_a_commit_callback_is_not_the_writers(
+    db: hp.Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The write is committed: raised to its caller, it would be made again."""
+    heard: list[int] = []
+    db.on_commit(lambda: 1 / 0)  # type: ignore[arg-type]
+    db.on_commit(lambda: heard.append(1))
+    assert db[PLAIN].add({"id": "a"}) == "a"
+    with db.transaction():
+        db[PLAIN].add({"id": "b"})
+    assert len(heard) == 2
+    assert [record.name for record in caplog.records] == ["homeport"] * 2
+
+
+async def test_nor_of_those_that_are_committed_with_it(tmp_path: Path) -> None:
+    async with hp.open_async(tmp_path / "a.db", collections=[PLAIN]) as db:
+        db.on_commit(lambda: 1 / 0)  # type: ignore[arg-type]
+        await asyncio.gather(*[db[PLAIN].add({"id": f"d{n}"}) for n in range(20)])
+        assert await db[PLAIN].count() == 20

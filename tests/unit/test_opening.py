@@ -439,3 +439,41 @@ def test_closing_twice_from_many_threads(tmp_path: Path) -> None:
     assert not errors
     with pytest.raises(Closed):
         db[DOCS].get("a")
+
+
+def test_a_relative_path_means_the_same_file_when_the_program_changes_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Further connections, of readers and snapshots, are made later."""
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with hp.open("a.db", collections=[DOCS]) as db:
+        db[DOCS].put({"id": "a"})
+        monkeypatch.chdir(tmp_path / "other")
+        with db.snapshot() as then:
+            assert then[DOCS].count() == 1
+        with db.transaction():
+            db[DOCS].put({"id": "b"})
+            seen: list[int] = []
+            reader = threading.Thread(target=lambda: seen.append(db[DOCS].count()))
+            reader.start()
+            reader.join()
+        assert seen == [1]
+    assert list((tmp_path / "other").iterdir()) == []
+
+
+def test_a_file_that_is_deleted_or_replaced_under_an_open_database(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    db = hp.open(path, collections=[DOCS])
+    db[DOCS].put({"id": "a"})
+    path.unlink()
+    with pytest.raises(hp.errors.StorageError, match="deleted"), db.snapshot():
+        pass
+    assert not path.exists()  # a reader makes no new file
+    with hp.open(path, collections=[DOCS]) as another:
+        another[DOCS].put({"id": "b"})
+        with pytest.raises(hp.errors.StorageError, match="replaced"), db.snapshot():
+            pass
+    db.close()
+    with hp.open(path, collections=[DOCS]) as another:
+        assert another[DOCS].keys() == ["b"]

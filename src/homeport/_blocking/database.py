@@ -270,7 +270,8 @@ class Database(Handle):
 
     def on_commit(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call a function after each commit made through this object → a function that ends that.
-        It runs in the committing thread and must only signal, for example set an event."""
+        It runs in the committing thread and must only signal, for example set an event. An
+        exception that leaves it goes to the log ``homeport``: the write is committed."""
         check_function(callback, "on_commit()")
         return self._driver.engine.on_commit(callback)
 

@@ -3,6 +3,7 @@ not where it would have hurt."""
 
 from __future__ import annotations
 
+import inspect
 from typing import Final
 
 from homeport.errors import UsageError
@@ -40,13 +41,39 @@ def check_flag(value: object, name: str) -> None:
         raise UsageError(f"{name} is True or False, not {value!r:.60}.")
 
 
-def check_function(value: object, what: str, *, none: bool = False, action: str = "") -> None:
-    """Something that can be called; ``what`` names who wanted it."""
+def check_function(
+    value: object, what: str, *, none: bool = False, awaited: bool = False, action: str = ""
+) -> None:
+    """Something that can be called; ``what`` names who wanted it. awaited: what a coroutine
+    function returns is awaited there; elsewhere its body would never run."""
     if (none and value is None) or callable(value):
+        if not awaited and is_coroutine_function(value):
+            raise UsageError(
+                f"{what} takes a plain function; the body of {value!r:.60} would never run.",
+                action="Write def in place of async def.",
+            )
         return
     raise UsageError(
         f"{what} takes a function, not {value!r:.60}.", action=action or "Pass it without ()."
     )
+
+
+def is_coroutine_function(value: object) -> bool:
+    """Would a call of it only make something to await?"""
+    called = value if inspect.isroutine(value) else getattr(value, "__call__", None)  # noqa: B004
+    return any(
+        inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one)
+        for one in (value, called)
+    )
+
+
+def shown(value: object, most: int = 60) -> str:
+    """A value for a message: its ``repr``, shortened, which must not fail in its turn (lists inside
+    each other without an end, integers of thousands of digits, a ``__repr__`` that raises)."""
+    try:
+        return repr(value)[:most]
+    except Exception:  # noqa: BLE001 - it is the user's
+        return f"a value of type {type(value).__name__}"
 
 
 def is_unicode(text: str) -> bool:

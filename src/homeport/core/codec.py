@@ -226,6 +226,10 @@ class Codec(Generic[T]):
         """The document in its stored form: dicts, lists, texts, numbers."""
         return self._model.plain(doc)
 
+    def fits(self, doc: object) -> bool:
+        """Is this a document of the collection's kind at all? What is in it is another question."""
+        return self._model.fits(doc)
+
     def key_of(self, doc: T) -> Key | None:
         """The document key in its stored form; None when it is missing, None or empty."""
         return self._model.key_of(doc)

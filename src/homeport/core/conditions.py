@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal, NoReturn, TypeAlias
 
+from homeport.core.arguments import shown
 from homeport.core.keys import Encoded, encode
 from homeport.core.textquery import parse
 from homeport.errors import InvalidQuery
@@ -48,7 +49,7 @@ def comparable(value: object, path: str) -> Encoded:
         return ""
     if encoded is None:
         raise InvalidQuery(
-            f"{path} cannot be compared with {value!r:.60}: it has no place in the order of keys.",
+            f"{path} cannot be compared with {shown(value)}: it has no place in the order of keys.",
             action="Compare with a number, a text, a boolean or a list; use == None for null and "
             "is_missing() for a missing field.",
         )

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
+from homeport.core.arguments import shown
 from homeport.core.keys import Key, encode_key
 from homeport.core.modeltree import Node
 from homeport.core.restore import Restore, restorer
@@ -66,7 +67,7 @@ class KeyForms:
         if not isinstance(key, python):
             declared = " or ".join(kind.__name__ for kind in python)
             raise InvalidKey(
-                f"{key!r:.80} cannot be a document key of {self._collection}: its type is "
+                f"{shown(key, 80)} cannot be a document key of {self._collection}: its type is "
                 f"{type(key).__name__}.",
                 action=f"The model declares {declared}." if declared else None,
             )
@@ -74,5 +75,5 @@ class KeyForms:
             return self._scope.stored_value(self._node, key)
         except InvalidQuery as error:
             raise InvalidKey(
-                f"{key!r:.80} cannot be a document key: it has no JSON form."
+                f"{shown(key, 80)} cannot be a document key: it has no JSON form."
             ) from error

@@ -21,6 +21,7 @@ from math import isfinite
 from struct import Struct
 from typing import Any, TypeAlias
 
+from homeport.core.arguments import shown
 from homeport.errors import InvalidKey
 
 Key: TypeAlias = "str | int | float | list[Any]"
@@ -182,7 +183,7 @@ def encode_key(value: object) -> Encoded:
         return value
     reason = _refuse(value, 0)
     if reason is not None:
-        raise InvalidKey(f"{value!r:.80} cannot be a document key: {reason}.")
+        raise InvalidKey(f"{shown(value, 80)} cannot be a document key: {reason}.")
     encoded = encode(value)
     assert encoded is not None
     return encoded

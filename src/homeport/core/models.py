@@ -54,6 +54,10 @@ class Model(Generic[T]):
         value = doc.get(name) if isinstance(doc, dict) else getattr(doc, name, None)
         return None if value is UNSET else value
 
+    def fits(self, doc: object) -> bool:
+        """Is this a document of the kind at all?"""
+        return isinstance(doc, dict if self.mapping else self.cls)
+
     def key_of(self, doc: T) -> Key | None:
         value = self.get(doc, self.key)
         if value is None or value == "":

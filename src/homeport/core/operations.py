@@ -7,6 +7,7 @@ operation's ``finish``, outside the lock.
 
 from __future__ import annotations
 
+import inspect
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
@@ -312,10 +313,20 @@ def holding(
 
 def holds(predicate: Callable[[Any], object], doc: object) -> bool:
     answer = predicate(doc)
+    if answer is True or answer is False:
+        return answer
     if answer is None:
         raise InvalidQuery(
             f"The predicate {getattr(predicate, '__name__', predicate)!r} given to filter() "
             "returned None.",
+            action="Return True or False.",
+        )
+    if inspect.isawaitable(answer):  # which is true, whatever it would come to
+        if inspect.iscoroutine(answer):
+            answer.close()
+        raise InvalidQuery(
+            f"The predicate {getattr(predicate, '__name__', predicate)!r} given to filter() "
+            "returned an awaitable.",
             action="Return True or False.",
         )
     return bool(answer)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from homeport.core.arguments import is_coroutine_function
 from homeport.core.conditions import (
     OPERATORS,
     And,
@@ -171,6 +172,12 @@ class QueryValue:
             raise InvalidQuery(
                 f"filter() takes a function of the document, not {predicate!r:.60}.",
                 action="Use where() for conditions.",
+            )
+        if is_coroutine_function(predicate):
+            raise InvalidQuery(
+                "filter() takes a plain function: what a coroutine function returns is true for "
+                "every document.",
+                action="Write def in place of async def.",
             )
         return QueryValue(
             self.where, self.order, self.limit, self.offset, self.after,

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from homeport.core.arguments import shown
 from homeport.core.models import read_instant
 from homeport.core.modeltree import Node, Step, resolve, resolve_stored
 from homeport.core.plain import builtins, instant
@@ -106,8 +107,8 @@ def stored_form(value: object) -> object:
         return next(kind(value) for kind in (str, int, float) if isinstance(value, kind))
     try:
         return builtins(_dumped(value))
-    except (TypeError, ValueError, msgspec.MsgspecError) as error:
-        raise InvalidQuery(f"{value!r:.60} has no JSON form to compare with.") from error
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+        raise InvalidQuery(f"{shown(value)} has no JSON form to compare with.") from error
 
 
 def _dumped(value: object) -> object:

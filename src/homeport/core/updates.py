@@ -74,6 +74,13 @@ def _updated(table: Table[T], key: Key, fn: Callable[[T], T], doc: T) -> T:
             action="Return the document (dict.update() and list.append() return None); "
             "a coroutine belongs in db.run().",
         )
+    if not table.codec.fits(doc):
+        kind = "dict" if table.collection.model is None else table.collection.model.__name__
+        raise UsageError(
+            f"The function given to update() of {table.name} returned a {type(doc).__name__}; "
+            "nothing was written.",
+            action=f"Return the document, a {kind}.",
+        )
     found = table.codec.key_of(doc)
     if found is None:
         return table.codec.with_key(doc, key)

@@ -17,6 +17,7 @@ from homeport.core.requests import Changes, Meta, Mode, Operation, Request
 from homeport.core.textrequests import Search, Vocabulary
 from homeport.core.units import Run, UnitOperation
 from homeport.drivers.engine import PURGE_EVERY_S, PURGE_ROWS
+from homeport.drivers.notify import tell
 from homeport.drivers.steps import refuse_block, refuse_closed
 from homeport.drivers.watch import AsyncWatch
 from homeport.errors import StorageError
@@ -106,8 +107,7 @@ class LaterEngine:
         return self.on_commit(bell)
 
     def announce(self) -> None:
-        for listener in list(self._listeners.values()):
-            listener()
+        tell(self._listeners)
 
     def forbid_inside(self, what: str) -> None:
         """Nothing of the user's runs inside a transaction here, but units, which await only their

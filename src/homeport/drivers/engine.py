@@ -21,6 +21,7 @@ from homeport.core.stores import CommitStamp, Store, StoreSession
 from homeport.core.units import UnitOperation
 from homeport.drivers.forks import close_in_children
 from homeport.drivers.gate import Gate
+from homeport.drivers.notify import tell
 from homeport.drivers.pulse import Pulse
 from homeport.drivers.steps import (
     ClosedSession,
@@ -339,7 +340,7 @@ class Engine(Gate):
     def on_commit(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call ``callback`` after each commit of this engine → a function that ends it.
 
-        It runs in the committing thread: it may set an event and nothing else.
+        It runs in the committing thread: it may set an event and nothing else. See ``notify``.
         """
         # A dict, because one operation adds and one removes: garbage collection may call forget()
         # in the middle of anything.
@@ -352,8 +353,7 @@ class Engine(Gate):
         return forget
 
     def announce(self) -> None:
-        for listener in list(self._listeners.values()):
-            listener()
+        tell(self._listeners)
 
     def purge(self) -> None:
         """Remove some expired documents, at most once a second; the lock is held."""

@@ -26,9 +26,12 @@ _kinds: dict[int, str] = {}
 
 
 def usable_path(path: str, *, readonly: bool) -> str:
-    """→ the path of the file itself, when ``path`` is a link to it. Raises ``CannotOpen``,
-    ``ReadOnly``; warns of places where a database is in danger."""
+    """→ the path of the file itself, when ``path`` is a link to it, from the root: a program that
+    changes its folder later still means this file. Raises ``CannotOpen``, ``ReadOnly``; warns of
+    places where a database is in danger."""
     try:
+        # Joined, not normalised: behind a link "x/.." is not where the text says.
+        path = os.path.join(os.getcwd(), path)  # noqa: PTH109, PTH118 - texts
         # The log lies beside the file itself, whatever link leads there.
         path = os.path.realpath(path) if os.path.islink(path) else path  # noqa: PTH114
         _check(path, readonly=readonly)

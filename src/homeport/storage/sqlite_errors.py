@@ -62,6 +62,13 @@ def translate(error: Exception, path: str, system_errno: int = 0) -> HomeportErr
         return InvalidDocument("A document is larger than SQLite can store (1 GB).")
     if isinstance(error, (apsw.ConnectionClosedError, apsw.CursorClosedError)):
         return Closed("The database is closed.")
+    if "no such table: meta" in detail:
+        return Corrupted(
+            f"{path} was deleted or replaced while it was open: what is read there is not what "
+            "was opened.",
+            action="Close this database and open it again; replace a file while it is closed.",
+            path=path,
+        )
     if other_schema(error):
         return SchemaMismatch(
             f"Another process has changed the indexes of {path} ({detail}).",

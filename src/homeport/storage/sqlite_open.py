@@ -42,11 +42,32 @@ class Opener:
         self._cache_kib = cache_kib
         self._max_pages = max_pages
         self._immutable = False
+        self._file: tuple[int, int] | None = None
 
     def connect(self, *, query_only: bool) -> apsw.Connection:
         """A connection that is ready to use; raises typed errors and ``apsw.Error``."""
+        if self._file is not None:
+            self._same_file()
+        connection = self._connect(query_only=query_only)
+        if self._file is None:
+            self._file = _identity(self.path)
+        return connection
+
+    def _same_file(self) -> None:
+        """Is what lies at the path still what the other connections have open? Reading one file
+        and writing another would be silent; a file that was moved away must not be made anew."""
+        found = _identity(self.path)
+        if found != self._file:
+            raise StorageError(
+                f"{self.path} was {'replaced' if found else 'deleted or renamed'} while it was "
+                "open here.",
+                action="Close this database and open it again; replace a file while it is closed.",
+                path=self.path,
+            )
+
+    def _connect(self, *, query_only: bool) -> apsw.Connection:
         if not self.readonly:
-            flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+            flags = apsw.SQLITE_OPEN_READWRITE | (0 if self._file else apsw.SQLITE_OPEN_CREATE)
             return self._prepared(self.path, flags, query_only=query_only)
         if not self._immutable:
             try:
@@ -161,6 +182,15 @@ class Opener:
             if connection.in_transaction:
                 cursor.execute("ROLLBACK").fetchall()
             raise
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """What tells one file from another, whatever they are called; None when there is none."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - a Path costs more than the question
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _size(path: str) -> int:

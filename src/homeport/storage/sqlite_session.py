@@ -126,7 +126,10 @@ class SQLiteSession:
     def _renewed(self) -> bool:
         """Another process took an index away that a statement named: are there new statements?"""
         before = self.reads.held
-        self.store.refresh(self.execute)
+        try:
+            self.store.refresh(self.execute)
+        except FAULTS as error:  # not even what every file of ours has: it was replaced
+            raise self._translated(error) from error
         self.reads.held = self.store.declared.statements
         return self.reads.held is not before
 

@@ -78,7 +78,8 @@ class AsyncSync(Handle):
         check_seconds(verify_s, "verify_s", least=0.001, none=True)
         check_flag(live, "live")
         if not isinstance(token, str):
-            check_function(token, "token=", awaited=True, action="Give the token as text, or what returns it.")
+            action = "Give the token as text, or what returns it."
+            check_function(token, "token=", awaited=True, action=action)
         if isinstance(collections, (str, Collection)) or not (
             collections is None or isinstance(collections, Iterable)
         ):

@@ -72,7 +72,7 @@ def shown(value: object, most: int = 60) -> str:
     each other without an end, integers of thousands of digits, a ``__repr__`` that raises)."""
     try:
         return repr(value)[:most]
-    except Exception:  # noqa: BLE001 - it is the user's
+    except Exception:
         return f"a value of type {type(value).__name__}"
 
 

@@ -14,9 +14,8 @@ def tell(listeners: Mapping[object, Callable[[], None]]) -> None:
     for listener in list(listeners.values()):
         try:
             listener()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is not the writer's
+        except Exception:
             import logging  # noqa: PLC0415 - most programs never come here
 
-            logging.getLogger("homeport").error(
-                "A function given to on_commit() failed: %r", listener, exc_info=error
-            )
+            log = logging.getLogger("homeport")
+            log.exception("A function given to on_commit() failed: %r", listener)

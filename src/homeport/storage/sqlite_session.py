@@ -129,7 +129,7 @@ class SQLiteSession:
         try:
             self.store.refresh(self.execute)
         except FAULTS as error:  # not even what every file of ours has: it was replaced
-            raise self._translated(error) from error
+            raise self.translated(error) from error
         self.reads.held = self.store.declared.statements
         return self.reads.held is not before
 

@@ -117,11 +117,8 @@ def _faults(value: object, path: str, depth: int) -> Iterator[tuple[str, str]]:
         return
     elif kind is int:
         if not -MAX_SAFE_INT <= value <= MAX_SAFE_INT:  # type: ignore[operator]
-            yield (
-                path,
-                f"is {shown(value, 30)}: integers beyond ±2**53 lose digits in JavaScript and "
-                "JSON.",
-            )
+            reason = "integers beyond ±2**53 lose digits in JavaScript and JSON."
+            yield path, f"is {shown(value, 30)}: {reason}"
     elif kind is float:
         if not isfinite(value):  # type: ignore[arg-type]
             yield path, f"is {value}, which JSON cannot hold."

@@ -96,11 +96,12 @@ def create_multi(ident: str) -> str:
 def create_text(collection: str, layout: Layout) -> str:
     """contentless_delete: a row is removed by its number, so an index never rots because the old
     text was computed differently. ``ascii`` splits at spaces only, since every word that reaches it
-    was folded by core.words: one tokenizer decides for the index and for a scan."""
+    was folded by core.words: one tokenizer decides for the index and for a scan. prefix: else the
+    documents of all words with a first letter are merged before the first one is found."""
     columns = ", ".join(map(quote, layout.text.values()))
     return (
         f"CREATE VIRTUAL TABLE {quote(text_ident(collection))} USING fts5({columns},"
-        " content='', contentless_delete=1, tokenize='ascii')"
+        " content='', contentless_delete=1, tokenize='ascii', prefix='1')"
     )
 
 

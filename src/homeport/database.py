@@ -28,6 +28,7 @@ from homeport.snapshots import Snapshot
 from homeport.transactions import Tx, Unit, table_of
 
 if TYPE_CHECKING:
+    from homeport.core.backend import Backend
     from homeport.replication import AsyncSync
     from homeport.transport.recovery import OnReset
     from homeport.transport.rounds import Token
@@ -116,9 +117,9 @@ class AsyncDatabase(Handle):
 
     def sync(
         self,
-        url: str,
+        url: str | Backend,
         *,
-        token: Token,
+        token: Token = None,
         collections: Iterable[Collection[Any] | str] | None = None,
         max_queue: int = 100_000,
         live: bool = True,
@@ -129,8 +130,10 @@ class AsyncDatabase(Handle):
         """Replicate with a server → the handle; call its ``start()``.
 
         Args:
-            url: address of the server.
-            token: text, or a function that returns one (it may be a coroutine function).
+            url: address of the server; or a back end (``homeport.backends``), such as a shared
+                folder.
+            token: text, or a function that returns one (it may be a coroutine function). A back
+                end takes none.
             collections: which ones; None = all that are not declared with ``sync=False``.
             max_queue: so many changes may wait for the server; then writes raise ``QueueFull``.
             live: keep a connection open for hints that something is new.

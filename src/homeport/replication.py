@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from homeport.core import conflicts
 from homeport.core.adopt import enable
 from homeport.core.arguments import check_flag, check_function, check_seconds, check_whole
+from homeport.core.backend import Backend
 from homeport.core.conflicts import Conflict, DeadLetter, Resolution
 from homeport.core.context import Event
 from homeport.core.exporting import unsent, waiting
@@ -61,9 +62,9 @@ class AsyncSync(Handle):
     def __init__(
         self,
         db: AsyncDatabase,
-        url: str,
+        url: str | Backend,
         *,
-        token: Token,
+        token: Token = None,
         collections: Iterable[Collection[Any] | str] | None = None,
         max_queue: int = 100_000,
         live: bool = True,
@@ -71,13 +72,21 @@ class AsyncSync(Handle):
         on_reset: OnReset = "recover",
         verify_s: float | None = 86_400.0,
     ) -> None:
-        if not isinstance(url, str) or not url.startswith(("http://", "https://")):
-            raise UsageError(f"{url!r:.80} is no address of a server; it begins with https://.")
+        backend = url if isinstance(url, Backend) else None
+        if backend is None and not (
+            isinstance(url, str) and url.startswith(("http://", "https://"))
+        ):
+            raise UsageError(
+                f"{url!r:.80} is no address of a server; it begins with https://.",
+                action="Give an address, or a back end of homeport.backends.",
+            )
         check_seconds(poll_s, "poll_s", least=0.001)
         check_whole(max_queue, "max_queue", least=1)
         check_seconds(verify_s, "verify_s", least=0.001, none=True)
         check_flag(live, "live")
-        if not isinstance(token, str):
+        if backend is not None and token is not None:
+            raise UsageError("A back end takes no token=.", action="Give it to the back end.")
+        if backend is None and not isinstance(token, str):
             action = "Give the token as text, or what returns it."
             check_function(token, "token=", awaited=True, action=action)
         if isinstance(collections, (str, Collection)) or not (
@@ -104,7 +113,7 @@ class AsyncSync(Handle):
         self._pump = Pump(
             self._engine,
             tables,
-            url,
+            str(url),
             token,
             live=live,
             poll_s=poll_s,
@@ -112,6 +121,7 @@ class AsyncSync(Handle):
             on_reset=on_reset,
             path=db.path,
             verify_s=verify_s,
+            backend=backend,
         )
 
     def start(self) -> Awaitable[None]:

@@ -30,6 +30,7 @@ from homeport.transactions import Tx, Unit, table_of
 
 if TYPE_CHECKING:
     from homeport._blocking.replication import Sync
+    from homeport.core.backend import Backend
     from homeport.transport.recovery import OnReset
     from homeport.transport.rounds import Token
 T = TypeVar("T")
@@ -114,9 +115,9 @@ class Database(Handle):
 
     def sync(
         self,
-        url: str,
+        url: str | Backend,
         *,
-        token: Token,
+        token: Token = None,
         collections: Iterable[Collection[Any] | str] | None = None,
         max_queue: int = 100000,
         live: bool = True,
@@ -127,8 +128,10 @@ class Database(Handle):
         """Replicate with a server → the handle; call its ``start()``.
 
         Args:
-            url: address of the server.
-            token: text, or a function that returns one (it may be a coroutine function).
+            url: address of the server; or a back end (``homeport.backends``), such as a shared
+                folder.
+            token: text, or a function that returns one (it may be a coroutine function). A back
+                end takes none.
             collections: which ones; None = all that are not declared with ``sync=False``.
             max_queue: so many changes may wait for the server; then writes raise ``QueueFull``.
             live: keep a connection open for hints that something is new.

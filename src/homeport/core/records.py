@@ -84,35 +84,40 @@ class Records:
         )
 
     def _text(self, key: str, clash: Clash, doc: Doc) -> str:
-        record: dict[str, Any] = {
-            "id": key,
-            "collection": doc.collection,
-            "key": doc.key,
-            "bucket": doc.bucket,
-            "policy": clash.policy,
-            "winner": clash.winner,
-            "fields": clash.fields,
-            "base": clash.base,
-            "local": clash.local,
-            "remote": clash.remote,
-            "result": clash.result,
-            "at_ms": self.stamp_ms,
-            "client": self.client,
-        }
-        # The losing body goes last: it is in the record alone.
-        for name in ("result", "base", "remote" if clash.winner == "remote" else "local"):
-            text = diff.dump(record)
-            if len(text.encode()) <= MAX_DOCUMENT_BYTES:
-                return text
-            record[name] = None
-            record["cut"] = [*record.get("cut", []), name]
-        text = diff.dump(record)
-        if len(text.encode()) <= MAX_DOCUMENT_BYTES:
-            return text
-        return diff.dump({**record, "local": None, "remote": None, "cut": ["all bodies"]})
+        return record_text(key, clash, doc, self.stamp_ms, self.client)
 
     def _fits(self, group: Group, entry: Entry) -> bool:
         if len(group.entries) >= MAX_BATCH_CHANGES:
             return False
         size = sum(len(encoder.encode(member)) for member in (*group.entries, entry))
         return size <= MAX_BATCH_BYTES
+
+
+def record_text(key: str, clash: Clash, doc: Doc, at_ms: int, client: str) -> str:
+    """The document of one record; bodies are left out where it would be too large."""
+    record: dict[str, Any] = {
+        "id": key,
+        "collection": doc.collection,
+        "key": doc.key,
+        "bucket": doc.bucket,
+        "policy": clash.policy,
+        "winner": clash.winner,
+        "fields": clash.fields,
+        "base": clash.base,
+        "local": clash.local,
+        "remote": clash.remote,
+        "result": clash.result,
+        "at_ms": at_ms,
+        "client": client,
+    }
+    # The losing body goes last: it is in the record alone.
+    for name in ("result", "base", "remote" if clash.winner == "remote" else "local"):
+        text = diff.dump(record)
+        if len(text.encode()) <= MAX_DOCUMENT_BYTES:
+            return text
+        record[name] = None
+        record["cut"] = [*record.get("cut", []), name]
+    text = diff.dump(record)
+    if len(text.encode()) <= MAX_DOCUMENT_BYTES:
+        return text
+    return diff.dump({**record, "local": None, "remote": None, "cut": ["all bodies"]})

@@ -17,6 +17,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from homeport.core import session as s
+from homeport.core.backend import Backend
 from homeport.core.codec import Table
 from homeport.core.context import Event
 from homeport.core.verify import VerifyReport
@@ -61,9 +62,12 @@ class Pump:
         on_reset: OnReset = "recover",
         path: str = ":memory:",
         verify_s: float | None = None,
+        backend: Backend | None = None,
     ) -> None:
         self.engine = engine
-        self.rounds = Rounds(engine, tables, url, token, tell, on_reset, path)
+        self.rounds = Rounds(
+            engine, tables, url, token, tell, on_reset, path, backend=backend
+        )
         self.live = live
         self.verify_ms = None if verify_s is None else int(verify_s * 1000)
         self.tell = tell

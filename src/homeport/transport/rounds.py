@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import msgspec
 
 from homeport.core.adopt import adopt_chunk
+from homeport.core.backend import Backend
 from homeport.core.codec import Table
 from homeport.core.context import Event
 from homeport.core.cuts import Received, receive
@@ -36,6 +37,7 @@ from homeport.errors import (
     Unreachable,
 )
 from homeport.ids import new_id
+from homeport.transport.backend import BackendTransport
 from homeport.transport.http import HttpTransport, identity_of
 from homeport.transport.recovery import OnReset, Recovery
 
@@ -79,10 +81,12 @@ class Rounds:
         path: str = ":memory:",
         net: Transport | None = None,
         make_id: Callable[[], str] = new_id,
+        backend: Backend | None = None,
     ) -> None:
         self.engine = engine
         self.tables = tables
         self.url = url
+        self.backend = backend
         self.token = token
         self.tell = tell
         self.declared = {
@@ -116,7 +120,8 @@ class Rounds:
     @property
     def net(self) -> Transport:
         if self._net is None:
-            self._net = HttpTransport(self.url)
+            backend = self.backend
+            self._net = HttpTransport(self.url) if backend is None else BackendTransport(backend)
         return self._net
 
     def reopen(self) -> None:

@@ -1,5 +1,5 @@
 """A device that adds 1 to a counter and syncs through a shared folder, and is killed at its nth
-operation on the folder: ``python folder_writer.py DATABASE FOLDER N``."""
+operation that changes the folder: ``python folder_writer.py DATABASE FOLDER N``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from homeport.backends import SharedFolder
 
 WELLS = hp.Collection("wells", sync=hp.Synced(fields={"n": hp.Counter()}))
 MINE = hp.Collection("mine", sync=False)
-OPERATIONS = ("open", "os.mkdir", "os.link", "os.remove", "os.rename", "os.scandir")
+OPERATIONS = ("os.mkdir", "os.link", "os.remove", "os.rename")
 
 
 def work(file: str | Path, folder: str | Path, kill_at: int = 0) -> int:
@@ -24,7 +24,8 @@ def work(file: str | Path, folder: str | Path, kill_at: int = 0) -> int:
 
     def watch(event: str, args: tuple[Any, ...]) -> None:
         nonlocal seen
-        if on and event in OPERATIONS:
+        reads = event != "open" or args[1] == "rb" or args[1] == "r"
+        if on and (event in OPERATIONS or not reads):
             paths = [os.fspath(a) for a in args[:2] if isinstance(a, str | os.PathLike)]
             if any(str(folder) in path for path in paths):
                 seen += 1

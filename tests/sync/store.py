@@ -3,7 +3,6 @@ files between them late, in any order, twice under other names, or half."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
@@ -88,22 +87,6 @@ class Folder:
         """What the files of this copy say."""
         pulled = self.run(self.backend.pull_changes(None, [collection], []))
         return {c.key: c.document for c in pulled.changes}
-
-
-class DiskFolder(Folder):
-    """The same over a real directory."""
-
-    def __init__(self, path: Any) -> None:
-        self.path = path
-        super().__init__()
-
-    def make(self) -> LogBackend:
-        from homeport.backends import SharedFolder
-
-        return SharedFolder(self.path, create=True)
-
-    def run(self, work: Any) -> Any:
-        return asyncio.run(work)
 
 
 class Carrier:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,7 +18,7 @@ from homeport.core.schema import Collection, Synced
 from homeport.errors import Unreachable
 
 from .model import Problem
-from .store import Carrier, DiskFolder, Folder, device, settle
+from .store import Carrier, Folder, device, settle
 from .test_convergence import FIELDS, KEYS
 
 clients = st.integers(0, 2)
@@ -40,8 +42,9 @@ steps = st.one_of(
 
 
 class World:
-    def __init__(self, policy: str, deletes: str) -> None:
-        self.folders = [Folder() for _ in range(3)]
+    def __init__(self, policy: str, deletes: str, folders: list[Folder] | None = None) -> None:
+        self.folders = folders or [Folder() for _ in range(3)]
+        self.shared = folders is not None
         self.carrier = Carrier(self.folders)
         wells = Collection("wells", sync=Synced(policy, deletes=deletes))
         self.wells = wells
@@ -100,10 +103,9 @@ class World:
 
     def check(self) -> None:
         truth = self.folders[0].docs()
-        files = self.folders[0].files
         for folder in self.folders:
             assert folder.docs() == truth
-        fresh_folder = Folder(files)
+        fresh_folder = self.folders[0] if self.shared else Folder(self.folders[0].files)
         assert fresh_folder.docs() == truth, "the order in which files were read changed the outcome"
         fresh = device(fresh_folder, "f", self.wells)
         fresh.sync()
@@ -115,8 +117,8 @@ class World:
         assert [c.meta("sync.client") for c in self.clients] == self.names
 
 
-def run(policy: str, deletes: str, plan: list[tuple[Any, ...]]) -> World:
-    world = World(policy, deletes)
+def run(policy: str, deletes: str, plan: list[tuple[Any, ...]], folders: Any = None) -> World:
+    world = World(policy, deletes, folders)
     replaced: set[str] = set()
     for one in plan:
         kind, n, key, extra = one
@@ -412,6 +414,62 @@ def test_r25_two_copies_of_one_device_file(tmp_path):
     a.sync()
     settle([a, b], Carrier(folders))
     assert sorted(a.all()) == sorted(b.all()) == ["again-a", "from-a", "from-b", "w1"]
+
+
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "other-backends.md"
+
+
+def of_the_guide(name: str) -> Any:
+    """A class that the guide shows, as it stands there."""
+    blocks = re.findall(r"^```python\n(.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {"__name__": "guide"}
+    for block in blocks:
+        if "class Memory" in block or "class Cautious" in block:
+            exec(block.split("\nmemory = ")[0], names)
+    return names[name]()
+
+
+class Shared(Folder):
+    """One back end that all devices see at once."""
+
+    def __init__(self, backend: Any) -> None:
+        self.only = backend
+        super().__init__()
+
+    def make(self) -> Any:
+        return self.only
+
+    def restart(self) -> None:
+        super().restart()
+
+
+@pytest.mark.parametrize("policy", ["merge", "last-write-wins", "remote-wins", "local-wins"])
+@settings(max_examples=40)
+@given(st.sampled_from(["delete-wins", "edit-wins"]), st.lists(steps, max_size=25))
+def test_the_back_end_of_the_guide_passes_the_same_check(policy, deletes, plan):
+    memory = of_the_guide("Memory")
+    run(policy, deletes, plan, [Shared(memory) for _ in range(3)])
+
+
+def test_resolve_conflicts_settles_once_and_is_told():
+    cautious = of_the_guide("Cautious")
+    folders = [Shared(cautious), Shared(cautious)]
+    wells = Collection("wells")
+    a, b = (device(f, n, wells) for f, n in zip(folders, "ab", strict=True))
+    a.put({"id": "w1", "x": 0, "state": "new"})
+    a.sync()
+    b.sync()
+    a.patch("w1", x=1)
+    b.patch("w1", x=2)
+    a.sync()
+    b.round(lose=True)
+    b.sync()
+    a.sync()
+    assert a.get("w1") == b.get("w1") == {"id": "w1", "x": 1, "state": "check"}
+    (record,) = a.log()
+    assert b.log() == a.log() and record.policy == "resolve_conflicts"
+    assert (record.local["x"], record.remote["x"], record.result["state"]) == (2, 1, "check")
+    assert [place for place in cautious.log].count(("wells", "w1")) == 3
 
 
 def test_r13_the_copy_is_compared_with_the_files(tmp_path):

@@ -219,9 +219,7 @@ class LogBackend:
             self._names[name] = identity
             answers = self._batches.setdefault((commit.client, commit.number), {})
             answers.setdefault(commit.hash, commit.verdicts)
-            self._numbers[commit.client] = max(
-                commit.number, self._numbers.get(commit.client, 0)
-            )
+            self._numbers[commit.client] = max(commit.number, self._numbers.get(commit.client, 0))
         self._log.add(dict(found.values()))
 
     def _check(self, cursor: str | None) -> None:
@@ -236,8 +234,10 @@ class LogBackend:
         """The last batch of a client that is in the documents."""
         answer = self._log.fold.answers.get(client)
         number, digest = self._sent.get(client, (0, ""))
-        if answer is None or answer.number != number or (client, number, digest) not in (
-            self._log.fold.done
+        if (
+            answer is None
+            or answer.number != number
+            or (client, number, digest) not in (self._log.fold.done)
         ):
             return answer
         return BatchAnswer(number, digest, self._batches[client, number][digest])

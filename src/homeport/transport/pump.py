@@ -65,9 +65,7 @@ class Pump:
         backend: Backend | None = None,
     ) -> None:
         self.engine = engine
-        self.rounds = Rounds(
-            engine, tables, url, token, tell, on_reset, path, backend=backend
-        )
+        self.rounds = Rounds(engine, tables, url, token, tell, on_reset, path, backend=backend)
         self.live = live
         self.verify_ms = None if verify_s is None else int(verify_s * 1000)
         self.tell = tell

@@ -108,13 +108,13 @@ class FolderFiles:
         except FileExistsError:
             if decode_commit(target.read_bytes()) is not None:
                 return False
-            os.replace(part, target)  # the same batch, half: the file system lost its end
+            part.replace(target)  # the same batch, half: the file system lost its end
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
             if target.exists():
                 return False
-            os.rename(part, target)
+            part.rename(target)
         _flush_folder(target.parent)
         return True
 

@@ -8,6 +8,7 @@ import time
 import pytest
 
 import homeport as hp
+from homeport.transport.hosts import at_once
 from homeport.core import session as machine
 from homeport.core.outbox import META_STAGED
 from homeport.core.requests import Meta
@@ -337,7 +338,7 @@ def test_r17_what_was_written_during_a_large_cut_is_sent_by_the_same_now(db):
             sync.now(timeout_s=0.3)
         node.lose = 0
         pump = sync._pump
-        while pump.rounds.read(staged()) is None:  # the first page has come
+        while at_once(pump.rounds.read(staged())) is None:  # the first page has come
             pump.submit(lambda: pump.rounds.exchange(pull=True)).result(10)
         db["wells"].put({"id": "mine"})
         status = sync.now(timeout_s=10)

@@ -16,22 +16,22 @@ from homeport.core.arguments import check_flag, check_function, check_seconds, c
 from homeport.core.backend import Backend
 from homeport.core.conflicts import Conflict, DeadLetter, Resolution
 from homeport.core.context import Event
-from homeport.core.exporting import unsent, waiting
-from homeport.core.integrity import Broken, IntegrityConflict, list_integrity, prune
+from homeport.core.integrity import IntegrityConflict
 from homeport.core.requests import Operation, Plan
 from homeport.core.schema import Collection
 from homeport.core.status import SyncStatus
 from homeport.core.verify import VerifyReport
 from homeport.core.wire import RESOLUTIONS
-from homeport.core.worker import QueueView, queue_view
+from homeport.drivers.browser import LaterEngine
 from homeport.errors import UsageError
 from homeport.handles import Handle
 from homeport.ids import new_id
 from homeport.transactions import table_of
-from homeport.transport.exports import write_lines
+from homeport.transport import reports
+from homeport.transport.hosts import Work, at_once
 from homeport.transport.pump import Pump
 from homeport.transport.recovery import OnReset, checked
-from homeport.transport.rounds import Token, now_ms
+from homeport.transport.rounds import Token
 from homeport.waiting import Waiter
 
 if TYPE_CHECKING:
@@ -105,9 +105,9 @@ class Sync(Handle):
             del tables[name]
         tables[RESOLUTIONS] = db._tables[RESOLUTIONS]
         self._tables = tables
-        self._engine.run(Operation(enable(tables, new_id(), max_queue), "write"))
         for table in tables.values():
             table.keep_unknown = table.keep_unknown or table.collection.model is not None
+        self._later = self._engine.answer if isinstance(self._engine, LaterEngine) else None
         self._pump = Pump(
             self._engine,
             tables,
@@ -120,7 +120,9 @@ class Sync(Handle):
             path=db.path,
             verify_s=verify_s,
             backend=backend,
+            later=self._later,
         )
+        self._pump.host.begin(Operation(enable(tables, new_id(), max_queue), "write"))
 
     def start(self) -> None:
         """Replicate in the background from now on; silent when it does already."""
@@ -148,7 +150,7 @@ class Sync(Handle):
             TransactionError: inside a transaction.
         """
         self._engine.forbid_inside("sync.now()")
-        work = partial(self._pump.now, timeout_s, self._status)
+        work = partial(self._pump.now, timeout_s, partial(reports.status, self._pump))
         return self._waiter.wait(self._pump.submit(work))
 
     def verify(self, timeout_s: float = 300.0) -> VerifyReport:
@@ -173,7 +175,7 @@ class Sync(Handle):
 
     def status(self) -> SyncStatus:
         """What it is doing; never waits for the network."""
-        return self._do(self._status)
+        return self._do(reports.status(self._pump))
 
     def conflicts(self) -> list[Conflict]:
         """Conflicts that wait for a person."""
@@ -209,7 +211,7 @@ class Sync(Handle):
         They are stored like all others, and nothing waits for them. A conflict ends by itself as
         soon as one of its documents is changed so that nothing is broken any more.
         """
-        return self._do(self._integrity)
+        return self._do(reports.integrity(self._pump))
 
     def dead_letters(self) -> list[DeadLetter]:
         """Units that the server refused, with what was in them."""
@@ -241,13 +243,7 @@ class Sync(Handle):
 
         Nothing is removed. The file is there whole or not at all. Raises ``CannotOpen``.
         """
-        return self._do(lambda: write_lines(path, self._unsent()))
-
-    def _unsent(self) -> Iterable[dict[str, Any]]:
-        chunk: list[dict[str, Any]] = [{"id": 0}]
-        while chunk := self._engine.run(Operation(unsent(chunk[-1]["id"]), "read")):
-            yield from chunk
-        yield from self._engine.run(Operation(waiting(), "read"))
+        return self._do(reports.export(self._pump, path))
 
     def recover(
         self, strategy: Literal["recover", "recover-else-export", "discard"] = "recover"
@@ -315,58 +311,19 @@ class Sync(Handle):
                 continue
 
     def _plan(self, plan: Plan[R], mode: Literal["read", "write"]) -> R:
-        return self._do(lambda: self._engine.run(Operation(plan, mode)))
+        work: Work[R] = self._pump.host.perform(Operation(plan, mode))
+        return self._do(work)
 
-    def _do(self, fn: Callable[[], R]) -> R:
+    def _do(self, work: Work[R]) -> R:
         """Run a bounded local operation at once, in the caller's thread and transaction."""
+        if self._later is not None:
+            return self._waiter.later(work)
         future: Future[R] = Future()
         try:
-            future.set_result(fn())
+            future.set_result(at_once(work))
         except Exception as error:
             future.set_exception(error)
         return self._waiter.wait(future)
-
-    def _integrity(self) -> list[IntegrityConflict]:
-        found: Broken = self._engine.run(Operation(list_integrity(self._tables), "read"))
-        if found.over:
-            self._engine.run(Operation(prune(self._tables), "write"))
-        return found.conflicts
-
-    def _status(self) -> SyncStatus:
-        view: QueueView = self._engine.run(Operation(queue_view(), "read"))
-        broken: Broken = self._engine.run(Operation(list_integrity(self._tables), "read"))
-        pump, rounds, now = (self._pump, self._pump.rounds, now_ms())
-        session = pump.session
-        success = session.last_success_ms
-        if success is None and view.last is not None:
-            success = view.last.at_ms
-        state = session.state if session.state != "off" else pump.attempted or "off"
-        waits = session.retry_at_ms is not None and session.failures > 0
-        unknown = ", ".join(view.unknown)
-        error = session.last_error
-        if error is None and unknown:
-            error = f"The server does not know {unknown}; their changes stay queued."
-        return SyncStatus(
-            state=state,
-            queued=view.queued,
-            oldest_s=None if view.oldest_ms is None else max(0, now - view.oldest_ms) / 1000,
-            in_flight=view.in_flight is not None,
-            last_attempt_ms=session.last_attempt_ms,
-            last_success_ms=success,
-            last_error=error,
-            next_attempt_s=max(0, (session.retry_at_ms or 0) - now) / 1000 if waits else None,
-            lag_s=None if success is None else max(0, now - success) / 1000,
-            clock_offset_ms=rounds.server_offset_ms,
-            conflicts=view.conflicts,
-            dead=view.dead,
-            rows=view.rows,
-            total=view.total,
-            pushed=rounds.pushed,
-            pulled=rounds.pulled,
-            requests=rounds.requests,
-            unknown=view.unknown,
-            integrity=len(broken.conflicts),
-        )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._pump.rounds.url!r} {self._pump.session.state}>"

@@ -85,8 +85,11 @@ class LaterEngine:
     forked = False
     pulse = None  # there is no thread that could look for commits of other pages
 
-    def __init__(self, store: LaterStore) -> None:
+    def __init__(
+        self, store: LaterStore, answer: Callable[[Operation[Any]], Coroutine[Any, Any, Any]]
+    ) -> None:
         self.store = store
+        self.answer = answer
         self.closed = False
         self.pulse = self
         store.hinted = self.announce
@@ -120,7 +123,7 @@ class BrowserDriver:
     def __init__(
         self, store: LaterStore, *, new_unit: Callable[[], str], expiring: bool = False
     ) -> None:
-        self.later = LaterEngine(store)
+        self.later = LaterEngine(store, self._run)
         self._store = store
         self._new_unit = new_unit
         self._expiring = expiring

@@ -40,11 +40,11 @@ async def compare(rounds: Rounds, now_ms: int) -> VerifyReport:
         some: dict[str, list[int]] = {}
         for name, slot in todo[start : start + REPAIRED_AT_ONCE]:
             some.setdefault(name, []).append(slot)
-        right = {name: _tokens(rounds, name) for name in some}
+        right = {name: await _tokens(rounds, name) for name in some}
         while not await rounds.exchange(pull=True, repair=some):
             pass
         for name, slots in some.items():
-            wrong = _changed(right[name], _tokens(rounds, name))
+            wrong = _changed(right[name], await _tokens(rounds, name))
             repaired += len(wrong)
             false_alarms += len(set(slots) - {slot_of(key) for key in wrong})
     if todo:
@@ -58,7 +58,7 @@ async def compare(rounds: Rounds, now_ms: int) -> VerifyReport:
         false_alarms=false_alarms,
         remaining=sum(map(len, found.values())) if todo else 0,
     )
-    rounds.run(_save(report))
+    await rounds.run(_save(report))
     return report
 
 
@@ -71,27 +71,27 @@ async def _differences(rounds: Rounds) -> tuple[dict[str, list[int]], int]:
         while not await rounds.exchange(pull=True, verify=names):
             pass
         theirs = rounds.sums
-        stood = rounds.read(place())
+        stood = await rounds.read(place())
         documents = 0
         for name in names:
-            tokens = _tokens(rounds, name)
+            tokens = await _tokens(rounds, name)
             documents += len(tokens)
             mine[name] = sums_of(tokens)
-        if rounds.read(place()) == stood:
+        if await rounds.read(place()) == stood:
             break
     # A collection that the server does not have has no sums.
     found = {name: different(mine[name], theirs[name]) for name in names if name in theirs}
     return {name: slots for name, slots in found.items() if slots}, documents
 
 
-def _tokens(rounds: Rounds, name: str) -> dict[str, str]:
+async def _tokens(rounds: Rounds, name: str) -> dict[str, str]:
     """Read in short steps: writers wait for none of them."""
     table = rounds.tables[name]
-    keys = rounds.read(keys_of(table))
+    keys = await rounds.read(keys_of(table))
     tokens: dict[str, str] = {}
     for start in range(0, len(keys), CHUNK):
-        tokens.update(rounds.read(tokens_of(table, keys[start : start + CHUNK])))
-    return with_bases(tokens, rounds.read(queued_tokens(table)))
+        tokens.update(await rounds.read(tokens_of(table, keys[start : start + CHUNK])))
+    return with_bases(tokens, await rounds.read(queued_tokens(table)))
 
 
 def _changed(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:

@@ -1,8 +1,6 @@
-"""The replication worker: carries out the session's actions on a thread of its own.
+"""The replication worker: carries out the session's actions where its host runs it.
 
-One daemon thread with its own event loop, the same for both facades. Storage is reached through the
-engine (blocking calls of well under a millisecond, waiting at most for the write lock); the network
-through ``HttpTransport``. What to do next is decided by ``core.session`` alone.
+What to do next is decided by ``core.session`` alone.
 """
 
 from __future__ import annotations
@@ -10,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
@@ -26,6 +23,7 @@ from homeport.core.worker import Retry, claim, load_retry, queue_mark, release, 
 from homeport.drivers.engine import Engine
 from homeport.errors import Closed, HomeportError, NeedsAuth, Unreachable
 from homeport.transport.comparing import compare, load_verified
+from homeport.transport.hosts import Host, PageHost, Perform, ThreadHost
 from homeport.transport.lease import is_dead, owner_name
 from homeport.transport.recovery import OnReset
 from homeport.transport.rounds import Rounds, Token, now_ms
@@ -46,7 +44,8 @@ MAX_HINTS = 1_000
 class Pump:
     """Replicates the synced tables of one engine with one server.
 
-    Public methods may be called from any thread. ``tell`` receives events on the pump's thread.
+    Public methods may be called from any thread. ``tell`` receives events where the worker runs.
+    later: operations of an engine that answers later; then it runs on the loop of the caller.
     """
 
     def __init__(
@@ -63,97 +62,71 @@ class Pump:
         path: str = ":memory:",
         verify_s: float | None = None,
         backend: Backend | None = None,
+        later: Perform | None = None,
     ) -> None:
         self.engine = engine
-        self.rounds = Rounds(engine, tables, url, token, tell, on_reset, path, backend=backend)
+        self.host: Host = (
+            ThreadHost(engine, self._entered) if later is None else PageHost(later, self._entered)
+        )
+        self.rounds = Rounds(
+            self.host.perform, tables, url, token, tell, on_reset, path, backend=backend
+        )
         self.live = live
         self.verify_ms = None if verify_s is None else int(verify_s * 1000)
         self.tell = tell
         self.session = s.Session(poll_ms=int(poll_s * 1000))
         self.owner = owner_name()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._thread_id = 0
-        self._lock = threading.Lock()
         self._signalled = False
         self._renew_at = 0.0
         self.attempted: s.State | None = None
         """How the last explicit attempt ended, None when it succeeded."""
 
-    # -- from any thread
-
     def submit(self, work: Callable[[], Coroutine[Any, Any, R]]) -> Future[R]:
-        """Run a coroutine on the pump's thread, which is started on first use."""
-        loop = self._ensure()
-        return asyncio.run_coroutine_threadsafe(work(), loop)
-
-    def _ensure(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None or self._thread is None or not self._thread.is_alive():
-                loop = asyncio.new_event_loop()
-                ready = threading.Event()
-                self._thread = threading.Thread(
-                    target=self._main, args=(loop, ready), name="homeport-sync", daemon=True
-                )
-                self._thread.start()
-                ready.wait()
-                self._loop = loop
-            return self._loop
+        """Run a coroutine as the worker, which is started on first use. From any thread."""
+        return self.host.submit(work)
 
     @property
     def running(self) -> bool:
-        """Is there a thread?"""
-        return self._loop is not None
+        """Is there something to be ended?"""
+        return self.host.running
 
-    # -- on the pump's thread
+    # -- as the worker
 
-    def _main(self, loop: asyncio.AbstractEventLoop, ready: threading.Event) -> None:
-        self._thread_id = threading.get_ident()
-        asyncio.set_event_loop(loop)
+    def _entered(self) -> None:
+        """A loop begins: nothing of the last one is used again."""
         self._exchange: asyncio.Task[None] | None = None
-        self._background: list[asyncio.Task[None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._hints: list[Hint] = []
         self._weighing: asyncio.Task[None] | None = None
         self._signalled = False
         self.rounds.reopen()
-        loop.call_soon(ready.set)
-        try:
-            loop.run_forever()
-        finally:
-            loop.run_until_complete(_cancel_all())
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.run_until_complete(loop.shutdown_default_executor())
-            loop.close()
 
     async def start(self) -> None:
         """Begin to replicate in the background."""
         if self.session.state != "off":
             return
-        loop = asyncio.get_running_loop()
-        forget = self.engine.on_commit(lambda: self._committed(loop))
-        retry = self.rounds.read(load_retry())
-        if self._lead():
+        forget = self.engine.on_commit(self._committed)
+        retry = await self.rounds.read(load_retry())
+        if await self._lead():
             self._handle(s.Started(now_ms(), retry.failures, retry.retry_at_ms))
         else:
             self.session.state = "idle"
             self._handle(s.Standby(now_ms(), other=True))
-        self._background = [asyncio.create_task(self._tick(forget))]
+        self.host.task(self._tick(forget))
         if self.live:
-            self._background.append(asyncio.create_task(self._listen()))
+            self.host.task(self._listen())
 
     async def stop(self) -> None:
         """End all work and the thread, and give the lease back. The queue stays."""
         if self.session.state != "off":
             self._handle(s.Stopped(now_ms()))
             with contextlib.suppress(HomeportError):
-                self.rounds.run(release(self.owner))
-        await _cancel_all()
+                await self.rounds.run(release(self.owner))
+        if self._timer is not None:
+            self._timer.cancel()
+        await self.host.cancel()
         await self.rounds.close()
-        loop = asyncio.get_running_loop()
-        with self._lock:
-            self._loop = None
-        loop.call_later(0.01, loop.stop)  # after the caller has its answer
+        await self.host.leave()
 
     async def pause(self) -> None:
         self._handle(s.Paused(now_ms()))
@@ -163,45 +136,46 @@ class Pump:
     async def recover(self, strategy: OnReset) -> None:
         """Begin anew with the server, and go on."""
         async with self.rounds.alone():
-            self.rounds.recovery.begin_by(strategy, None, "asked for")
+            await self.rounds.recovery.begin_by(strategy, None, "asked for")
         await self.resume()
 
     async def resume(self) -> None:
         self.rounds.forget_token()
         self._handle(s.Resumed(now_ms()))
 
-    def _committed(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _committed(self) -> None:
         """Called after every commit, in the committing thread."""
-        if self._signalled or threading.get_ident() == self._thread_id:
-            return
-        self._signalled = True
-        with contextlib.suppress(RuntimeError):  # the loop is closing
-            loop.call_soon_threadsafe(loop.call_later, DEBOUNCE_S, self._wake)
+        if not self._signalled and not self.host.inside():
+            self._signalled = True
+            self.host.call(lambda: self.host.task(self._wake()))
 
-    def _wake(self) -> None:
+    async def _wake(self) -> None:
+        await asyncio.sleep(DEBOUNCE_S)
         self._signalled = False
         with contextlib.suppress(HomeportError):
-            if self.rounds.state().queued:
+            if (await self.rounds.state()).queued:
                 self._handle(s.Woken(now_ms(), "commit"))
 
     def _handle(self, event: s.Event) -> None:
-        loop = asyncio.get_running_loop()
         for action in self.session.on(event):
             match action:
                 case s.Exchange(pull):
-                    self._exchange = loop.create_task(self._background_round(pull=pull))
+                    self._exchange = self.host.task(self._background_round(pull=pull))
                 case s.Refresh():
                     self.rounds.forget_token()
                 case s.Sleep(until_ms):
                     self._set_timer(until_ms)
                 case s.Save(failures, retry_at_ms):
-                    with contextlib.suppress(HomeportError):
-                        self.rounds.run(save_retry(Retry(failures, retry_at_ms)))
+                    self.host.task(self._save(Retry(failures, retry_at_ms)))
                 case s.Restart():
                     if self._exchange is not None:
                         self._exchange.cancel()
                 case s.Tell(kind, detail):
                     self.tell(Event(kind, now_ms(), detail=detail))
+
+    async def _save(self, retry: Retry) -> None:
+        with contextlib.suppress(HomeportError):
+            await self.rounds.run(save_retry(retry))
 
     def _set_timer(self, until_ms: int | None) -> None:
         if self._timer is not None:
@@ -217,7 +191,7 @@ class Pump:
         asked = self.rounds.requests
         try:
             quiet = await self.rounds.exchange(pull=pull)
-            if quiet and pull and self._verify_due():
+            if quiet and pull and await self._verify_due():
                 await self._compare()
         except asyncio.CancelledError:
             raise
@@ -230,10 +204,10 @@ class Pump:
         else:
             self._handle(s.Answered(now_ms(), quiet, contact=self.rounds.requests > asked))
 
-    def _verify_due(self) -> bool:
+    async def _verify_due(self) -> bool:
         if self.verify_ms is None:
             return False
-        last = self.rounds.read(load_verified())
+        last = await self.rounds.read(load_verified())
         # A report from the future was written by another clock.
         return last is None or not 0 <= now_ms() - last.at_ms < self.verify_ms
 
@@ -265,7 +239,7 @@ class Pump:
 
     # -- asked for by the user
 
-    async def now(self, timeout_s: float, then: Callable[[], R]) -> R:
+    async def now(self, timeout_s: float, then: Callable[[], Coroutine[Any, Any, R]]) -> R:
         """Push and pull until nothing is left to do, or raise why not → what ``then`` returns."""
         deadline = time.monotonic() + timeout_s
         failures = 0
@@ -301,8 +275,8 @@ class Pump:
             failures = 0
             if quiet:
                 self._succeeded()
-                self.rounds.check_unknown()
-                return then()
+                await self.rounds.check_unknown()
+                return await then()
 
     def _note(self, error: HomeportError) -> None:
         """Let the status say what the explicit attempt met, when nobody works in the background."""
@@ -327,8 +301,8 @@ class Pump:
             while True:
                 await asyncio.sleep(TICK_S)
                 try:
-                    mine = self._lead()
-                    mark = self.rounds.read(queue_mark())
+                    mine = await self._lead()
+                    mark = await self.rounds.read(queue_mark())
                 except Closed:
                     return
                 except HomeportError:
@@ -342,11 +316,11 @@ class Pump:
         finally:
             forget()
 
-    def _lead(self) -> bool:
+    async def _lead(self) -> bool:
         """Have, or get, the lease; asked of the file only when it has to be renewed."""
         if not self.engine.store.multiprocess or time.monotonic() < self._renew_at:
             return True
-        mine = self.rounds.run(claim(self.owner, LEASE_MS, is_dead))
+        mine = await self.rounds.run(claim(self.owner, LEASE_MS, is_dead))
         self._renew_at = time.monotonic() + LEASE_MS / 3000 if mine else 0.0
         return mine
 
@@ -372,7 +346,7 @@ class Pump:
         if len(self._hints) > MAX_HINTS:
             self._hints = [Hint("resync")]
         if self._weighing is None or self._weighing.done():
-            self._weighing = asyncio.get_running_loop().create_task(self._weigh())
+            self._weighing = self.host.task(self._weigh())
 
     async def _weigh(self) -> None:
         while self._hints:
@@ -380,10 +354,3 @@ class Pump:
                 hints, self._hints = self._hints, []
             if any(hint.is_news(self.rounds.seen) for hint in hints):
                 self._handle(s.Woken(now_ms(), "hint"))
-
-
-async def _cancel_all() -> None:
-    tasks = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

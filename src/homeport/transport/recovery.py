@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
 
@@ -39,7 +39,7 @@ class Recovery:
 
     def __init__(
         self,
-        write: Callable[[Plan[Any]], Any],
+        write: Callable[[Plan[Any]], Awaitable[Any]],
         tables: Tables,
         path: str,
         strategy: OnReset,
@@ -58,47 +58,47 @@ class Recovery:
         """Of the first cut after the reset, what cannot be applied goes to a file."""
         self._known: set[str] = set()
 
-    def begin(self, seen: str, error: HomeportError) -> None:
+    async def begin(self, seen: str, error: HomeportError) -> None:
         """The server does not accept where this file stands. Raises ``error`` under ``manual``."""
         if self.strategy == "manual":
             raise error
-        self.begin_by(self.strategy, seen, str(error))
+        await self.begin_by(self.strategy, seen, str(error))
 
-    def begin_by(self, strategy: OnReset, seen: str | None, why: str) -> None:
+    async def begin_by(self, strategy: OnReset, seen: str | None, why: str) -> None:
         """Begin anew; silent when another worker did (the file's id is no longer ``seen``)."""
-        current = self._write(_client())
+        current = await self._write(_client())
         if seen is not None and current != seen:
             return
         if strategy == "discard":
-            letters: list[str] = self._write(give_up(self._tables))
-            self._export(letters)
+            letters: list[str] = await self._write(give_up(self._tables))
+            await self._export(letters)
         self._exports = strategy == "recover-else-export"
         if self._exports:
-            self._known = {letter.id for letter in self._write(conflicts.list_dead())}
-        if self._write(reset(self._new_id(), seen=current)):
+            self._known = {letter.id for letter in await self._write(conflicts.list_dead())}
+        if await self._write(reset(self._new_id(), seen=current)):
             self._tell(Event("reset", self._now_ms(), detail=why))
 
-    def applied(self) -> None:
+    async def applied(self) -> None:
         """A whole cut was applied."""
         if not self._exports:
             return
         self._exports = False
-        letters = self._write(conflicts.list_dead())
-        self._export([letter.id for letter in letters if letter.id not in self._known])
+        letters = await self._write(conflicts.list_dead())
+        await self._export([letter.id for letter in letters if letter.id not in self._known])
 
-    def _export(self, ids: Sequence[str]) -> None:
+    async def _export(self, ids: Sequence[str]) -> None:
         """Move dead letters to a file. Where there is no place for one, they stay in the list."""
         if not ids or self._path in ("", ":memory:"):
             return
         file = Path(self._path)
         target = file.with_name(f"{file.name}.unsent-{self._now_ms()}.ndjson")
         try:
-            write_lines(target, self._write(letters_of(ids)))
+            write_lines(target, await self._write(letters_of(ids)))
         except HomeportError as error:
             self._tell(Event("failed", self._now_ms(), detail=str(error)))
             return
         for each in ids:
-            self._write(conflicts.discard(each))
+            await self._write(conflicts.discard(each))
         self._tell(Event("exported", self._now_ms(), detail=str(target)))
 
 

@@ -28,7 +28,6 @@ from homeport.core.query import EMPTY, Compare
 from homeport.core.requests import Count, Meta, Operation, Plan
 from homeport.core.wire import PROTOCOL, Hello, Hint, Reply, Seen
 from homeport.core.worker import bind, check_binding
-from homeport.drivers.engine import Engine
 from homeport.errors import (
     HistoryBroken,
     IdentityBroken,
@@ -38,6 +37,7 @@ from homeport.errors import (
 )
 from homeport.ids import new_id
 from homeport.transport.backend import BackendTransport
+from homeport.transport.hosts import Perform, aside
 from homeport.transport.http import HttpTransport, identity_of
 from homeport.transport.recovery import OnReset, Recovery
 
@@ -64,7 +64,7 @@ ADOPT_BELOW = 500
 
 
 class Rounds:
-    """Exchanges for the synced tables of one engine. Used from one event loop at a time.
+    """Exchanges for the synced tables of one database. Used from one event loop at a time.
 
     pushed, pulled, requests: changes settled, rows received, requests made. blocked: entries that
     could not be sent when last looked (held, behind a held one, or unknown to the server).
@@ -72,7 +72,7 @@ class Rounds:
 
     def __init__(
         self,
-        engine: Engine,
+        perform: Perform,
         tables: Mapping[str, Table[Any]],
         url: str,
         token: Token,
@@ -83,7 +83,7 @@ class Rounds:
         make_id: Callable[[], str] = new_id,
         backend: Backend | None = None,
     ) -> None:
-        self.engine = engine
+        self._perform = perform
         self.tables = tables
         self.url = url
         self.backend = backend
@@ -134,28 +134,31 @@ class Rounds:
         if net is not None:
             await net.close()
 
-    def run(self, plan: Plan[R]) -> R:
-        return self.engine.run(Operation(plan, "write"))
+    async def run(self, plan: Plan[R]) -> R:
+        result: R = await self._perform(Operation(plan, "write"))
+        return result
 
-    def read(self, plan: Plan[R]) -> R:
-        return self.engine.run(Operation(plan, "read"))
+    async def read(self, plan: Plan[R]) -> R:
+        result: R = await self._perform(Operation(plan, "read"))
+        return result
 
     async def hello(self) -> Hello:
-        client = self.read(_meta(META_CLIENT))
+        client = await self.read(_meta(META_CLIENT))
         return Hello(PROTOCOL, await self._fresh_token(), client or "", sorted(self.tables))
 
-    def check_unknown(self) -> None:
+    async def check_unknown(self) -> None:
         """Raise ``UnknownRemoteCollection`` when changes wait for what the server has not."""
-        names = msgspec.json.decode(self.read(_meta(META_UNKNOWN)) or "[]", type=list[str])
-        waiting = [name for name in names if self.read(_count(name))]
+        unknown: str | None = await self.read(_meta(META_UNKNOWN))
+        names = msgspec.json.decode(unknown or "[]", type=list[str])
+        waiting = [name for name in names if await self.read(_count(name))]
         if waiting:
             raise UnknownRemoteCollection(
                 f"The server does not know {', '.join(waiting)}; all else is done.",
                 collections=waiting,
             )
 
-    def state(self) -> QueueState:
-        return read_state(self.read(_meta(META_OUTBOX)))
+    async def state(self) -> QueueState:
+        return read_state(await self.read(_meta(META_OUTBOX)))
 
     def alone(self) -> asyncio.Lock:
         """Held while an exchange runs: nothing else may move the file's place with the server."""
@@ -170,50 +173,50 @@ class Rounds:
     ) -> bool:
         """Send and fetch once → is everything done? One at a time."""
         async with self._busy:
-            state = self.state()
+            state = await self.state()
             if state.adopting and state.queued < ADOPT_BELOW:
-                self.run(adopt_chunk(self.tables))
-            question = self.run(ask(self.tables, self.declared, verify=verify, repair=repair))
-            self.blocked = self.state().queued if question.number is None else 0
+                await self.run(adopt_chunk(self.tables))
+            question = await self.run(ask(self.tables, self.declared, verify=verify, repair=repair))
+            self.blocked = (await self.state()).queued if question.number is None else 0
             if question.number is None and question.asked.position is None and not pull:
                 return True
             token = await self._fresh_token()
             identity = identity_of(token)
-            bound = self.read(check_binding(*(identity or (None, None))))
+            bound = await self.read(check_binding(*(identity or (None, None))))
             self.requests += 1
             sent_ms = now_ms()
             try:
                 reply = await self.net.exchange(question.body, token)
             except (HistoryBroken, IdentityBroken) as error:
                 self.seen = None
-                self.recovery.begin(question.asked.client, error)
+                await self.recovery.begin(question.asked.client, error)
                 self._resets += 1
                 if self._resets > 1:
                     # Begun anew, and refused again: that would go on for ever, without a pause.
                     raise Unreachable(f"The server keeps refusing what it gave: {error}") from error
                 return False
             if identity is not None and not bound:
-                self.run(bind(*identity, self.url))
+                await self.run(bind(*identity, self.url))
             self.server_offset_ms = reply.now_ms - (sent_ms + now_ms()) // 2
             self._resets = 0
-            received = self.run(receive(reply, question.asked, self.tables))
+            received = await self.run(receive(reply, question.asked, self.tables))
             for event in received.events:
                 self.tell(event)
             if received.kind == "identity":
                 self.seen = None
                 twin = IdentityBroken("Another copy of this file has synced.")
-                self.recovery.begin(question.asked.client, twin)
+                await self.recovery.begin(question.asked.client, twin)
                 return False
             if received.kind == "applied":
-                self.recovery.applied()
+                await self.recovery.applied()
                 self.sums, self.seen = reply.sums, reply.seen
             self.pushed += received.committed
             if received.kind in ("staged", "applied"):
                 # What was staged is not received again when it is shown.
                 self.pulled += len(reply.rows)
-            return self._done(received, question)
+            return await self._done(received, question)
 
-    def _done(self, received: Received, question: Question) -> bool:
+    async def _done(self, received: Received, question: Question) -> bool:
         if received.news:
             return False
         if question.asked.position is not None:
@@ -223,14 +226,14 @@ class Rounds:
         sent = question.number is not None
         if sent and received.kind == "applied" and not received.answered:
             raise Unreachable("The server does not answer the changes; they are sent again.")
-        return received.kind == "applied" and not sent and not self.state().adopting
+        return received.kind == "applied" and not sent and not (await self.state()).adopting
 
     async def _fresh_token(self) -> str:
         if not callable(self.token):
             return self.token or ""
         if self._given is None:
             try:
-                given: Any = await asyncio.to_thread(self.token)
+                given: Any = await aside(self.token)
                 if inspect.isawaitable(given):
                     given = await given
             except Exception as error:  # the user's function: no network, a locked keychain …

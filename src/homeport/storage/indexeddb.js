@@ -438,7 +438,12 @@
         );
     },
 
-    commit(id) { transactions.get(id)?.tx.commit?.(); },
+    commit(id) {
+      const tx = transactions.get(id)?.tx;
+      // An upgrade ends by itself; in Chromium 156 one that is told to, while indexes are being made,
+      // never does.
+      if (tx?.mode !== "versionchange") tx?.commit?.();
+    },
 
     abort(id) {
       try { transactions.get(id)?.tx.abort(); } catch { /* it is over already */ }

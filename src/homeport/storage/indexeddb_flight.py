@@ -28,6 +28,7 @@ class Flight(Generic[R]):
         self._steps: Steps | None = steps
         self._result: Any = None
         self.error: BaseException | None = None
+        self._cancelled = False
 
     def advance(self, results: str | None, error: BaseException | None = None) -> None:
         """Send the results of a step (or throw its error), and hand over the next step."""
@@ -59,7 +60,7 @@ class Flight(Generic[R]):
         if self.future.done():
             return
         failure = self.error or error
-        if failure is None:
+        if failure is None or self._cancelled:  # who cancelled it raises that, and nobody this
             self.future.set_result(self._result)
         else:
             self.future.set_exception(failure)
@@ -82,6 +83,7 @@ class Flight(Generic[R]):
         except CancelledError:
             if self._steps is not None:
                 steps, self._steps = self._steps, None
+                self._cancelled = True
                 steps.close()
                 self._helper.abort(self.id)
             while not self.future.done():

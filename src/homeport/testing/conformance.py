@@ -75,14 +75,16 @@ class Ask:
 class World:
     """One empty store with its session, a clock that a case moves, and short forms of requests.
 
-    Whoever runs a case sets ``store`` and ``session``.
+    Whoever runs a case sets ``store`` and ``session``. log_kept: how many rows of the change log
+    the store keeps at least.
     """
 
     store: Any
     session: Any
 
-    def __init__(self) -> None:
+    def __init__(self, *, log_kept: int = 10_000) -> None:
         self.now_ms = START_MS
+        self.log_kept = log_kept
 
     def clock_ms(self) -> int:
         return self.now_ms

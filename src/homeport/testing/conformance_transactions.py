@@ -127,10 +127,13 @@ async def check_the_log_is_pruned(world: World) -> None:
     (docs,) = await world.define(Collection("docs"))
     await world.put(docs, {"id": 1})
     start = await world.head()
-    for _ in range(10_600):
+    for _ in range(world.log_kept + 600):
         await world.answer(Write([part(docs, {"id": 1})]))
     same((await world.changes(start, docs)).keys, None, "behind the horizon")
-    same((await world.changes(await world.head() - 9_000, docs)).keys, {"docs": [1]})
+    same(
+        (await world.changes(await world.head() - world.log_kept * 9 // 10, docs)).keys,
+        {"docs": [1]},
+    )
 
 
 async def check_named_values(world: World) -> None:

@@ -1,0 +1,54 @@
+"""The same cases as on CPython, in real browsers: on the page and in a Web Worker."""
+
+from __future__ import annotations
+
+from homeport.testing import conformance
+from tests.browser.pages import Page
+from tests.facade import cases, shared
+from tests.portable import inside
+
+
+def test_it_really_is_the_browsers_own_indexeddb(page: Page) -> None:
+    found = page.call("browser.inside_place.place")
+    assert found["platform"] == "emscripten"
+    assert found["native"], "indexedDB.open is a function of the browser"
+    assert found["window"] is (page.where == "page")
+
+
+def test_the_store_passes_the_conformance_suite(page: Page) -> None:
+    found = page.call("portable.inside_indexeddb.suite", timeout_s=200)["stores"]
+    assert found["failed"] == {}
+    assert found["ran"] == len(conformance.cases(inside.TABLE))
+
+
+def test_both_facades_pass_their_cases(page: Page) -> None:
+    found = page.call("portable.inside_indexeddb.facade", timeout_s=120)
+    assert found["asyncio"]["failed"] == {}
+    assert found["asyncio"]["ran"] == len(shared.checks(cases))
+    assert found["blocking"]["failed"] == {}, "Python suspended until IndexedDB has answered"
+    assert found["blocking"]["ran"] == len(shared.checks(cases))
+    assert found["blocks"] == ["TransactionError", "TransactionError"]
+    assert found["callback"][0] == "UsageError", "in a callback Python cannot be suspended"
+    assert "open_async" in found["callback"][1]
+    assert found["kept"]
+    assert found["refused"] == ["ReadOnly", "Closed"]
+
+
+def test_plans_tabs_and_faults_as_in_node(page: Page) -> None:
+    found = page.call("portable.inside_indexeddb.beside_the_facade", timeout_s=60)
+    plans, tabs = found["plans"], found["tabs"]
+    assert plans["log"] == ['{"id":"a","n":0}', ["d", "c"], ["sum"], 5, "InvalidKey"]
+    assert plans["begun"] == {"readonly": 0, "readwrite": 1}, "a plan of several steps is one transaction"
+    assert [plans["failed"], plans["cancelled"], plans["lost"]] == ["on purpose", True, None]
+    assert tabs["total"] == 40, "two connections lose no update"
+    assert tabs["found"] == [["a"], ["a"], ["b699", "b697"], 5]
+    assert tabs["refused"] == "SchemaMismatch"
+    assert tabs["hinted"] == ["seen"], "a live query hears of a commit of another connection"
+    assert tabs["twins"] == ["DuplicateValues", 1, "UsageError"], "refused, and nothing has changed"
+    assert tabs["empty"] == 0
+    assert found["faults"] == {
+        "full": "QuotaExceeded",
+        "keys": ["after", "before"],
+        "older": ["d19", "d18", "d17"],
+        "nowhere": "CannotOpen",
+    }

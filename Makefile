@@ -14,7 +14,7 @@ JOBS ?= 2
 # Extra words for pytest, for example: make test ARGS='-k outbox -x'
 ARGS ?=
 
-.PHONY: help setup demo serve test unit soak lint format generate bench check clean
+.PHONY: help setup demo serve test unit soak faults lint format generate bench check clean
 
 help: ## this text
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -46,6 +46,9 @@ check: lint unit ## before a commit: lint and the fast tests
 
 soak: setup ## random schedules of the simulator, for an hour or MINUTES=…
 	@$(PY) -m homeport.testing.simulation --seed $${SEED:-100000} --minutes $${MINUTES:-60} $(ARGS)
+
+faults: setup ## real processes killed, stopped and cut off; RUNS=100 of each kind, writes docs/faults.md
+	@$(PY) -m tests.faults --runs $${RUNS:-100} --publish $(ARGS)
 
 bench: setup ## against the same work by hand and nine other databases; writes bench/latest.json
 	@$(PY) -m bench $(ARGS)

@@ -25,7 +25,15 @@ def free_port() -> int:
 class Node:
     """``homeport serve --dev`` in its own process, on a database that outlives it."""
 
-    def __init__(self, dsn: str, folder: Path, *, extra: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        folder: Path,
+        *,
+        extra: tuple[str, ...] = (),
+        program: tuple[str, ...] = ("homeport",),
+    ) -> None:
+        self.program = program
         self.dsn = dsn
         self.folder = folder
         self.port = free_port()
@@ -37,7 +45,7 @@ class Node:
 
     def start(self) -> None:
         log = open(self.folder / "node.log", "a")
-        command = [sys.executable, "-m", "homeport", "serve", "--port", str(self.port), "--json"]
+        command = [sys.executable, "-m", *self.program, "serve", "--port", str(self.port), "--json"]
         command += ["--dev", "--postgres", self.dsn, "--data", str(self.folder), *self.extra]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=log, text=True, env=ENV, cwd=self.folder

@@ -189,9 +189,12 @@ class FaultProxy:
             with contextlib.suppress(OSError, RuntimeError):
                 link.sink(direction).write_eof()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = _Link(reader, writer)
         self._links.add(link)
+        link.task = self._loop.create_task(self._serve(link))
+
+    async def _serve(self, link: _Link) -> None:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 link.connected(*await asyncio.open_connection(*self.target))
@@ -276,7 +279,7 @@ class _Link:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._client = (reader, writer)
         self._server: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-        self._task = asyncio.current_task()
+        self.task: asyncio.Task[None] | None = None
 
     def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._server = (reader, writer)
@@ -301,8 +304,8 @@ class _Link:
                         socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOTHING
                     )
                 end[1].transport.abort()
-        if self._task is not None and self._task is not asyncio.current_task():
-            self._task.cancel()
+        if self.task is not None and self.task is not asyncio.current_task():
+            self.task.cancel()
 
     def close(self) -> None:
         for end in (self._client, self._server):

@@ -1,0 +1,1 @@
+"""Real processes under real faults: ``python -m tests.faults``, or ``make faults``."""

@@ -98,11 +98,18 @@ def main() -> int:
     parser.add_argument(
         "--publish", action="store_true", help="write bench/faults.json and docs/faults.md"
     )
+    parser.add_argument(
+        "--raw", type=Path, help="a line for each run is added here; runs that it holds count too"
+    )
     parser.add_argument("--keep", help="folder for the files of runs that failed")
     options = parser.parse_args()
     kinds = options.kind or list(KINDS)
     seeds = [str(n) for n in range(options.seed, options.seed + options.runs)]
-    results: dict[str, list[Result]] = {kind: [] for kind in kinds}
+    results: dict[str, list[Result]] = {kind: [] for kind in KINDS}
+    if options.raw and options.raw.exists():
+        for line in options.raw.read_text().splitlines():
+            old = Result(*json.loads(line))
+            results[old.kind].append(old)
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(options.jobs, mp_context=context) as pool:
         size = max(1, min(20, -(-len(seeds) // options.jobs)))
@@ -114,12 +121,17 @@ def main() -> int:
         for job in concurrent.futures.as_completed(jobs):
             for result in job.result():
                 results[result.kind].append(result)
+                if options.raw:
+                    with options.raw.open("a") as file:
+                        file.write(json.dumps(result) + "\n")
             if options.publish or options.write:
                 write(options.write or report.RESULTS, results, options.seconds)
             if options.publish:
                 report.main()
     print()
     for kind, found in results.items():
+        if not found:
+            continue
         figures = summary(found)
         print(f"{kind:20} {figures['failed']:3} of {figures['runs']} runs failed,"
               f" {figures['acknowledged']} changes acknowledged, {figures['faults']} faults")

@@ -5,9 +5,9 @@ Fields are named as in queries: ``"depth_m"``, ``"position.lat"`` or ``hp.F.posi
 
 from __future__ import annotations
 
-from homeport.core.aggregate import Measure, measure
+from homeport.core.aggregate import Each, Measure, measure, path_of
 
-__all__ = ["Measure", "avg", "count", "count_distinct", "max", "min", "sum"]
+__all__ = ["Each", "Measure", "avg", "count", "count_distinct", "each", "max", "min", "sum"]
 
 
 def count(field: object = None) -> Measure:
@@ -38,3 +38,10 @@ def max(field: object) -> Measure:  # noqa: A001
 def count_distinct(field: object) -> Measure:
     """How many different values."""
     return measure("count_distinct", field)
+
+
+def each(field: object) -> Each:
+    """For ``group_by`` and ``distinct``: the elements of an array, not the array.
+    ``group_by(hp.agg.each("tags"))`` counts a document once in the group of each distinct tag, and
+    in None when it has none."""
+    return Each(path_of(field, "each()"))

@@ -92,7 +92,7 @@ async def check_aggregates(db: hp.AsyncDatabase) -> None:
     same([await w.min("depth_m"), await w.max("name")], [900.0, "Troll-1"])
     same(await w.distinct("field"), ["Brent", "Troll"])
     same(await w.group_by("field").count(), {"Brent": 3, "Troll": 1})
-    same(await w.group_by("tags").max("depth_m"), {"dry": 2001.0, "gas": 1500.0, "oil": 2810.5, None: 900.0})
+    same(await w.group_by(hp.agg.each("tags")).max("depth_m"), {"dry": 2001.0, "gas": 1500.0, "oil": 2810.5, None: 900.0})
     rows = await w.group_by("field").aggregate(n=hp.agg.count(), deepest=hp.agg.max("depth_m"))
     same(rows[0], {"field": "Brent", "n": 3, "deepest": 2810.5})
 

@@ -97,7 +97,7 @@ def check_aggregates(db: hp.Database) -> None:
     same(w.distinct("field"), ["Brent", "Troll"])
     same(w.group_by("field").count(), {"Brent": 3, "Troll": 1})
     same(
-        w.group_by("tags").max("depth_m"),
+        w.group_by(hp.agg.each("tags")).max("depth_m"),
         {"dry": 2001.0, "gas": 1500.0, "oil": 2810.5, None: 900.0},
     )
     rows = w.group_by("field").aggregate(n=hp.agg.count(), deepest=hp.agg.max("depth_m"))

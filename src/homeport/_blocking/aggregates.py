@@ -52,7 +52,8 @@ class Aggregates(Generic[T]):
 
     def distinct(self, *fields: Any) -> list[Any]:
         """The different values of a field, or tuples of several, in the order of keys. Documents
-        that lack one of the fields are left out."""
+        that lack one of the fields are left out; ``hp.agg.each("tags")`` gives the elements of an
+        array."""
         names = measuring.group_fields(self._table, fields, "distinct")
         return self._runner.run(measuring.distinct(self._table, self._value, names))
 
@@ -60,8 +61,8 @@ class Aggregates(Generic[T]):
         """Group by the values of one or several fields; ask the groups next:
         ``group_by("field").max("depth_m")`` → ``{"Brent": 2810.5, ...}``.
 
-        Documents without a value are the group None, which comes last. A field with a multi-entry
-        index groups by the elements of its array.
+        Documents without a value are the group None, which comes last. An array is one value;
+        ``hp.agg.each("tags")`` groups by its elements.
         """
         names = measuring.group_fields(self._table, fields, "group_by")
         return Groups(self._runner, self._table, self._value, names)

@@ -9,17 +9,17 @@ What they mean on every engine:
 - ``min``, ``max`` and ``count_distinct`` take the values that are keys, in the total order of keys
   through all types (numbers < texts < booleans < binary < arrays); missing, null and objects are
   left out. Of nothing: None and 0.
-- Groups are formed by equal keys. What is no key (missing, null, objects) is the group None, which
-  comes last; the others come in the order of keys. A field with a multi-entry index groups by the
-  elements of its array: a document counts once in the group of each distinct one, and in None when
-  it has none.
+- Groups are formed by equal keys, of which an array is one. What is no key (missing, null, objects)
+  is the group None, which comes last; the others come in the order of keys. ``Each`` of a field
+  groups by the elements of its array: a document counts once in the group of each distinct one, and
+  in None when it has none. No index changes what the groups are.
 - With an order, limit, offset or position, the aggregates are those of the rows that remain.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
 from itertools import islice, product
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
@@ -64,6 +64,15 @@ class Measure:
 
     def __repr__(self) -> str:
         return f"agg.{self.kind}({'' if self.path is None else repr(self.path)})"
+
+
+class Each(str):
+    """The path of a group field whose array is taken apart. Made by ``hp.agg.each``."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"agg.each({str(self)!r})"
 
 
 def measure(kind: Kind, field: object) -> Measure:
@@ -111,22 +120,18 @@ def node_is_open(node: Any) -> bool:
     return bool(node.open or node.shapes or node.item or node.value)
 
 
-def element_paths(codec: Codec[Any]) -> frozenset[str]:
-    """Stored paths that stand for the elements of their arrays."""
-    return frozenset(index.fields[0] for index in codec.multi if len(index.fields) == 1)
-
-
 # -- the reference: folding documents
 
 
 class Fold:
     """Takes values of documents, keeps one state for each group.
 
+    elements: those of the group fields whose arrays are taken apart.
     paths: what has to be read of each document, in the order in which ``add`` wants the values.
     """
 
     def __init__(
-        self, groups: Sequence[str], measures: Sequence[Measure], elements: Iterable[str] = ()
+        self, groups: Sequence[str], measures: Sequence[Measure], elements: Collection[str] = ()
     ) -> None:
         paths = [*groups, *(m.path for m in measures if m.path is not None)]
         self.paths: tuple[str, ...] = tuple(dict.fromkeys(paths))

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from homeport.core.aggregate import (
+    Each,
     Fold,
     GroupRow,
     Kind,
     Measure,
     bind_measure,
-    element_paths,
     fold_texts,
     measure,
     path_of,
@@ -133,14 +133,17 @@ def _operation(
     shape: Callable[[list[GroupRow]], R],
 ) -> Operation[R]:
     codec = table.codec
-    groups = tuple(codec.scope.check_path(field) for field in fields)
+    groups = tuple(str(codec.scope.check_path(field)) for field in fields)
+    elements = frozenset(
+        path for path, field in zip(groups, fields, strict=True) if isinstance(field, Each)
+    )
     bound = tuple(bind_measure(wanted, codec) for wanted in measures)
     if not query.predicates:
-        request = Aggregate(table, query, groups, bound)
+        request = Aggregate(table, query, groups, bound, elements)
         return Operation(request, "read", True, (table,), False, shape)
 
     def finish(entries: list[tuple[Key, str]]) -> R:
-        fold = Fold(groups, bound, element_paths(codec))
+        fold = Fold(groups, bound, elements)
         return shape(fold_texts(fold, (text for (_, text), _ in passing(table, query, entries))))
 
     wanted = Find(table, unfiltered(query), "entries")
@@ -181,7 +184,7 @@ def _restores(codec: Codec[Any], measures: Sequence[Measure]) -> list[Callable[[
 def _group_restores(codec: Codec[Any], fields: Sequence[str]) -> list[Callable[[Any], Any]]:
     scopes = [
         codec.scope.element(field).restorer("")
-        if codec.has_entries(field)
+        if isinstance(field, Each)
         else codec.scope.restorer(field)
         for field in fields
     ]

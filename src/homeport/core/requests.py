@@ -10,7 +10,7 @@ writes, and nothing is yielded after the last write only to report.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -88,10 +88,11 @@ class Aggregate(Request):
     group fields exactly one. What they mean is said in ``core.aggregate``; an engine that cannot
     answer exactly folds the rows with ``aggregate.Fold``.
 
-    Python predicates of the query are not evaluated here.
+    elements: those of the group fields whose arrays are taken apart. Python predicates of the query
+    are not evaluated here.
     """
 
-    __slots__ = ("groups", "measures", "query", "table")
+    __slots__ = ("elements", "groups", "measures", "query", "table")
 
     def __init__(
         self,
@@ -99,11 +100,13 @@ class Aggregate(Request):
         query: QueryValue,
         groups: Sequence[str],
         measures: Sequence[Measure],
+        elements: Collection[str] = (),
     ) -> None:
         self.table = table
         self.query = query
         self.groups = groups
         self.measures = measures
+        self.elements = elements
 
 
 class Put:

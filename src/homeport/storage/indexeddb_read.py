@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import msgspec
 
-from homeport.core.aggregate import Fold, GroupRow, element_paths, fold_texts
+from homeport.core.aggregate import Fold, GroupRow, fold_texts
 from homeport.core.evaluate import position_key, sort_key
 from homeport.core.keys import Key, encode, encode_key
 from homeport.core.models import decode_object
@@ -112,7 +112,7 @@ class Reads:
 
     def aggregate(self, request: Aggregate) -> Stepped[list[GroupRow]]:
         self.store.known(request.table)
-        fold = Fold(request.groups, request.measures, element_paths(request.table.codec))
+        fold = Fold(request.groups, request.measures, request.elements)
         entries = yield from self._entries(request.table, request.query, "texts")
         return fold_texts(fold, (text for _, text in entries))
 

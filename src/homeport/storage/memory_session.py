@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from homeport.core import evaluate
-from homeport.core.aggregate import Fold, GroupRow, element_paths, fold_texts
+from homeport.core.aggregate import Fold, GroupRow, fold_texts
 from homeport.core.keys import Encoded, Key, decode, encode_key, order
 from homeport.core.requests import (
     Aggregate,
@@ -140,8 +140,7 @@ class MemorySession:
         return ["[" + ",".join(texts[at : at + CHUNK]) + "]" for at in range(0, len(texts), CHUNK)]
 
     def _aggregate(self, request: Aggregate) -> list[GroupRow]:
-        codec = request.table.codec
-        fold = Fold(request.groups, request.measures, element_paths(codec))
+        fold = Fold(request.groups, request.measures, request.elements)
         return fold_texts(fold, (text for _, text in self._entries(request.table, request.query)))
 
     def _meta(self, request: Meta) -> str | TxInfo | RowInfo | None:

@@ -23,7 +23,6 @@ from homeport.core.aggregate import (
     Fold,
     GroupRow,
     Measure,
-    element_paths,
     fold_texts,
     in_order,
 )
@@ -71,7 +70,7 @@ def aggregate(reads: Reads, request: Aggregate) -> list[GroupRow]:
             except apsw.SQLError as error:
                 if "integer overflow" not in str(error):
                     raise
-    fold = Fold(request.groups, request.measures, element_paths(statements.codec))
+    fold = Fold(request.groups, request.measures, request.elements)
     if query.limit is not None or query.offset or query.after is not None:
         rows = reads.by_python(statements, query, where, columns, "id, doc")
         return fold_texts(fold, (text for _, text in rows))
@@ -123,13 +122,16 @@ class _Plan:
         return column
 
     def _group(self, path: str) -> str:
+        if path not in self.request.elements:
+            return self._column(path)
         for index in self.statements.indexes_multi:
             if index.fields == (path,):
                 name = f"m{len(self._joins)}"
                 side = self.statements.multi_of[index.name]
                 self._joins.append(f" LEFT JOIN {side} {name} ON {name}.seq=t.seq")
                 return f"{name}.k"
-        return self._column(path)
+        self.possible = False
+        return "NULL"
 
     def _measure(self, measure: Measure) -> list[str]:
         kind, path = measure.kind, measure.path

@@ -14,10 +14,12 @@ from homeport.core.arguments import is_unicode
 from homeport.core.codec import Table
 from homeport.core.integrity import suspect
 from homeport.core.outbox import LOCAL_TABLES, RESOLUTION_LOG
+from homeport.core.raising import behind, raise_all
+from homeport.core.requests import Operation
 from homeport.core.schema import Collection
 from homeport.drivers.engine import Engine
 from homeport.drivers.inline import InlineDriver
-from homeport.errors import SchemaError, UsageError
+from homeport.errors import ReadOnly, SchemaError, UsageError
 from homeport.ids import new_id
 from homeport.options import Durability, Options
 
@@ -253,7 +255,13 @@ async def _in_browser(name: str, tables: Tables, options: Options) -> BrowserDri
     except BaseException:
         await store.close()
         raise
-    return BrowserDriver(store, new_unit=new_id, expiring=expiring and not readonly)
+    driver = BrowserDriver(store, new_unit=new_id, expiring=expiring and not readonly)
+    if await driver.run(Operation(behind(tables), "read")):
+        if readonly:
+            await store.close()
+            raise _behind(name)
+        await driver.run(Operation(raise_all(tables), "write"))
+    return driver
 
 
 Tables: TypeAlias = dict[str, Table[Any]]
@@ -302,6 +310,8 @@ def _plan(path: Path, collections: Iterable[Collection[Any]] | None, options: Op
             for table, index, found in store.broken:
                 for _, keys in found:
                     engine.run(suspect(table.name, index.name, keys))
+            if declared is not None:
+                _bring_up(engine, tables, file, readonly=options.readonly)
             if expiring:
                 engine.call(engine.purge, "open()")
         except BaseException:
@@ -310,6 +320,20 @@ def _plan(path: Path, collections: Iterable[Collection[Any]] | None, options: Op
         return engine, tables
 
     return make
+
+
+def _bring_up(engine: Engine, tables: Tables, file: str, *, readonly: bool) -> None:
+    if engine.run(Operation(behind(tables), "read")):
+        if readonly:
+            raise _behind(file)
+        engine.run(Operation(raise_all(tables), "write"))
+
+
+def _behind(file: str) -> ReadOnly:
+    return ReadOnly(
+        f"{file} holds documents of an older version of this program.",
+        action="Open it once without readonly=True, so that they are brought up to date.",
+    )
 
 
 def _engine(store: Store, cache_bytes: int, **options: Any) -> Engine:

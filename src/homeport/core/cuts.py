@@ -33,6 +33,7 @@ from homeport.core.outbox import (
     META_STAGED,
     META_UNKNOWN,
     STAGED,
+    raw,
     read_base,
     ref_of,
     text_of,
@@ -56,6 +57,7 @@ from homeport.core.requests import (
 )
 from homeport.core.settle import put_rows, server_row, settle
 from homeport.core.verify import slot_of
+from homeport.core.versions import mark_raised
 from homeport.core.wire import ABSENT, Reply, Verdict, WireRow, present
 
 CHUNK = 1_000
@@ -126,10 +128,8 @@ def receive(reply: Reply, asked: Asked, tables: Tables) -> Plan[Received]:
     number = int((yield Meta(META_NUMBER)) or "0")
     answer = reply.batch
     if answer is not None:
-        frozen = in_flight is not None and in_flight.number == answer.number
-        if answer.number > number or (
-            frozen and in_flight is not None and answer.hash != in_flight.hash
-        ):
+        sent = in_flight if in_flight and in_flight.number == answer.number else None
+        if answer.number > number or (sent is not None and sent.hash != answer.hash):
             return Received("identity")
     cut = _Cut((yield from open_context(tables)), reply, asked, staged)
     return (yield from cut.apply(in_flight))
@@ -266,27 +266,40 @@ class _Cut:
             refs = [ref_of(table.name, row.key) for row in rows]
             found = yield GetMany(BASE, refs)
             pending = {ref for ref, text in zip(refs, found, strict=True) if text is not None}
+        version = table.collection.versions.current
         puts: list[Row] = []
         tokens: list[tuple[str | None, str | None]] = []
         gone: list[Any] = []
         for row in rows:
             ref = ref_of(table.name, row.key)
             text = text_of(row.body) if present(row.body) else None
+            token = row.token
+            if text is not None and row.schema < version:
+                text, token = self._raised(table, row, text)
             made = None if text is None else server_row(table, row.key, text)
             if made is None and row.token is not None:
                 # It is there, but no device can read it (the server leaves out what it can tell).
                 context.event("unreadable", table.name, row.key, "the server's row is no document")
             if ref in pending:
-                body = ABSENT if made is None else row.body
-                self.moved[ref] = Moved(table.name, row.key, body, row.token, row.bucket)
+                body = ABSENT if made is None else raw(text)
+                self.moved[ref] = Moved(table.name, row.key, body, token, row.bucket)
                 continue
             if made is None:
                 gone.append(row.key)
             else:
                 puts.append(made)
-                tokens.append((row.token, row.bucket))
+                tokens.append((token, row.bucket))
         yield from _write(table, puts, tokens, gone)
         yield from examine_rows(context, table, puts)
+
+    def _raised(self, table: Table[Any], row: WireRow, text: str) -> tuple[str, str | None]:
+        """Text and token of an older document in the form of this program."""
+        try:
+            raised = table.collection.versions.raised_text(text, row.schema)
+        except Exception as error:  # of the owner's function; the document is stored all the same
+            self.context.event("unreadable", table.name, row.key, f"its upcaster failed: {error}")
+            raised = text
+        return raised, row.token if raised is text else mark_raised(row.token)
 
     def _sweep(self) -> Plan[None]:
         """Remove what the cut carried in full and did not name, and what was lost from scope."""

@@ -59,6 +59,8 @@ def ask(
     types = {name: tables[name].merge_specs for name in declared if tables[name].merge_specs}
     pull = PullRequest(cursor, position, holds, dict(declared), edit_wins, types)
     pull.unique = {name: found for name in declared if (found := _unique(tables[name]))}
+    numbers = {name: tables[name].collection.versions.current for name in declared}
+    pull.versions = {name: number for name, number in numbers.items() if number > 1}
     pull.former = former
     pull.verify, pull.repair = list(verify), dict(repair or {})
     request = PushRequest(

@@ -36,6 +36,7 @@ from homeport.core.outbox import (
 from homeport.core.query import EMPTY, AnyOf, Compare
 from homeport.core.requests import Find, GetMany, Meta, Plan, Put, SetMeta, Write
 from homeport.core.settle import fill_token
+from homeport.core.versions import is_raised, plain_token
 from homeport.core.wire import (
     ABSENT,
     MAX_BATCH_BYTES,
@@ -128,7 +129,7 @@ def _choose(tables: Tables, unknown: set[str]) -> Plan[list[tuple[Unit, list[Ent
             if not free or not _sendable(members, tables, unknown):
                 continue
             sent = [entry for entry in members if entry.collection not in unknown]
-            unit, length = _unit(sent, bases, policies)
+            unit, length = _unit(sent, bases, policies, tables)
             full = (
                 changes + len(unit.changes) > MAX_BATCH_CHANGES or size + length > MAX_BATCH_BYTES
             )
@@ -187,33 +188,40 @@ def _load_bases(tables: Tables, groups: Sequence[Sequence[Entry]]) -> Plan[dict[
 
 
 def _unit(
-    members: Sequence[Entry], bases: Mapping[str, Base], policies: Mapping[str, CollectionInfo]
+    members: Sequence[Entry],
+    bases: Mapping[str, Base],
+    policies: Mapping[str, CollectionInfo],
+    tables: Tables,
 ) -> tuple[Unit, int]:
     """The unit as it is sent, and its length."""
     name = members[0].unit_id
     named = [
         policies[e.collection].policy if e.collection in policies else "merge" for e in members
     ]
-    unit = Unit(name, [_change(e, bases[e.ref], p) for e, p in zip(members, named, strict=True)])
+    forms = [tables[e.collection].collection.versions.current for e in members]
+    each = list(zip(members, named, forms, strict=True))
+    unit = Unit(name, [_change(e, bases[e.ref], policy, form) for e, policy, form in each])
     length = len(msgspec.json.encode(unit))
     if length > MAX_UNIT_BYTES:
         # Small patches of large documents, which no node would take whole.
-        unit = Unit(name, [_change(e, bases[e.ref], "merge") for e in members])
+        unit = Unit(name, [_change(e, bases[e.ref], "merge", form) for e, _, form in each])
         length = len(msgspec.json.encode(unit))
     return unit, length
 
 
-def _change(entry: Entry, base: Base, policy: str) -> Change:
+def _change(entry: Entry, base: Base, policy: str, version: int) -> Change:
+    name, key, token = entry.collection, entry.key, plain_token(base.token)
     if entry.op == "delete":
-        return Change(entry.collection, entry.key, "delete", base.token)
+        return Change(name, key, "delete", token)
     if entry.op == "put":
-        return Change(entry.collection, entry.key, "put", base.token, entry.doc)
-    if policy in ("last-write-wins", "local-wins"):
-        # These policies are about whole documents, on every side.
+        return Change(name, key, "put", token, entry.doc, schema=version)
+    if policy in ("last-write-wins", "local-wins") or is_raised(base.token):
+        # These policies are about whole documents, on every side. And of a document that the server
+        # has in an older form, a patch would leave the rest in that form.
         document = diff.apply(parsed(base.doc) or {}, entry.patch)
-        return Change(entry.collection, entry.key, "put", base.token, raw(diff.dump(document)))
+        return Change(name, key, "put", token, raw(diff.dump(document)), schema=version)
     return Change(
-        entry.collection, entry.key, "patch", base.token, ABSENT, entry.set, entry.unset, entry.old
+        name, key, "patch", token, ABSENT, entry.set, entry.unset, entry.old, schema=version
     )
 
 

@@ -21,6 +21,7 @@ from homeport.core.outbox import (
 )
 from homeport.core.query import EMPTY, Compare, Contains
 from homeport.core.requests import Find, Meta, Operation, Plan, RowInfo
+from homeport.core.versions import plain_token
 from homeport.core.worker import LastSync
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _meta(table: Table[T], key: Key) -> Plan[DocumentMeta | None]:
         sync_status=status,
         last_sync=None if last is None else _time(msgspec.json.decode(last, type=LastSync).at_ms),
         device=device,
-        token=row.token,
+        token=plain_token(row.token),
         backups=(),
     )
 

@@ -67,6 +67,7 @@ META_LAST = "sync.last"
 META_ACKED = "sync.acked"
 META_VERIFIED = "sync.verified"
 META_FORMER = "sync.former"
+META_VERSIONS = "sync.versions"
 
 Op = Literal["put", "patch", "delete"]
 

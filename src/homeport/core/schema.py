@@ -9,9 +9,11 @@ from zlib import crc32
 
 from homeport.core.fieldtypes import declared_types
 from homeport.core.indexes import Frozen, FullText, Index, Kind, Multi, Unique, check_path
+from homeport.core.keyfields import check_indexed, stored_key
 from homeport.core.keygen import KeyGenerator, checked_generator
 from homeport.core.mergetypes import MergeType
-from homeport.core.modeltree import Node, Step, resolve, tree_of
+from homeport.core.modeltree import Node, resolve, tree_of
+from homeport.core.versions import Upcaster, Versions
 from homeport.errors import SchemaError, UnknownField
 
 __all__ = [
@@ -185,56 +187,8 @@ def _stored_fields(index: Index, collection: str, tree: Node | None) -> tuple[st
         except UnknownField as error:
             raise SchemaError(f"Index on {error.message}", action=error.action) from error
         stored.append(".".join(step.stored for step in steps))
-        _check_indexed(path, steps, collection)
+        check_indexed(path, steps, collection)
     return tuple(stored)
-
-
-def _check_indexed(path: str, steps: list[Step], collection: str) -> None:
-    if any(step.field is not None and step.field.omitted for step in steps):
-        raise SchemaError(
-            f"{collection}: {path} is indexed, but omit_defaults leaves its default out of the "
-            "stored document, so a query would not find it.",
-            action="Take omit_defaults off the class, or make the field required.",
-        )
-    node = steps[-1].node
-    if node is None:
-        return
-    kinds = node.kinds | (node.item.kinds if node.item else set())
-    if "decimal" in kinds:
-        raise SchemaError(
-            f"{collection}: {path} is a Decimal, which JSON stores as text: '10' would sort below "
-            "'9'.",
-            action="Store a scaled int or a float beside it and index that.",
-        )
-    if "timedelta" in kinds:
-        raise SchemaError(
-            f"{collection}: {path} is a timedelta, whose JSON text has no order.",
-            action="Store its seconds as a number and index that.",
-        )
-    if node.naive:
-        raise SchemaError(
-            f"{collection}: {path} is a time without a time zone, which has no place among points "
-            "in time.",
-            action="Declare it with a zone (msgspec.Meta(tz=True)).",
-        )
-
-
-def _stored_key(tree: Node | None, key: str, collection: str) -> str:
-    if tree is None:
-        return key
-    field = tree.fields().get(key)
-    if field is None:
-        names = ", ".join(tree.fields())
-        raise SchemaError(
-            f"{collection}: the model has no field {key!r} to be the key.",
-            action=f"Name the key field by key=; the fields are: {names}.",
-        )
-    if field.omitted:
-        raise SchemaError(
-            f"{collection}: omit_defaults would leave the key {key!r} out of the stored document.",
-            action="Take omit_defaults off the class, or make the key required.",
-        )
-    return field.stored
 
 
 class Collection(Frozen, Generic[T]):
@@ -252,6 +206,9 @@ class Collection(Frozen, Generic[T]):
         sync: ``hp.Synced(...)``, None for its defaults, False for data that stays on the device.
         ttl_s: documents expire this many seconds after their last write; None = never.
         track_changes: False makes writes cheaper and the collection invisible to live queries.
+        version: of the documents, from 1; raise it when their form changes.
+        upcasters: ``{1: fn}``: the function that makes a document of version 2 out of one of
+            version 1 (plain JSON in, plain JSON out, nothing but the document).
     """
 
     __slots__ = (
@@ -267,6 +224,7 @@ class Collection(Frozen, Generic[T]):
         "track_changes",
         "tree",
         "ttl_s",
+        "versions",
     )
 
     name: str
@@ -280,6 +238,7 @@ class Collection(Frozen, Generic[T]):
     ttl_s: float | None
     track_changes: bool
     system: bool
+    versions: Versions
 
     @overload
     def __init__(
@@ -294,6 +253,8 @@ class Collection(Frozen, Generic[T]):
         sync: Synced | Literal[False] | None = None,
         ttl_s: float | None = None,
         track_changes: bool = True,
+        version: int = 1,
+        upcasters: Mapping[int, Upcaster] | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -308,6 +269,8 @@ class Collection(Frozen, Generic[T]):
         sync: Synced | Literal[False] | None = None,
         ttl_s: float | None = None,
         track_changes: bool = True,
+        version: int = 1,
+        upcasters: Mapping[int, Upcaster] | None = None,
     ) -> None: ...
     def __init__(
         self,
@@ -321,6 +284,8 @@ class Collection(Frozen, Generic[T]):
         sync: Synced | Literal[False] | None = None,
         ttl_s: float | None = None,
         track_changes: bool = True,
+        version: int = 1,
+        upcasters: Mapping[int, Upcaster] | None = None,
     ) -> None:
         if not isinstance(name, str) or not (_NAME.fullmatch(name) or name in SYSTEM_NAMES):
             raise SchemaError(
@@ -347,14 +312,14 @@ class Collection(Frozen, Generic[T]):
         elif sync is not False and not isinstance(sync, Synced):
             raise SchemaError(f"{name}: sync= takes hp.Synced(...) or False, not {sync!r}.")
         tree = tree_of(model)
-        stored_key = _stored_key(tree, key, name)
+        stored = stored_key(tree, key, name)
         self._set(
             name=name,
             model=None if model is dict else model,
             tree=tree,
-            key=stored_key,
+            key=stored,
             key_generator=checked_generator(
-                key_generator, name, tree, stored_key, synced=sync is not False
+                key_generator, name, tree, stored, synced=sync is not False
             ),
             indexes=_indexes(indexes, name, tree),
             schema=schema,
@@ -362,6 +327,7 @@ class Collection(Frozen, Generic[T]):
             ttl_s=ttl_s,
             track_changes=track_changes,
             system=name in SYSTEM_NAMES,
+            versions=Versions(version, upcasters, name),
         )
 
     def resolved(self, form: IndexForm) -> Index:

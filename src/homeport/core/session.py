@@ -35,6 +35,7 @@ FAILURES: Final[dict[str, State]] = {
     "wrong-user": "wrong-user",
     "forbidden": "forbidden",
     "protocol-mismatch": "incompatible",
+    "upgrade-required": "incompatible",
     "history-broken": "needs-recovery",
     "identity-broken": "needs-recovery",
 }

@@ -17,6 +17,7 @@ from homeport.core.codec import Table
 from homeport.core.outbox import BASE, META_CURSOR, META_STAGED, Base, read_base
 from homeport.core.query import EMPTY, Compare
 from homeport.core.requests import Find, Meta, Plan, RowInfo
+from homeport.core.versions import plain_token
 
 SLOTS: Final = 256
 CHUNK: Final = 500
@@ -66,7 +67,7 @@ def sums_of(tokens: Mapping[str, str]) -> Sums:
     totals: dict[int, int] = {}
     for key, token in tokens.items():
         slot = slot_of(key)
-        totals[slot] = totals.get(slot, 0) + weight(key, token)
+        totals[slot] = totals.get(slot, 0) + weight(key, plain_token(token) or "")
     return {slot: str(total) for slot, total in totals.items()}
 
 

@@ -55,6 +55,8 @@ class Change(msgspec.Struct, omit_defaults=True):
     set: dict[str, Any] = {}
     unset: list[str] = []
     old: dict[str, Any] = {}
+    schema: int = 1
+    """Version of the program's declaration of the collection."""
 
 
 class Unit(msgspec.Struct):
@@ -109,7 +111,7 @@ class PullRequest(msgspec.Struct, omit_defaults=True):
     """Ask for the next page. ``position`` continues an unfinished cut. ``collections`` names what
     the device syncs, with the policy it declares; ``edit_wins`` those of them where an edit wins
     over a delete, ``fields`` their merge types by path, ``unique`` their unique indexes (a
-    development node adopts all four).
+    development node adopts all four). ``versions``: of its declarations, where they are not 1.
     ``former``: ids under which this file pushed before it was reset. ``verify``: collections whose
     sums the last page shall carry. ``repair``: collection → slots whose rows it shall carry."""
 
@@ -120,6 +122,7 @@ class PullRequest(msgspec.Struct, omit_defaults=True):
     edit_wins: list[str] = []
     fields: dict[str, dict[str, str]] = {}
     unique: dict[str, list[UniqueIndex]] = {}
+    versions: dict[str, int] = {}
     former: list[str] = []
     verify: list[str] = []
     repair: dict[str, list[int]] = {}
@@ -144,6 +147,8 @@ class WireRow(msgspec.Struct, array_like=True):
     token: str | None
     bucket: str | None
     body: Raw
+    schema: int = 1
+    """Version of the document's form."""
 
 
 class CollectionInfo(msgspec.Struct):

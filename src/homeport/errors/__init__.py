@@ -40,6 +40,7 @@
     │   ├── HistoryBroken       the server's history broke; the device resets itself
     │   ├── IdentityBroken      this file was copied or restored
     │   ├── ProtocolMismatch
+    │   ├── UpgradeRequired     the server asks for a newer version of this program
     │   ├── ServerRefused       the server refused the request as a whole
     │   ├── UnitTooLarge        a unit that could never be sent
     │   └── QueueFull           the outbox reached its limit
@@ -80,6 +81,7 @@ from homeport.errors.replication import (
     UnitTooLarge,
     UnknownRemoteCollection,
     Unreachable,
+    UpgradeRequired,
     WrongUser,
 )
 from homeport.errors.running import (
@@ -159,6 +161,7 @@ __all__ = [
     "UnknownField",
     "UnknownRemoteCollection",
     "Unreachable",
+    "UpgradeRequired",
     "UsageError",
     "ValidationFailed",
     "WrongUser",

@@ -68,6 +68,13 @@ class ProtocolMismatch(SyncError):
     action = "Upgrade the older side; queued writes are kept."
 
 
+class UpgradeRequired(SyncError):
+    """The server takes no changes from so old a version of this program."""
+
+    code = "upgrade-required"
+    action = "Update this program; it goes on working offline and queued writes are kept."
+
+
 class ServerRefused(SyncError):
     """The server refused the request as a whole."""
 

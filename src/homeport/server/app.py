@@ -39,6 +39,7 @@ from homeport.errors import (
     IdentityBroken,
     NeedsAuth,
     ProtocolMismatch,
+    UpgradeRequired,
     UsageError,
 )
 
@@ -63,6 +64,7 @@ _STATUS: tuple[tuple[type[HomeportError], int, str], ...] = (
     (HistoryBroken, 410, "history-broken"),
     (UsageError, 422, "bad-request"),
     (ProtocolMismatch, 426, "protocol-mismatch"),
+    (UpgradeRequired, 426, "upgrade-required"),
     (Overloaded, 429, "busy"),
     (DatabaseUnavailable, 503, "database-unavailable"),
 )
@@ -150,7 +152,7 @@ def _problem(status: int, problem: Problem) -> Response:
         headers["Retry-After"] = str(max(1, round(problem.retry_after_s)))
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    if status == 426:
+    if problem.code == "protocol-mismatch":
         headers["Upgrade"] = f"homeport/{PROTOCOL}"
     body = msgspec.json.encode(problem)
     return Response(body, status, headers, media_type="application/json")

@@ -52,6 +52,7 @@ class PushedChange(msgspec.Struct):
     set: dict[str, Raw] = {}
     unset: list[str] = []
     old: dict[str, Raw] = {}
+    schema: int = 1
 
 
 class PushedUnit(msgspec.Struct):
@@ -75,6 +76,7 @@ class Row:
     token: str
     bucket: str
     body: str
+    schema: int = 1
 
 
 @dataclass(slots=True)
@@ -86,6 +88,7 @@ class Write:
     base: str | None
     bucket: str
     body: str | None
+    schema: int = 1
 
 
 @dataclass
@@ -156,6 +159,12 @@ def _change(change: PushedChange, row: Row | None, context: Context) -> Sequence
     scope = context.scope.get(change.collection, frozenset())
     hidden = row is not None and row.bucket not in scope
     seen = None if hidden else row
+    if not 1 <= change.schema < 2**31:
+        raise _Stop("rejected", "bad-request", "A version is a number from 1 on.")
+    form = change.schema if seen is None else max(change.schema, seen.schema)
+    if seen is not None and seen.schema < form and change.op != "delete":
+        # The change was made on the document as a newer program sees it.
+        seen.body = _raised(seen.body, seen.schema, form, change.collection, context)
     if change.op == "delete":
         return _delete(change, seen, context, policy, deletes)
     if change.op == "patch":
@@ -165,7 +174,7 @@ def _change(change: PushedChange, row: Row | None, context: Context) -> Sequence
     if seen is not None and body is None:
         return ()
     assert body is not None
-    return _store(change, seen, body, context, policy, hidden=hidden, lost=lost)
+    return _store(change, seen, body, context, policy, hidden=hidden, lost=lost, form=form)
 
 
 def _put(change: PushedChange, row: Row | None, policy: str) -> tuple[bytes | None, bool]:
@@ -262,6 +271,7 @@ def _store(
     *,
     hidden: bool,
     lost: bool,
+    form: int,
 ) -> Sequence[Write]:
     if len(body) > MAX_DOCUMENT_BYTES:
         text = f"The document has {len(body)} bytes; the limit is {MAX_DOCUMENT_BYTES}."
@@ -288,10 +298,19 @@ def _store(
         text = body.decode()
     except UnicodeDecodeError as error:
         raise _Stop("rejected", "invalid-json", "The document is not UTF-8.") from error
-    write = Write(change.collection, change.key, row.token if row else None, bucket, text)
+    write = Write(change.collection, change.key, row.token if row else None, bucket, text, form)
     if row is not None and lost:
         return (write, _record(change, row, context, kind=policy, policy=policy, local=text))
     return (write,)
+
+
+def _raised(text: str, version: int, to: int, collection: str, context: Context) -> str:
+    """A document in the form of a newer version, where the owner has said how it is made."""
+    try:
+        return context.rules.versions(collection).raised_text(text, version, to)
+    except Exception as error:
+        # The owner's function; the write waits until it is repaired.
+        raise _Stop("retry", "upcast-failed", "An upcaster of the server failed.") from error
 
 
 def _ask_rule(

@@ -54,8 +54,10 @@ class Exchange:
         """Push (when there is a batch), then the next page of a cut. ``pushed`` is called between.
 
         Raises:
+            UpgradeRequired: the program is older than a collection allows.
             HomeportError: see ``Pusher.push`` and ``Puller.pull``.
         """
+        self.rules.check_versions(request.pull.collections, request.pull.versions)
         if self.rules.any:
             await self._register(request)
             await self._adopt_unique(request)

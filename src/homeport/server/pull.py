@@ -11,8 +11,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -76,6 +77,7 @@ class _Page:
     unlimited: bool
     page_bytes: int
     deadline: float
+    raised: Callable[[str, str, int], tuple[str, int]]  # Rules.raised for this device
     rows: list[WireRow] = field(default_factory=list)
     size: int = 0
     chunk: int = 32
@@ -88,11 +90,12 @@ class _Page:
 
     def add(self, found: Iterable[Any]) -> None:
         for row in found:
-            body = row[4].encode()
+            text, form = self.raised(row[0], row[4], row[5])
+            body = text.encode()
             self.size += len(body) + _ROW_OVERHEAD
             # One row that no device can read must not cost all the others of its page.
             raw = Raw(body) if readable(body) else ABSENT
-            self.rows.append(WireRow(row[0], row[1], row[2], row[3], raw))
+            self.rows.append(WireRow(row[0], row[1], row[2], row[3], raw, form))
         # Rows may hold a megabyte each: the chunk grows only while they prove to be small.
         if self.size < self.page_bytes // 4:
             self.chunk = min(self.chunk * 2, 512)
@@ -132,7 +135,8 @@ class Puller:
         position = _unpack_position(request.position, owner) if request.position else None
         unlimited = position is not None and position.rounds >= ROUNDS
         deadline = time.monotonic() + self._page_s
-        page = _Page(unlimited, self._page_bytes, deadline)
+        raised = partial(self._rules.raised, request.versions)
+        page = _Page(unlimited, self._page_bytes, deadline, raised)
         async with self._database.session(UNLIMITED_S if unlimited else None) as connection:
             # A cancelled or failed read is not rolled back here: the rollback would wait for a
             # frozen database. The session cuts a connection that is still in its transaction.

@@ -34,7 +34,7 @@ _DATA_CLASSES = ("22", "23", "P0", "54")
 _AGAIN = ("40001", "40P01", "40002", "40003")
 
 _LOCK_ROWS = """
-select d.collection, d.key, d.version::text as token, d.bucket, d.body
+select d.collection, d.key, d.version::text as token, d.bucket, d.body, d.schema
 from homeport.documents d
 join unnest($2::text[], $3::text[]) as k(collection, key)
   on d.collection = k.collection and d.key = k.key
@@ -46,16 +46,18 @@ for update of d
 # Sorted like the locks: two batches that insert the same keys wait for each other, never in a ring.
 _WRITE = """
 with ins as (
-    insert into homeport.documents (tenant, collection, key, bucket, body)
-    select $1, u.collection, u.key, u.bucket, u.body::json
-    from unnest($2::text[], $3::text[], $4::text[], $5::text[]) as u(collection, key, bucket, body)
+    insert into homeport.documents (tenant, collection, key, bucket, body, schema)
+    select $1, u.collection, u.key, u.bucket, u.body::json, u.schema
+    from unnest($2::text[], $3::text[], $4::text[], $5::text[], $14::int[])
+        as u(collection, key, bucket, body, schema)
     order by u.collection, u.key
     returning 1
 ), upd as (
     update homeport.documents d
-    set version = pg_current_xact_id(), bucket = u.bucket, body = u.body::json
-    from unnest($6::text[], $7::text[], $8::text[], $9::text[], $10::text[])
-        as u(collection, key, base, bucket, body)
+    set version = pg_current_xact_id(), bucket = u.bucket, body = u.body::json,
+        schema = u.schema
+    from unnest($6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $15::int[])
+        as u(collection, key, base, bucket, body, schema)
     where d.tenant = $1 and d.collection = u.collection and d.key = u.key
       and d.version = u.base::xid8
     returning 1
@@ -332,7 +334,7 @@ class _Job:
             [collection for collection, _ in places],
             [key for _, key in places],
         )
-        return {(r[0], r[1]): Row(r[2], r[3], r[4]) for r in found}
+        return {(r[0], r[1]): Row(r[2], r[3], r[4], r[5]) for r in found}
 
     async def _write(self, connection: Connection, writes: Sequence[Write]) -> None:
         if not writes:
@@ -355,6 +357,8 @@ class _Job:
             [w.collection for w in deletes],
             [w.key for w in deletes],
             [w.base for w in deletes],
+            [w.schema for w in inserts],
+            [w.schema for w in updates],
         )
         if done != len(writes):
             raise _Moved

@@ -17,8 +17,9 @@ import msgspec
 from homeport.core.fieldtypes import declared_types
 from homeport.core.indexes import Index
 from homeport.core.mergetypes import MergeType, type_of
+from homeport.core.versions import UNVERSIONED, Upcaster, Versions
 from homeport.core.wire import RESOLUTIONS, UniqueIndex
-from homeport.errors import SchemaError
+from homeport.errors import SchemaError, UpgradeRequired
 
 from .unique import declared_unique
 
@@ -73,6 +74,9 @@ class ServerCollection:
         buckets: (claims, fetch) → the buckets that a user sees; may be ``async``.
         write: (claims, old, new) → True allows; False, or a text that says why, refuses.
             ``old`` is None for a new document, ``new`` is None for a delete.
+        version, upcasters: of the documents, as ``hp.Collection`` has them: newer programs get what
+            older ones have stored in the form that they know.
+        minimum: programs of an older version of this collection may not exchange anything.
         unique: field names, tuples of them or unique ``hp.Index`` values: PostgreSQL lets no two
             documents of a tenant have the same value, whoever writes them.
 
@@ -88,6 +92,9 @@ class ServerCollection:
     buckets: Callable[[Claims, Fetch], Iterable[str] | Awaitable[Iterable[str]]] | None = None
     write: Callable[[Claims, Document | None, Document | None], bool | str] | None = None
     unique: Sequence[Index | str | tuple[str, ...]] = ()
+    version: int = 1
+    upcasters: Mapping[int, Upcaster] = field(default_factory=dict)
+    minimum: int = 1
 
     def __post_init__(self) -> None:
         if not valid_name(self.name):
@@ -100,12 +107,18 @@ class ServerCollection:
             raise SchemaError(f"Collection {self.name} needs a policy.")
         if self.types and self.policy != "merge":
             raise SchemaError(f"Collection {self.name}: fields= needs the policy merge.")
-        self.unique_indexes  # noqa: B018 - checked now
+        self.unique_indexes, self.versions  # noqa: B018 - checked now
 
     @property
     def types(self) -> dict[str, MergeType]:
         """The merge types, checked."""
         return declared_types(self.fields, f"Collection {self.name}")
+
+    @property
+    def versions(self) -> Versions:
+        """The version and what leads to it, checked."""
+        what = f"Collection {self.name}"
+        return Versions(self.version, self.upcasters, what, least=self.minimum)
 
     @property
     def unique_indexes(self) -> tuple[UniqueIndex, ...]:
@@ -150,8 +163,36 @@ class Rules:
     def __init__(self, collections: Iterable[ServerCollection] | None) -> None:
         self.any = collections is None
         self.declared = {item.name: item for item in collections or ()}
+        self._versions = {name: item.versions for name, item in self.declared.items()}
         self.unique = {name: list(item.unique_indexes) for name, item in self.declared.items()}
         """Unique indexes by collection; a development node adds those of devices."""
+
+    def versions(self, name: str) -> Versions:
+        """The version of a collection and what leads to it."""
+        return self._versions.get(name, UNVERSIONED)
+
+    def raised(
+        self, program: Mapping[str, int], name: str, body: str, version: int
+    ) -> tuple[str, int]:
+        """A stored document as a program gets it: raised as far as both sides know the way."""
+        versions = self.versions(name)
+        to = min(versions.current, program.get(name, 1))
+        if version >= to:
+            return body, version
+        try:
+            return versions.raised_text(body, version, to), to
+        except Exception:  # the owner's function: the device gets it as it is, and says so
+            return body, version
+
+    def check_versions(self, named: Iterable[str], versions: Mapping[str, int]) -> None:
+        """Raise ``UpgradeRequired`` for a program that is older than a collection allows."""
+        for name in named:
+            item = self.declared.get(name)
+            if item is not None and versions.get(name, 1) < item.minimum:
+                raise UpgradeRequired(
+                    f"{name} needs version {item.minimum} of this program; it has "
+                    f"{versions.get(name, 1)}."
+                )
 
     def known(self, name: str) -> bool:
         """Whether the node serves a collection of this name."""

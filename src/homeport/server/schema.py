@@ -18,7 +18,7 @@ from .rules import ServerCollection, write_specs
 from .unique import DDL as UNIQUE_DDL
 from .unique import drop_others, keep_unique
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 _LOCK = 7_305_808_868_231_942  # any constant of our own: "homeport" on a telephone, roughly
 
 _DDL = """
@@ -43,6 +43,7 @@ create table if not exists homeport.documents (
     key text collate "C" not null,
     version xid8 not null default pg_current_xact_id(),
     bucket text collate "C" not null default '',
+    schema integer not null default 1,
     -- json, not jsonb: numbers and the order of keys come back byte for byte.
     body json not null check (json_typeof(body) = 'object'),
     primary key (tenant, collection, key)
@@ -153,6 +154,7 @@ _UPGRADES = {
     2: "alter table homeport.clients add column if not exists retired boolean"
     " not null default false",
     3: UNIQUE_DDL,
+    4: "alter table homeport.documents add column if not exists schema integer not null default 1",
 }
 """What leads from an older version of the schema to the next."""
 

@@ -13,7 +13,7 @@ from .rules import Scope
 
 # Read by key: whoever asks for a key that is not in his buckets (any more) gets nothing.
 _BY_KEY = """
-select d.collection, d.key, d.version::text as token, d.bucket, d.body
+select d.collection, d.key, d.version::text as token, d.bucket, d.body, d.schema
 from unnest($2::text[], $3::text[]) as k(collection, key)
 join homeport.documents d
   on d.tenant = $1 and d.collection = k.collection and d.key = k.key
@@ -22,7 +22,7 @@ join unnest($4::text[], $5::text[]) as s(collection, bucket)
 """
 
 _BY_BUCKET = """
-select d.collection, d.key, d.version::text as token, d.bucket, d.body
+select d.collection, d.key, d.version::text as token, d.bucket, d.body, d.schema
 from homeport.documents d
 where d.tenant = $1 and d.collection = $2 and d.bucket = $3 and d.key > $4
 order by d.key limit $5
@@ -31,7 +31,7 @@ order by d.key limit $5
 _SLOT = "get_byte(sha256(convert_to(d.key, 'UTF8')), 0)"
 
 _BY_SLOT = f"""
-select d.collection, d.key, d.version::text as token, d.bucket, d.body
+select d.collection, d.key, d.version::text as token, d.bucket, d.body, d.schema
 from homeport.documents d
 where d.tenant = $1 and d.collection = $2 and d.bucket = any ($3) and {_SLOT} = any ($4::int[])
 """

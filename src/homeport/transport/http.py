@@ -21,6 +21,7 @@ from homeport.errors import (
     ServerRefused,
     SyncError,
     Unreachable,
+    UpgradeRequired,
 )
 
 try:
@@ -74,7 +75,7 @@ class HttpTransport:
 
     Raises from ``exchange``: ``Unreachable`` (also for 429 and 5xx, with ``retry_after_s`` in its
     context), ``NeedsAuth``, ``Forbidden``, ``IdentityBroken``, ``HistoryBroken``,
-    ``ProtocolMismatch``, ``ServerRefused``.
+    ``ProtocolMismatch``, ``UpgradeRequired``, ``ServerRefused``.
     """
 
     def __init__(self, url: str) -> None:
@@ -153,6 +154,8 @@ def _refusal(url: str, status: int, answer: bytes) -> SyncError:
     if status in _PASSING:
         return Unreachable(problem.message, retry_after_s=problem.retry_after_s)
     kind = _ERRORS.get(status, ServerRefused)
+    if problem.code == UpgradeRequired.code:
+        kind = UpgradeRequired
     action = None
     if status == 404:
         action = "Check the address: there is no Homeport node at it."

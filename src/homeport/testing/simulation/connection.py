@@ -42,7 +42,12 @@ class Record(tuple[Any, ...]):  # noqa: SLOT001 - the names are kept beside it
 
 def _row(place: Place, row: Document) -> Record:
     return Record.of(
-        collection=place[0], key=place[1], token=str(row.version), bucket=row.bucket, body=row.body
+        collection=place[0],
+        key=place[1],
+        token=str(row.version),
+        bucket=row.bucket,
+        body=row.body,
+        schema=row.schema,
     )
 
 
@@ -330,12 +335,12 @@ class SimulatedConnection:
         tx, xid = self.tx, self.postgres.xid_of(self.tx)
         seen = self._documents()
         done = 0
-        for name, key, bucket, body in zip(*columns[0:4], strict=True):
+        for name, key, bucket, body, form in zip(*columns[0:4], columns[12], strict=True):
             assert (name, key) not in seen, "the node inserts what is there"
-            done += self._stage(tx, (name, key), Document(xid, bucket, body))
-        for name, key, base, bucket, body in zip(*columns[4:9], strict=True):
+            done += self._stage(tx, (name, key), Document(xid, bucket, body, int(form)))
+        for name, key, base, bucket, body, form in zip(*columns[4:9], columns[13], strict=True):
             if (name, key) in seen and str(seen[name, key].version) == base:
-                done += self._stage(tx, (name, key), Document(xid, bucket, body))
+                done += self._stage(tx, (name, key), Document(xid, bucket, body, int(form)))
         for name, key, base in zip(*columns[9:12], strict=True):
             if (name, key) in seen and str(seen[name, key].version) == base:
                 done += self._stage(tx, (name, key), None)

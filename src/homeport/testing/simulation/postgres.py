@@ -27,6 +27,7 @@ class Document:
     version: int
     bucket: str
     body: str
+    schema: int = 1
 
 
 @dataclass
@@ -123,7 +124,7 @@ class SimulatedPostgres:
         if row is None:
             self.state.documents.pop(place, None)
         else:
-            self.state.documents[place] = Document(xid, row.bucket, row.body)
+            self.state.documents[place] = Document(xid, row.bucket, row.body, row.schema)
         if row is not None or self.log_deletes:
             self.state.log += [Logged(xid, *place, bucket) for bucket in sorted(buckets)]
         body = None if row is None else row.body

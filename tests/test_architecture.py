@@ -24,6 +24,7 @@ VOCABULARY = {
     "core.inspection",
     "core.jsonfilter",
     "core.keygen",
+    "core.keyfields",
     "core.keyforms",
     "core.keyrange",
     "core.keys",
@@ -41,6 +42,7 @@ VOCABULARY = {
     "core.textquery",
     "core.unknown",
     "core.validation",
+    "core.versions",
     "core.wire",
     "core.words",
 }

@@ -107,7 +107,7 @@ class ServerCollection:
             raise SchemaError(f"Collection {self.name} needs a policy.")
         if self.types and self.policy != "merge":
             raise SchemaError(f"Collection {self.name}: fields= needs the policy merge.")
-        self.unique_indexes, self.versions  # noqa: B018 - checked now
+        _ = self.unique_indexes, self.versions  # checked now
 
     @property
     def types(self) -> dict[str, MergeType]:

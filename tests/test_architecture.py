@@ -29,6 +29,7 @@ VOCABULARY = {
     "core.keyrange",
     "core.keys",
     "core.mergetypes",
+    "core.misfits",
     "core.models",
     "core.modeltree",
     "core.paths",

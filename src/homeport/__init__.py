@@ -24,6 +24,7 @@ from homeport.core.liverows import LiveRows
 from homeport.core.loading import LoadProgress, LoadReport
 from homeport.core.mergetypes import Counter, ListOf, Max, Min, SetOf, Text
 from homeport.core.metadata import DocumentMeta
+from homeport.core.misfits import Misfit
 from homeport.core.paging import Page
 from homeport.core.patching import REMOVE
 from homeport.core.query import Condition, F, fields
@@ -105,6 +106,7 @@ __all__ = [
     "Many",
     "Max",
     "Min",
+    "Misfit",
     "Multi",
     "NotFound",
     "NotUnique",

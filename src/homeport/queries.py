@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from homeport.aggregates import AsyncAggregates
 from homeport.core import arrow, operations, paging, updates, writes
+from homeport.core.arguments import check_function
 from homeport.core.codec import Table
 from homeport.core.conditions import Condition
 from homeport.core.entries import ExportReport
 from homeport.core.hits import Hits
 from homeport.core.include import bound
 from homeport.core.loading import LoadProgress
+from homeport.core.misfits import Fits, Misfit
 from homeport.core.paging import Page
 from homeport.core.patching import merged_changes
 from homeport.core.query import (
@@ -92,6 +94,26 @@ class AsyncSelection(Handle, AsyncAggregates[T]):
         pass.
         """
         return self._with(self._value.with_predicate(predicate))
+
+    def fitting(self, on_misfit: Callable[[Misfit], object] | None = None) -> AsyncQuery[T]:
+        """Leave out documents that do not fit the model, where reading them raises
+        ``ValidationFailed`` otherwise; in lists, pages, counts, iterations, searches, live queries
+        and writes alike. Like ``filter``, it looks at every document.
+
+        on_misfit: called with each ``Misfit`` that is met.
+        """
+        check_function(on_misfit, "fitting()", none=True)
+        return self._with(self._value.with_predicate(Fits(on_misfit)))
+
+    async def misfits(self) -> list[Misfit]:
+        """The matching documents that do not fit the model, each with its key, the path and the
+        reason; read in chunks, as an iteration is. Empty without a model."""
+        found: list[Misfit] = []
+        chunks = operations.Chunks(self._table, self._value.with_predicate(Fits(found.append)))
+        while (chunk := chunks.next()) is not None:
+            for _ in chunks.documents(await self._runner.run(chunk)):
+                pass
+        return found
 
     def order_by(self, *fields: Any) -> AsyncQuery[T]:
         """``"name"`` ascending, ``"-depth_m"`` descending, several for ties. Documents without the

@@ -237,6 +237,30 @@ def test_a_header_that_says_nothing(text: str, words: str) -> None:
         read(text + "a,1\n" if text else "", "x.csv")
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+def test_another_delimiter_is_not_taken_for_one_column(tmp_path: Path, delimiter: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"id{delimiter}zip\n1{delimiter}01234\n")
+    rows = hp.Collection("rows")
+    with hp.open(":memory:", collections=[rows]) as db:
+        with pytest.raises(FormatError, match="is .* the delimiter"):
+            db[rows].import_from(path)
+        assert db[rows].count() == 0
+        assert db[rows].import_from(path, delimiter=delimiter).rows == 1
+        assert db[rows].get(1) == {"id": 1, "zip": "01234"}
+        assert db[rows].import_from(path, delimiter=",").rows == 1
+
+
+def test_a_file_that_is_open_for_text_is_refused() -> None:
+    rows = hp.Collection("rows")
+    with hp.open(":memory:", collections=[rows]) as db:
+        for wrong in (io.StringIO("id\n1\n"), 5):
+            with pytest.raises(hp.errors.UsageError, match="open for bytes"):
+                db[rows].import_from(wrong, format="csv")  # type: ignore[arg-type]
+            with pytest.raises(hp.errors.UsageError, match="open for bytes"):
+                db[rows].export_to(wrong, format="csv")  # type: ignore[arg-type]
+
+
 def test_types_are_checked() -> None:
     with pytest.raises(hp.LoadFailed, match=r"line 3 , column n: 'x' is no number") as caught:
         read("id,n\na,1\nb,x\n", "x.csv", types={"n": "number"})

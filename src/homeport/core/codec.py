@@ -13,9 +13,10 @@ import msgspec
 
 from homeport.core import modeltree, unknown
 from homeport.core.indexes import Indexed
-from homeport.core.inspection import inspect_document
+from homeport.core.inspection import inspect_document, misfit_of
 from homeport.core.keyforms import KeyForms
 from homeport.core.keys import Encoded, Key, encode, encode_key
+from homeport.core.misfits import fault_of
 from homeport.core.models import Model, decode_object, encode_json, key_form, model_of
 from homeport.core.paths import get_path
 from homeport.core.plain import all_json, refuse
@@ -164,11 +165,18 @@ class Codec(Generic[T]):
         if "\\u0000" in text:
             refuse(plain)
         if self._tree is not None:
-            self.decode(text)
+            self._fit(text)
         self._validate(plain)
         key = plain.get(self.key)
         columns = [encode(read(plain)) for read in self._columns_plain]
         return (None if key is None or key == "" else encode_key(key), text, *columns)
+
+    def _fit(self, text: str) -> None:
+        """Refuse a text, about to be stored, that the model could not read."""
+        try:
+            self._model.decode(text)
+        except Exception as error:
+            raise misfit_of(self._model, error, self.collection.name) from error
 
     def extras(self, doc: T) -> Extras:
         return (
@@ -209,17 +217,26 @@ class Codec(Generic[T]):
             return [self.decode(bytes(raw).decode()) for raw in _raws(text)]
 
     def _unreadable(self, error: Exception, text: str) -> ValidationFailed:
+        plain: dict[str, Any] | None
+        key: Any
         try:
-            key = decode_object(text).get(self.key)
+            plain = decode_object(text)
+            key = plain.get(self.key)
+            key = key if self.keys.typed is None or key is None else self.keys.typed(key)
         except msgspec.MsgspecError:
-            key = None
+            plain = key = None
         model = self._model.cls.__name__
-        reason = str(error).replace("\n", " ")
+        path, reason = fault_of(error)
         return ValidationFailed(
-            f"The document {key!r} of {self.collection.name} does not fit {model}: {reason}.",
-            action=f"Give the field a default in {model}, or correct the document through a "
-            "collection without a model.",
+            f"The document {key!r} of {self.collection.name} does not fit {model}: "
+            f"{path + ': ' if path else ''}{reason}.",
+            action=f"Give the field a default in {model}, patch() the document, or leave out what "
+            "does not fit by fitting().",
+            collection=self.collection.name,
             key=key,
+            path=path,
+            reason=reason,
+            document=plain,
         )
 
     def plain(self, doc: T) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from homeport.core.operations import KEY_ORDER, holds, position, unfiltered
+from homeport.core.operations import KEY_ORDER, passed, position, unfiltered
+from homeport.core.paths import MISSING
 from homeport.core.query import QueryValue
 from homeport.core.requests import Find, Operation
 
@@ -76,7 +77,7 @@ class Entries(Generic[T]):
         predicates = self._query.predicates
         if predicates:
             decode = self._table.codec.decode
-            texts = [t for t in texts if all(holds(p, decode(t)) for p in predicates)]
+            texts = [t for t in texts if passed(decode, predicates, t) is not MISSING]
             skipped = min(self._skip, len(texts))
             self._skip -= skipped
             texts = texts[skipped:]

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from homeport.core.misfits import fault_of
 from homeport.core.models import Model
 from homeport.core.plain import refuse
 from homeport.errors import InvalidDocument, ValidationFailed
@@ -29,22 +30,36 @@ def inspect_document(model: Model[Any], doc: Any, name: str) -> None:
     try:
         plain = model.plain(doc)
     except Exception as error:
-        raise InvalidDocument(f"This document of {name} has no JSON form: {error}") from error
+        raise InvalidDocument(
+            f"This document of {name} has no JSON form: {error}",
+            action='Bytes that are no UTF-8 need ConfigDict(ser_json_bytes="base64", '
+            'val_json_bytes="base64") in a pydantic model.'
+            if "utf-8" in str(error)
+            else None,
+        ) from error
     refuse(plain)
     text = model.encode(doc)
     try:
         back = model.decode(text)
     except Exception as error:
-        reason = str(error).replace("\n", " ")
-        raise ValidationFailed(
-            f"The document does not fit {model.cls.__name__}: {reason}."
-        ) from error
+        raise misfit_of(model, error, name) from error
     for path, reason in _changes(doc, back, ""):
         raise InvalidDocument(
             f"{path or 'The document'} {reason}.",
             action=f"Declare its type in {model.cls.__name__}, or give it the declared one.",
             path=path,
         )
+
+
+def misfit_of(model: Model[Any], error: Exception, name: str) -> ValidationFailed:
+    """The error of a document that was to be stored and that its model could not read again."""
+    path, reason = fault_of(error)
+    return ValidationFailed(
+        f"The document does not fit {model.cls.__name__}: {path + ': ' if path else ''}{reason}.",
+        collection=name,
+        path=path,
+        reason=reason,
+    )
 
 
 def _changes(here: Any, back: Any, path: str) -> Iterator[tuple[str, str]]:

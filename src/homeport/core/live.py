@@ -17,7 +17,8 @@ from homeport.core.keys import encode_key
 from homeport.core.livechange import LiveChange, Window, difference
 from homeport.core.liverows import Entry, SortedRows
 from homeport.core.models import decode_object
-from homeport.core.operations import BOUNDED_KEYS, KEY_ORDER, holds, unfiltered
+from homeport.core.operations import BOUNDED_KEYS, KEY_ORDER, passed, unfiltered
+from homeport.core.paths import MISSING
 from homeport.core.places import compile_place
 from homeport.core.query import QueryValue
 from homeport.core.requests import Changes, ChangeSet, Find, GetMany, Operation, Plan
@@ -285,5 +286,4 @@ class View(Generic[T]):
         return Entry(key, name, text, order)
 
     def _passes(self, text: str) -> bool:
-        doc = self._decode(text)
-        return all(holds(predicate, doc) for predicate in self.query.predicates)
+        return passed(self._decode, self.query.predicates, text) is not MISSING

@@ -105,10 +105,11 @@ class Node:
 
     kinds: scalar kinds. shapes: classes with known fields. item: elements of arrays. value: values
     of a dict. open: anything may be inside (Any, plain dict, a class of its own JSON form). python:
-    the scalar types that JSON has not, and enums.
+    the scalar types that JSON has not, and enums. bytes_as: the text form of bytes; base64, or what
+    a pydantic model's configuration says.
     """
 
-    __slots__ = ("item", "kinds", "naive", "open", "python", "shapes", "value")
+    __slots__ = ("bytes_as", "item", "kinds", "naive", "open", "python", "shapes", "value")
 
     def __init__(self) -> None:
         self.kinds: set[str] = set()
@@ -117,6 +118,7 @@ class Node:
         self.item: Node | None = None
         self.value: Node | None = None
         self.open = False
+        self.bytes_as = "base64"
         self.naive = False  # a datetime declared without a time zone
 
     def add(self, described: mi.Type) -> Node:
@@ -217,22 +219,24 @@ def _pydantic_shape(cls: Any) -> Shape:
                 f"{cls.__name__}.{name} is written as {stored!r} but read as {accepted!r}.",
                 action="Give it one alias, or none.",
             )
-        fields[name] = FieldInfo(
-            name, stored, _annotation_maker(field.annotation), required=field.is_required(),
-            omitted=False,
-        )  # fmt: skip
+        make = _annotation_maker(field.annotation, cls.model_config.get("ser_json_bytes", "utf8"))
+        fields[name] = FieldInfo(name, stored, make, required=field.is_required(), omitted=False)
     return Shape(cls, fields, keeps_extra=cls.model_config.get("extra") == "allow")
 
 
-def _annotation_maker(annotation: Any) -> Callable[[], Node]:
+def _annotation_maker(annotation: Any, bytes_as: str) -> Callable[[], Node]:
     def make() -> Node:
+        node = Node()
         try:
-            return Node().add(mi.type_info(annotation))
+            node.add(mi.type_info(annotation))
         except TypeError:
             # A type that only pydantic understands: anything may be inside.
-            node = Node()
             node.open = True
-            return node
+        inner: Node | None = node
+        while inner is not None:  # classes inside have configurations of their own
+            inner.bytes_as = "urlsafe" if bytes_as == "base64" else bytes_as
+            inner = inner.item or inner.value
+        return node
 
     return make
 

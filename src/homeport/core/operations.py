@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import msgspec
 
-from homeport.core.paths import get_path
+from homeport.core.misfits import readable
+from homeport.core.paths import MISSING, get_path
 from homeport.core.query import QueryValue
 from homeport.core.requests import Count, Find, Get, GetMany, Lookup, Operation
 from homeport.errors import InvalidQuery, NotFound, NotUnique, UsageError, ValidationFailed
@@ -255,8 +256,8 @@ class Chunks(Generic[T]):
     def _filtered(self, entries: list[tuple[Key, str]]) -> Iterator[T]:
         decode, predicates = self._table.codec.decode, self._query.predicates
         for _, text in entries:
-            doc = decode(text)
-            if not all(holds(predicate, doc) for predicate in predicates):
+            doc = passed(decode, predicates, text)
+            if doc is MISSING:
                 continue
             if self._skip:
                 self._skip -= 1
@@ -298,7 +299,7 @@ def passing(
     found = (
         (entry, doc)
         for entry in entries
-        if all(holds(predicate, doc := decode(entry[1])) for predicate in predicates)
+        if (doc := passed(decode, predicates, entry[1])) is not MISSING
     )
     end = None if query.limit is None else query.offset + query.limit
     return islice(found, query.offset, end)
@@ -309,6 +310,16 @@ def holding(
 ) -> list[tuple[Key, str]]:
     """Entries whose document passes all predicates, within offset and limit."""
     return [entry for entry, _ in passing(table, query, entries)]
+
+
+def passed(
+    decode: Callable[[str], T], predicates: Sequence[Callable[[Any], object]], text: str
+) -> T:
+    """The document of a text, ``MISSING`` when it does not pass all predicates."""
+    doc = readable(decode, predicates, text)
+    if doc is MISSING or all(holds(predicate, doc) for predicate in predicates):
+        return doc
+    return MISSING  # type: ignore[no-any-return]
 
 
 def holds(predicate: Callable[[Any], object], doc: object) -> bool:

@@ -14,7 +14,7 @@ from homeport.core.arguments import shown
 from homeport.core.models import read_instant
 from homeport.core.modeltree import Node, Step, resolve, resolve_stored
 from homeport.core.plain import builtins, instant
-from homeport.core.restore import Restore, restorer
+from homeport.core.restore import Restore, bytes_text, restorer
 from homeport.errors import InvalidQuery
 
 _JSON_TYPES: Final = (str, int, float, bool, type(None))
@@ -89,6 +89,8 @@ class Scope:
             return read_instant(value) if node is not None and "datetime" in node.kinds else value
         if type(value) in _JSON_TYPES:
             return value
+        if isinstance(value, (bytes, bytearray)) and node is not None:
+            return bytes_text(bytes(value), node.bytes_as)
         if isinstance(value, Decimal) and (node is None or "decimal" not in node.kinds):
             return int(value) if value == value.to_integral_value() else float(value)
         return stored_form(value)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from homeport.core.hits import Hit, Hits
 from homeport.core.modeltree import resolve_stored
-from homeport.core.operations import holds
+from homeport.core.operations import passed
+from homeport.core.paths import MISSING
 from homeport.core.ranking import CANDIDATES, TextSearch
 from homeport.core.requests import Operation
 from homeport.core.textquery import Asked, Either, Every, Term, parse, terms
@@ -56,8 +57,8 @@ def search(
         for key, doc_text, score in found.entries:
             if len(hits) == rows:
                 break
-            doc = codec.decode(doc_text)
-            if not all(holds(predicate, doc) for predicate in query.predicates):
+            doc = passed(codec.decode, query.predicates, doc_text)
+            if doc is MISSING:
                 continue
             if skipped < query.offset:
                 skipped += 1

@@ -24,8 +24,9 @@ _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
 class TableReader:
     """Documents of a CSV file with a header.
 
-    kinds_of: path → the types that the model allows there, None when it does not say. The file is
-    read twice: first to see which columns hold nothing but JSON values.
+    guessed: nobody said that this is the delimiter; a header of one column with another in it is
+    refused. kinds_of: path → the types that the model allows there, None when it does not say. The
+    file is read twice: first to see which columns hold nothing but JSON values.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class TableReader:
         source: Input,
         *,
         delimiter: str,
+        guessed: bool = False,
         null: str | None,
         types: Mapping[str, CellType],
         kinds_of: Callable[[str], set[str] | None],
@@ -46,6 +48,7 @@ class TableReader:
             )
         self.source = source
         self._delimiter = delimiter
+        self._guessed = guessed
         self._null = null
         self._types = types
         self._kinds_of = kinds_of
@@ -109,6 +112,16 @@ class TableReader:
     def _check_header(self, number: int, header: list[str]) -> None:
         if not header:
             raise self.source.error(number, "has no header: the first line names the columns")
+        other = next((c for c in ";\t|," if c in header[0]), None) if len(header) == 1 else None
+        if other is not None and self._guessed:
+            raise FormatError(
+                f"{self.source.name}, line {number} names one column, {header[0]!r:.80}: is "
+                f"{other!r} the delimiter?",
+                action=f"Pass delimiter={other!r}, or delimiter={self._delimiter!r} if it is one "
+                "column.",
+                path=self.source.name,
+                line=number,
+            )
         for path in header:
             if not path or any(not name for name in path.split(".")):
                 raise self.source.error(number, f"names a column {path!r}, which is no path")

@@ -67,6 +67,7 @@ class Input:
             self.size = os.fstat(self._file.fileno()).st_size
         else:
             self.name = str(getattr(place, "name", "the file"))
+            check_binary(place, "read")
             self._file = place
             if again and not (hasattr(place, "seekable") and place.seekable()):
                 self._file = _spooled(place)
@@ -206,6 +207,15 @@ def _checked(encoding: str | None) -> str | None:
         ) from None
 
 
+def check_binary(place: object, method: str) -> None:
+    """Refuse what is no file that is open for bytes."""
+    if isinstance(place, io.TextIOBase) or not callable(getattr(place, method, None)):
+        raise UsageError(
+            f"{place!r:.60} is no file that is open for bytes.",
+            action=f"Give a path, or open it with mode={'rb' if method == 'read' else 'wb'!r}.",
+        )
+
+
 def _open(name: str) -> IO[bytes]:
     try:
         return open(name, "rb", buffering=0)  # noqa: PTH123 - closed by its owner
@@ -244,6 +254,7 @@ class Output:
                     path=self.path,
                 ) from error
         else:
+            check_binary(place, "write")
             self._file = place
         if zipped is None:
             zipped = self.path is not None and self.path.lower().endswith(".gz")

@@ -94,6 +94,7 @@ def open_reader(
         return source, TableReader(
             source,
             delimiter=delimiter_of(place, delimiter),
+            guessed=delimiter is None,
             null=null,
             types=types,
             kinds_of=kinds_of,

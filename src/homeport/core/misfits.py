@@ -59,13 +59,13 @@ def fault_of(error: Exception) -> tuple[str, str]:
     listed: Any = getattr(error, "errors", None)
     if callable(listed):
         try:
-            first: dict[str, Any] = listed(include_url=False, include_context=False)[0]
-            return _path(first["loc"]), str(first["msg"])
+            found: Any = listed(include_url=False, include_context=False)
+            return _path(found[0]["loc"]), str(found[0]["msg"])
         except Exception:  # noqa: S110 - another library's error that has an errors() too
             pass
     message = str(error).replace("\n", " ")
-    found = _AT.match(message)
-    return ("", message) if found is None else (found["path"], found["reason"])
+    at = _AT.match(message)
+    return ("", message) if at is None else (at["path"], at["reason"])
 
 
 def _path(steps: Sequence[object]) -> str:

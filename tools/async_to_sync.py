@@ -29,6 +29,8 @@ MODULES = [
     "including",
     "queries",
     "transfer",
+    "badges",
+    "optimistic",
     "documents",
     "care",
     "indexing",

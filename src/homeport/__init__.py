@@ -9,16 +9,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from homeport import agg, errors
+from homeport._blocking.badges import Badges
 from homeport._blocking.database import Database
 from homeport._blocking.documents import Documents
 from homeport._blocking.livequery import LiveQuery
+from homeport._blocking.optimistic import OptimisticUpdate
 from homeport._blocking.queries import Query
+from homeport.badges import AsyncBadges
 from homeport.core.advisor import IndexAdvice, SlowQuery
+from homeport.core.badges import BadgeChange
 from homeport.core.entries import ExportReport
 from homeport.core.hits import Hit, Hits
 from homeport.core.indexing import IndexProgress
 from homeport.core.indexstats import IndexStats, OptimizeReport
 from homeport.core.keyforms import AnyKey as Key
+from homeport.core.layers import Layer
 from homeport.core.livechange import Edit, LiveChange
 from homeport.core.liverows import LiveRows
 from homeport.core.loading import LoadProgress, LoadReport
@@ -54,6 +59,7 @@ from homeport.errors import (
 from homeport.ids import new_id
 from homeport.livequery import AsyncLiveQuery
 from homeport.opening import open, open_async  # noqa: A004 - hp.open reads as it should
+from homeport.optimistic import AsyncOptimisticUpdate
 from homeport.queries import AsyncQuery
 from homeport.transactions import Tx
 from homeport.version import __version__ as __version__
@@ -65,11 +71,15 @@ if TYPE_CHECKING:
 __all__ = [
     "MANUAL",
     "REMOVE",
+    "AsyncBadges",
     "AsyncDatabase",
     "AsyncDocuments",
     "AsyncLiveQuery",
+    "AsyncOptimisticUpdate",
     "AsyncQuery",
     "AsyncSync",
+    "BadgeChange",
+    "Badges",
     "BulkError",
     "Busy",
     "CacheStats",
@@ -96,6 +106,7 @@ __all__ = [
     "InvalidQuery",
     "Key",
     "KeyExists",
+    "Layer",
     "ListOf",
     "LiveChange",
     "LiveQuery",
@@ -111,6 +122,7 @@ __all__ = [
     "NotFound",
     "NotUnique",
     "One",
+    "OptimisticUpdate",
     "OptimizeReport",
     "Page",
     "Query",

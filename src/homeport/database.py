@@ -6,10 +6,12 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
+from homeport.badges import AsyncBadges
 from homeport.care import AsyncCare
 from homeport.core.advisor import IndexAdvice, SlowQuery
 from homeport.core.arguments import check_function
 from homeport.core.codec import Table
+from homeport.core.context import Event
 from homeport.core.indexes import Index
 from homeport.core.indexing import IndexProgress
 from homeport.core.indexstats import IndexStats, OptimizeReport
@@ -23,6 +25,7 @@ from homeport.errors import UsageError
 from homeport.handles import Handle
 from homeport.indexcare import AsyncIndexCare
 from homeport.indexing import AsyncIndexBuilder
+from homeport.optimistic import AsyncOptimistic
 from homeport.runners import AsyncDriver
 from homeport.snapshots import Snapshot
 from homeport.transactions import Tx, Unit, table_of
@@ -56,6 +59,7 @@ class AsyncDatabase(Handle):
         self._path = path
         self._documents: dict[Any, AsyncDocuments[Any]] = {}
         self._syncs: list[AsyncSync] = []
+        self._optimistic = AsyncOptimistic(driver, tables, self._tell)
 
     @property
     def path(self) -> str:
@@ -78,7 +82,8 @@ class AsyncDatabase(Handle):
         except TypeError:  # what cannot be in a dict is no collection either
             documents = None
         if documents is None:
-            documents = AsyncDocuments(self._driver, table_of(self._tables, collection))
+            table = table_of(self._tables, collection)
+            documents = AsyncDocuments(self._driver, table, self.optimistic)
             self._documents[collection] = documents
         return documents
 
@@ -114,6 +119,26 @@ class AsyncDatabase(Handle):
         return Tx(runner, self._tables)
 
     # -- replication
+
+    @property
+    def optimistic(self) -> AsyncOptimistic:
+        """Changes that are shown at once, and committed or rolled back later."""
+        return self._optimistic
+
+    def badges(self, *collections: Collection[Any] | str) -> AsyncBadges:
+        """Follow how the documents of these collections (none named: of all that may sync) stand
+        with the server; close it."""
+        named = [table_of(self._tables, one) for one in collections]
+        every = [
+            table
+            for table in self._tables.values()
+            if not table.system and table.collection.sync is not None
+        ]
+        return AsyncBadges(self._driver, named or every)
+
+    def _tell(self, event: Event) -> None:
+        for handle in self._syncs:
+            handle._tell(event)
 
     def sync(
         self,
@@ -293,6 +318,7 @@ class AsyncDatabase(Handle):
         Raises ``TransactionError`` inside a transaction.
         """
         self._driver.engine.forbid_inside("close()")
+        self._optimistic._stop()
         handles, self._syncs = self._syncs, []
         for handle in handles:
             await handle.stop()

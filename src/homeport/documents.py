@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from homeport.core import metadata, operations, updates, writes
+from homeport.badges import AsyncBadges
+from homeport.core import badges, metadata, operations, updates, writes
+from homeport.core.badges import Badge
 from homeport.core.cellkinds import NULL, CellType
 from homeport.core.codec import Table
 from homeport.core.keyforms import AnyKey
@@ -16,13 +18,16 @@ from homeport.core.paths import MISSING
 from homeport.core.query import EMPTY
 from homeport.core.schema import Collection
 from homeport.core.suggest import did_you_mean, suggest
-from homeport.errors import UsageError
+from homeport.errors import TransactionError, UsageError
 from homeport.ids import new_id
 from homeport.interchange.kinds import Format, Place
 from homeport.queries import AsyncSelection
 from homeport.runners import AsyncRunner
 from homeport.sources import AsyncItems
 from homeport.transfer import AsyncLoader
+
+if TYPE_CHECKING:
+    from homeport.optimistic import AsyncOptimistic, AsyncOptimisticUpdate
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -35,10 +40,13 @@ class AsyncDocuments(AsyncSelection[T]):
     put back.
     """
 
-    __slots__ = ("_get", "_run")
+    __slots__ = ("_get", "_optimistic", "_run")
 
-    def __init__(self, runner: AsyncRunner, table: Table[T]) -> None:
+    def __init__(
+        self, runner: AsyncRunner, table: Table[T], optimistic: AsyncOptimistic | None = None
+    ) -> None:
         super().__init__(runner, table, EMPTY)
+        self._optimistic = optimistic
         self._run = runner.run
         self._get: Callable[[AnyKey, Any], Awaitable[Any]] = operations.getter(runner, table)
 
@@ -95,6 +103,46 @@ class AsyncDocuments(AsyncSelection[T]):
     def meta(self, key: AnyKey) -> Awaitable[DocumentMeta | None]:
         """Version, times, checksum, sync status and more; None when there is no such document."""
         return self._run(metadata.meta(self._table, key))
+
+    # -- with the server in mind
+
+    def apply(
+        self,
+        key: AnyKey,
+        change: Mapping[str, Any] | Callable[[T], T] | None,
+        default: T = MISSING,
+        *,
+        name: str = "",
+        timeout_s: float | None = 60.0,
+    ) -> Awaitable[AsyncOptimisticUpdate]:
+        """Show a change of a document at once, and send it only when it is committed → the update.
+
+        Args:
+            key: of the document.
+            change: names and values as in ``patch``, a function as in ``update``, or None, which
+                deletes it.
+            default: for a function: what it gets of a missing document.
+            name, timeout_s: as in ``db.optimistic.apply``.
+
+        Raises what ``patch`` and ``update`` raise, ``UsageError`` (the collection is not synced on
+        this file), and ``TransactionError`` inside a transaction.
+        """
+        if self._optimistic is None:
+            raise TransactionError(
+                "An optimistic update is a transaction of its own and has no place in another.",
+                action="Call it on the database: db[collection].apply() or db.optimistic.apply().",
+            )
+        return self._optimistic._one(self._table, key, change, default, name, timeout_s)
+
+    def badge(self, key: AnyKey) -> Awaitable[Badge]:
+        """How a document stands with the server: ``local`` (not synced), ``synced``, ``pending``,
+        ``processing``, ``optimistic``, ``conflict``, ``failed``, or ``offline`` (it waits, and the
+        last attempt to reach the server failed)."""
+        return self._run(badges.badge(self._table, self._table.codec.keys.into(key)))
+
+    def badges(self) -> AsyncBadges:
+        """Follow the badges of all documents of the collection; close it."""
+        return AsyncBadges(self._runner, [self._table])
 
     # -- many documents
 

@@ -13,6 +13,8 @@ from homeport._blocking.database import Database
 from homeport.core.arguments import is_unicode
 from homeport.core.codec import Table
 from homeport.core.integrity import suspect
+from homeport.core.layers import Open, open_layers
+from homeport.core.optimistic import expire
 from homeport.core.outbox import LOCAL_TABLES, RESOLUTION_LOG
 from homeport.core.raising import behind, raise_all
 from homeport.core.requests import Operation
@@ -314,6 +316,9 @@ def _plan(path: Path, collections: Iterable[Collection[Any]] | None, options: Op
                 _bring_up(engine, tables, file, readonly=options.readonly)
             if expiring:
                 engine.call(engine.purge, "open()")
+            waiting: Open = engine.run(Operation(open_layers(), "read"))
+            if waiting.open and not options.readonly:
+                engine.due_ms = engine.run(Operation(expire(tables), "write")).until_ms
         except BaseException:
             store.close()
             raise

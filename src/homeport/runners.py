@@ -11,7 +11,6 @@ from homeport.core.requests import Operation
 if TYPE_CHECKING:
     from homeport.core.codec import Table
     from homeport.core.explanation import Explanation
-    from homeport.core.livechange import LiveChange
     from homeport.core.query import QueryValue
     from homeport.drivers.engine import Engine
     from homeport.drivers.inline import Transaction
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from homeport.drivers.subscription import AsyncLiveQuery, LiveQuery, Subscription
 
 R = TypeVar("R")
+C = TypeVar("C")
 
 
 class State(Protocol):
@@ -36,8 +36,8 @@ class AsyncWatch(Protocol):
 
     def follow(
         self,
-        live: AsyncLiveQuery,
-        fn: Callable[[LiveChange[Any]], object],
+        live: AsyncLiveQuery[C],
+        fn: Callable[[C], object],
         on_error: Callable[[Exception], object] | None,
     ) -> Subscription: ...
 
@@ -96,8 +96,8 @@ class Watch(Protocol):
 
     def follow(
         self,
-        live: LiveQuery,
-        fn: Callable[[LiveChange[Any]], object],
+        live: LiveQuery[C],
+        fn: Callable[[C], object],
         on_error: Callable[[Exception], object] | None,
     ) -> Subscription: ...
 

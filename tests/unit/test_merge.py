@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homeport.core import diff
-from homeport.core.changes import make_entry
+from homeport.core.edits import make_entry
 from homeport.core.merge import Doc, Group, Rule, rebase
 from homeport.core.outbox import Entry, write_json
 from homeport.core.schema import MANUAL

@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
+from homeport._blocking.badges import Badges
 from homeport._blocking.care import Care
 from homeport._blocking.documents import Documents
 from homeport._blocking.indexcare import IndexCare
 from homeport._blocking.indexing import IndexBuilder
+from homeport._blocking.optimistic import Optimistic
 from homeport.core.advisor import IndexAdvice, SlowQuery
 from homeport.core.arguments import check_function
 from homeport.core.codec import Table
+from homeport.core.context import Event
 from homeport.core.indexes import Index
 from homeport.core.indexing import IndexProgress
 from homeport.core.indexstats import IndexStats, OptimizeReport
@@ -56,6 +59,7 @@ class Database(Handle):
         self._path = path
         self._documents: dict[Any, Documents[Any]] = {}
         self._syncs: list[Sync] = []
+        self._optimistic = Optimistic(driver, tables, self._tell)
 
     @property
     def path(self) -> str:
@@ -80,7 +84,8 @@ class Database(Handle):
         except TypeError:
             documents = None
         if documents is None:
-            documents = Documents(self._driver, table_of(self._tables, collection))
+            table = table_of(self._tables, collection)
+            documents = Documents(self._driver, table, self.optimistic)
             self._documents[collection] = documents
         return documents
 
@@ -112,6 +117,26 @@ class Database(Handle):
 
     def _tx(self, runner: Any) -> Tx:
         return Tx(runner, self._tables)
+
+    @property
+    def optimistic(self) -> Optimistic:
+        """Changes that are shown at once, and committed or rolled back later."""
+        return self._optimistic
+
+    def badges(self, *collections: Collection[Any] | str) -> Badges:
+        """Follow how the documents of these collections (none named: of all that may sync) stand
+        with the server; close it."""
+        named = [table_of(self._tables, one) for one in collections]
+        every = [
+            table
+            for table in self._tables.values()
+            if not table.system and table.collection.sync is not None
+        ]
+        return Badges(self._driver, named or every)
+
+    def _tell(self, event: Event) -> None:
+        for handle in self._syncs:
+            handle._tell(event)
 
     def sync(
         self,
@@ -284,6 +309,7 @@ class Database(Handle):
         Raises ``TransactionError`` inside a transaction.
         """
         self._driver.engine.forbid_inside("close()")
+        self._optimistic._stop()
         handles, self._syncs = (self._syncs, [])
         for handle in handles:
             handle.stop()

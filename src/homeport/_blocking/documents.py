@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
+from homeport._blocking.badges import Badges
 from homeport._blocking.queries import Selection
 from homeport._blocking.transfer import Loader
-from homeport.core import metadata, operations, updates, writes
+from homeport.core import badges, metadata, operations, updates, writes
+from homeport.core.badges import Badge
 from homeport.core.cellkinds import NULL, CellType
 from homeport.core.codec import Table
 from homeport.core.keyforms import AnyKey
@@ -19,12 +21,14 @@ from homeport.core.paths import MISSING
 from homeport.core.query import EMPTY
 from homeport.core.schema import Collection
 from homeport.core.suggest import did_you_mean, suggest
-from homeport.errors import UsageError
+from homeport.errors import TransactionError, UsageError
 from homeport.ids import new_id
 from homeport.interchange.kinds import Format, Place
 from homeport.runners import Runner
 from homeport.sources import Items
 
+if TYPE_CHECKING:
+    from homeport._blocking.optimistic import Optimistic, OptimisticUpdate
 T = TypeVar("T")
 D = TypeVar("D")
 
@@ -36,10 +40,13 @@ class Documents(Selection[T]):
     put back.
     """
 
-    __slots__ = ("_get", "_run")
+    __slots__ = ("_get", "_optimistic", "_run")
 
-    def __init__(self, runner: Runner, table: Table[T]) -> None:
+    def __init__(
+        self, runner: Runner, table: Table[T], optimistic: Optimistic | None = None
+    ) -> None:
         super().__init__(runner, table, EMPTY)
+        self._optimistic = optimistic
         self._run = runner.run
         self._get: Callable[[AnyKey, Any], Any] = operations.getter(runner, table)
 
@@ -94,6 +101,44 @@ class Documents(Selection[T]):
     def meta(self, key: AnyKey) -> DocumentMeta | None:
         """Version, times, checksum, sync status and more; None when there is no such document."""
         return self._run(metadata.meta(self._table, key))
+
+    def apply(
+        self,
+        key: AnyKey,
+        change: Mapping[str, Any] | Callable[[T], T] | None,
+        default: T = MISSING,
+        *,
+        name: str = "",
+        timeout_s: float | None = 60.0,
+    ) -> OptimisticUpdate:
+        """Show a change of a document at once, and send it only when it is committed → the update.
+
+        Args:
+            key: of the document.
+            change: names and values as in ``patch``, a function as in ``update``, or None, which
+                deletes it.
+            default: for a function: what it gets of a missing document.
+            name, timeout_s: as in ``db.optimistic.apply``.
+
+        Raises what ``patch`` and ``update`` raise, ``UsageError`` (the collection is not synced on
+        this file), and ``TransactionError`` inside a transaction.
+        """
+        if self._optimistic is None:
+            raise TransactionError(
+                "An optimistic update is a transaction of its own and has no place in another.",
+                action="Call it on the database: db[collection].apply() or db.optimistic.apply().",
+            )
+        return self._optimistic._one(self._table, key, change, default, name, timeout_s)
+
+    def badge(self, key: AnyKey) -> Badge:
+        """How a document stands with the server: ``local`` (not synced), ``synced``, ``pending``,
+        ``processing``, ``optimistic``, ``conflict``, ``failed``, or ``offline`` (it waits, and the
+        last attempt to reach the server failed)."""
+        return self._run(badges.badge(self._table, self._table.codec.keys.into(key)))
+
+    def badges(self) -> Badges:
+        """Follow the badges of all documents of the collection; close it."""
+        return Badges(self._runner, [self._table])
 
     def get_many(self, keys: Iterable[AnyKey]) -> list[T | None]:
         """Documents in the order of the keys, None where there is none."""

@@ -45,6 +45,7 @@ from homeport.core.requests import (
     SetMeta,
     Write,
 )
+from homeport.core.signs import sign
 from homeport.core.wire import RESOLUTIONS
 from homeport.errors import InvalidKey
 
@@ -165,5 +166,6 @@ def adopt_rows(context: Context, table: Table[Any], keys: Sequence[Key]) -> Plan
                 Put(OUTBOX, entry_rows(entries)),
                 Put(BASE, base_rows(made)),
                 SetMeta(META_OUTBOX, write_json(state)),
+                sign("adopted", state.next),
             ]
         )

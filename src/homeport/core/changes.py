@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from homeport.core import diff
 from homeport.core.codec import Extras, Row, Table
+from homeport.core.edits import coalesce, make_entry
 from homeport.core.keys import Key
 from homeport.core.outbox import (
     BASE,
@@ -24,7 +25,6 @@ from homeport.core.outbox import (
     QueueState,
     base_rows,
     entry_rows,
-    parsed,
     raw,
     read_base,
     read_entry,
@@ -49,16 +49,14 @@ from homeport.core.requests import (
     Write,
 )
 from homeport.core.wire import (
-    ABSENT,
     MAX_DOCUMENT_BYTES,
     MAX_KEY_BYTES,
     MAX_UNIT_BYTES,
     MAX_UNIT_CHANGES,
-    present,
 )
 from homeport.errors import InvalidDocument, InvalidKey, QueueFull, UnitTooLarge
 
-__all__ = ["SYSTEM", "Edit", "captured_write", "coalesce", "make_entry"]
+__all__ = ["SYSTEM", "Edit", "captured_write"]
 
 
 class Edit:
@@ -201,38 +199,6 @@ def _write_data(table: Table[Any], edits: Sequence[Edit], refs: Sequence[str]) -
     return PartResult(keys, failures)
 
 
-def make_entry(before: dict[str, Any] | None, after: dict[str, Any] | None, entry: Entry) -> bool:
-    """Let ``entry`` say the step from one state of the document to another; False when there is
-    none to say. ``entry.doc`` keeps the text it has when it is still the document."""
-    text, entry.doc, entry.was = entry.doc, ABSENT, ABSENT
-    entry.set, entry.unset, entry.old = {}, [], {}
-    if after is None:
-        entry.op = "delete"
-        entry.was = ABSENT if before is None else raw(diff.dump(before))
-        return before is not None
-    if before is not None:
-        patch = diff.diff(before, after)
-        if patch is not None:
-            entry.op = "patch"
-            entry.set, entry.unset, entry.old = patch
-            return not patch.empty
-        entry.was = raw(diff.dump(before))
-    entry.op = "put"
-    entry.doc = text if present(text) else raw(diff.dump(after))
-    return True
-
-
-def coalesce(entry: Entry, old: dict[str, Any] | None, new: str | None) -> bool:
-    """Extend a never-sent entry by the next edit of its document; False when nothing is left.
-
-    old: the document after ``entry``; new: its text after the edit, None = deleted.
-    """
-    patched = entry.op == "patch"
-    before = diff.revert(old or {}, entry.patch) if patched else parsed(entry.was)
-    entry.doc = raw(new)
-    return make_entry(before, None if new is None else diff.parse(new), entry)
-
-
 class _Queue:
     """The entries that one captured write adds, changes and removes."""
 
@@ -305,14 +271,18 @@ class _Queue:
             and info is not None
             and info.token is None
         )
-        if unadopted:
+        if unadopted and self.tx.layer:
+            # What is rolled back leaves the document as it was: that is queued first, by itself.
+            self._adopt(ref, old)
+            unadopted = False
+        elif unadopted:
             # The server never saw it: what is queued is the document, as a creation.
             if new is None:
                 return
             old, info = None, None
         entry = Entry(
             self.state.next, ref, self.table.name, ref[len(self.table.name) + 1 :], "put",
-            self.tx.stamp_ms, self.unit, adopt=unadopted,
+            self.tx.stamp_ms, self.unit, adopt=unadopted, layer="open" if self.tx.layer else "",
         )  # fmt: skip
         entry.doc = raw(new)
         if old is None:
@@ -326,6 +296,18 @@ class _Queue:
         self.changed[entry.id] = self.open[ref] = entry
         if ref not in self.bases:
             self.bases[ref] = self.new_bases[ref] = self._base(entry, old, info)
+
+    def _adopt(self, ref: str, text: str | None) -> None:
+        """Queue a document that the server never saw, as it was before this write."""
+        name = self.table.name
+        entry = Entry(
+            self.state.next, ref, name, ref[len(name) + 1 :], "put", self.tx.stamp_ms, adopt=True
+        )
+        entry.doc = raw(text)
+        self.changed[entry.id] = entry
+        self.state.next += 1
+        self.state.queued += 1
+        self.bases[ref] = self.new_bases[ref] = Base(ref, name, entry.key, known=True)
 
     def _base(self, entry: Entry, old: str | None, info: RowInfo | None) -> Base:
         base = Base(entry.ref, entry.collection, entry.key, raw(old))

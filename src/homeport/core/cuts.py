@@ -56,6 +56,7 @@ from homeport.core.requests import (
     Write,
 )
 from homeport.core.settle import put_rows, server_row, settle
+from homeport.core.signs import sign
 from homeport.core.verify import slot_of
 from homeport.core.versions import mark_raised
 from homeport.core.wire import ABSENT, Reply, Verdict, WireRow, present
@@ -226,7 +227,7 @@ class _Cut:
             ),
         ]
         if answered:
-            parts.append(SetMeta(META_IN_FLIGHT, None))
+            parts += [SetMeta(META_IN_FLIGHT, None), sign("in-flight", None)]
         if former is not None:
             parts.append(SetMeta(META_FORMER, None))
         if pages:

@@ -36,6 +36,7 @@ from homeport.core.outbox import (
 from homeport.core.query import EMPTY, AnyOf, Compare
 from homeport.core.requests import Find, GetMany, Meta, Plan, Put, SetMeta, Write
 from homeport.core.settle import fill_token
+from homeport.core.signs import sign
 from homeport.core.versions import is_raised, plain_token
 from homeport.core.wire import (
     ABSENT,
@@ -101,6 +102,7 @@ def freeze(tables: Tables) -> Plan[Frozen | None]:
             SetMeta(META_IN_FLIGHT, write_json(batch)),
             SetMeta(META_NUMBER, str(number)),
             SetMeta(META_OUTBOX, write_json(state)),
+            sign("in-flight", number),
         ]
     )
     return Frozen(batch, fresh=True)
@@ -162,10 +164,12 @@ def _units(entries: Sequence[Entry], seen: set[str]) -> Plan[list[list[Entry]]]:
 
 
 def _sendable(members: Sequence[Entry], tables: Tables, unknown: set[str]) -> bool:
-    """Not held, and the server knows every collection (a resolution record may stay behind)."""
+    """Not held, no open optimistic update, and the server knows every collection (a resolution
+    record may stay behind)."""
     known = [e for e in members if e.collection not in unknown and e.collection in tables]
     left_out = all(e in known or e.collection == RESOLUTIONS for e in members)
-    return bool(known) and left_out and not any(entry.held for entry in members)
+    waits = any(entry.held or entry.layer == "open" for entry in members)
+    return bool(known) and left_out and not waits
 
 
 def _load_bases(tables: Tables, groups: Sequence[Sequence[Entry]]) -> Plan[dict[str, Base]]:

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from homeport.core import diff
-from homeport.core.changes import make_entry
 from homeport.core.diff import same
+from homeport.core.edits import make_entry
 from homeport.core.outbox import Entry, parsed, raw
 from homeport.core.policies import Clash, Doc, Rule, State, Step, as_a_unit, forced, step_of
 from homeport.core.wire import ABSENT, RESOLUTIONS, Verdict, present
@@ -33,10 +33,10 @@ class Group:
     in_flight: sent and not answered: it is shown, but nothing may be decided about it. verdict: the
     server's answer, or one made here (a scope that was lost rejects its units). parked: a part of
     it lies in a collection that is not synced any more; it waits as well. wanted: what a person
-    decided for a held unit, by document.
+    decided for a held unit, by document. withdrawn: it is taken back by who made it.
     """
 
-    __slots__ = ("entries", "id", "in_flight", "parked", "verdict", "wanted")
+    __slots__ = ("entries", "id", "in_flight", "parked", "verdict", "wanted", "withdrawn")
 
     def __init__(
         self, entries: list[Entry], verdict: Verdict | None = None, *, in_flight: bool = False
@@ -46,6 +46,7 @@ class Group:
         self.verdict = verdict
         self.in_flight = in_flight
         self.parked = False
+        self.withdrawn = False
         self.wanted: dict[str, State] | None = None
 
     @property
@@ -81,6 +82,9 @@ class Outcome:
         self.removed: list[Entry] = []
         self.dead: list[Dead] = []
         self.held: list[Held] = []
+        self.lost: set[str] = set()
+        """Units that lost a conflict as a whole."""
+        self.withdrawn: set[str] = set()
         self.logged: list[tuple[Group | None, Clash]] = []
         """With the unit that the record travels in; None = a unit of its own."""
         self.applied = 0
@@ -110,6 +114,9 @@ def rebase(
             out.removed.extend(group.entries)
             out.applied += 1
             out.committed += len(group.entries)
+        elif group.withdrawn:
+            out.withdrawn.add(group.id)
+            _take_away(out, group, members)
         elif verdict == "rejected" and group.verdict is not None:
             _bury(out, group, members, group.verdict.code, group.verdict.message, group.verdict.at)
         elif group.in_flight and verdict is None:
@@ -170,6 +177,10 @@ def _bury(
     at: list[int],
 ) -> None:
     out.dead.append(Dead(group, code, message, at))
+    _take_away(out, group, members)
+
+
+def _take_away(out: Outcome, group: Group, members: Sequence[tuple[Entry, Doc]]) -> None:
     out.removed.extend(group.entries)
     for _, doc in members:
         doc.removed_by, doc.lost = group.id, False
@@ -228,6 +239,7 @@ def _keep(out: Outcome, group: Group, steps: Sequence[Step]) -> None:
 def _lose(
     out: Outcome, group: Group, steps: Sequence[Step], rule_of: Callable[[str], Rule]
 ) -> None:
+    out.lost.add(group.id)
     for step in steps:
         doc = step.doc
         out.removed.append(step.entry)

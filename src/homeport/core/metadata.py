@@ -5,22 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from homeport.core.freeze import read_in_flight
-from homeport.core.outbox import (
-    CONFLICTS,
-    DEAD,
-    META_CLIENT,
-    META_IN_FLIGHT,
-    META_LAST,
-    OUTBOX,
-    ref_of,
-)
-from homeport.core.query import EMPTY, Compare, Contains
-from homeport.core.requests import Find, Meta, Operation, Plan, RowInfo
+from homeport.core.badges import SyncStatus, statuses
+from homeport.core.outbox import META_CLIENT, META_LAST, ref_of
+from homeport.core.requests import Meta, Operation, Plan, RowInfo
 from homeport.core.versions import plain_token
 from homeport.core.worker import LastSync
 
@@ -30,8 +21,6 @@ if TYPE_CHECKING:
     from homeport.core.keys import Key
 
 T = TypeVar("T")
-
-SyncStatus = Literal["local", "pending", "processing", "conflict", "failed", "synced"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +35,9 @@ class DocumentMeta:
         checksum: SHA-256 of the stored JSON text, hexadecimal.
         size_bytes: length of that text.
         sync_status: ``local`` (its collection is not synced), ``pending`` (queued for the server),
-            ``processing`` (sent, not answered), ``conflict`` (waits for a decision), ``failed`` (a
-            change of it is a dead letter), ``synced``.
+            ``processing`` (sent, not answered), ``optimistic`` (an update of it is neither
+            committed nor rolled back), ``conflict`` (waits for a decision), ``failed`` (a change of
+            it is a dead letter), ``synced``.
         last_sync: when this file last heard from the server, UTC; None = never.
         device: the identity under which this file syncs; None before the first sync.
         token: the server's version of the document; None when it has none yet.
@@ -81,16 +71,7 @@ def _meta(table: Table[T], key: Key) -> Plan[DocumentMeta | None]:
     if table.synced:
         status = "synced"
         name = ref_of(table.name, str(key))
-        of_this = EMPTY.and_where(Compare("ref", "==", name))
-        queued: list[int] = yield Find(OUTBOX, of_this, "keys")
-        if queued:
-            flying = read_in_flight((yield Meta(META_IN_FLIGHT)))
-            sent = flying is not None and not set(flying.entries).isdisjoint(queued)
-            status = "processing" if sent else "pending"
-        elif (yield Find(DEAD, EMPTY.and_where(Contains("refs", name)).with_limit(1), "keys")):
-            status = "failed"
-        if (yield Find(CONFLICTS, of_this.with_limit(1), "keys")):
-            status = "conflict"
+        status = (yield from statuses([name]))[name]
     last: str | None = yield Meta(META_LAST)
     device: str | None = yield Meta(META_CLIENT)
     expires = row.expires_ms

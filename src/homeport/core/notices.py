@@ -75,7 +75,8 @@ def tell(context: Context, outcome: Outcome) -> None:
     buried = {entry.id for dead in outcome.dead for entry in dead.group.entries}
     lost = {clash.ref for _, clash in outcome.logged if clash.winner == "remote"}
     for entry in outcome.removed:
-        if entry.id not in buried and entry.ref not in lost:
+        gone = entry.id in buried or entry.ref in lost or entry.unit_id in outcome.withdrawn
+        if not gone and entry.layer != "open":
             context.event("committed", entry.collection, entry.key)
     for dead in outcome.dead:
         for entry in dead.group.entries:

@@ -29,6 +29,9 @@ STAGED: Final = Table(Collection("_staged", sync=False, track_changes=False))
 ACKED: Final = Table(
     Collection("_acked", indexes=["at_ms", "client"], sync=False, track_changes=False)
 )
+LAYERS: Final = Table(Collection("_layers", indexes=["state", "ended_ms"], sync=False))
+SIGNS: Final = Table(Collection("_signs", sync=False))
+"""Rows that are written anew whenever something moves that badges show and no document tells."""
 RESOLUTION_LOG: Final = Collection(RESOLUTIONS)
 
 LOCAL_TABLES: Final[tuple[Table[Any], ...]] = (
@@ -39,6 +42,8 @@ LOCAL_TABLES: Final[tuple[Table[Any], ...]] = (
     INTEGRITY,
     STAGED,
     ACKED,
+    LAYERS,
+    SIGNS,
 )
 """The bindings that the plans of this package name; they never leave the device."""
 
@@ -68,6 +73,7 @@ META_ACKED = "sync.acked"
 META_VERIFIED = "sync.verified"
 META_FORMER = "sync.former"
 META_VERSIONS = "sync.versions"
+META_LAYERS = "sync.layers"
 
 Op = Literal["put", "patch", "delete"]
 
@@ -78,7 +84,8 @@ class Entry(msgspec.Struct, omit_defaults=True):
     put: ``doc`` is the whole document (``was`` the one it replaced, if any). patch: ``set``,
     ``unset`` and ``old`` as in ``core.diff``. delete: ``was`` is the text that went. ``unit`` None
     is a unit of one. ``at``: commit stamp, ms. held: a conflict waits for a person. adopt: existed
-    before replication was enabled. tries: how often the server answered ``conflict``.
+    before replication was enabled. tries: how often the server answered ``conflict``. layer: of an
+    optimistic update (``core.layers``); an ``open`` one is shown and not sent.
     """
 
     id: int
@@ -96,6 +103,7 @@ class Entry(msgspec.Struct, omit_defaults=True):
     adopt: bool = False
     held: bool = False
     tries: int = 0
+    layer: Literal["", "open", "committed"] = ""
 
     @property
     def unit_id(self) -> str:

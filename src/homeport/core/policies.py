@@ -125,6 +125,8 @@ def step_of(entry: Entry, doc: Doc, rule: Rule) -> Step:
     if not ok:
         # What it was made on is gone: refused by the server, or lost to the other side.
         return Step(entry, doc, "lose" if doc.lost else "dead", None, doc.cur)
+    if doc.removed_by:
+        mine = _without(entry, rule, orig, mine)
     if same(orig, cur) or (same(mine, cur) and not _combined(rule, orig, mine, cur)):
         return Step(entry, doc, "keep", mine, mine)
     if mine is None or cur is None:
@@ -141,6 +143,23 @@ def step_of(entry: Entry, doc: Doc, rule: Rule) -> Step:
         clash = Clash(doc.ref, "local", policy, orig, mine, cur, mine, [])
         return Step(entry, doc, "keep", mine, mine, clash)
     return _by_function(entry, doc, rule, mine, cur)
+
+
+def _without(entry: Entry, rule: Rule, orig: State, mine: State) -> State:
+    """The local side where a unit under the change was taken away: a field with a merge type gets
+    what the change did to it (an increment), not the value that the two had made together."""
+    if entry.op != "patch" or rule.policy != "merge" or orig is None or mine is None:
+        return mine
+    saw = orig
+    for path in rule.types:
+        if path in entry.old:
+            saw = diff.put_at(saw, path, entry.old[path])
+        elif path in entry.patch.paths:
+            saw = diff.put_at(saw, path, MISSING)
+    if saw is orig:
+        return mine
+    result: State = combine(rule.types, saw, diff.apply(saw, entry.patch), orig, mine)[0]
+    return result
 
 
 def as_a_unit(steps: list[Step], rule_of: Callable[[str], Rule]) -> list[Step]:

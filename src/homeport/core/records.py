@@ -64,7 +64,7 @@ class Records:
                 unit = group.entries[0].unit or f"{self.client}-{group.entries[0].id}"
                 for member in group.entries:
                     member.unit = unit
-                entry.unit = unit
+                entry.unit, entry.layer = unit, group.entries[0].layer
                 group.entries.append(entry)
             entries.append(entry)
         return Added(entries, changed)

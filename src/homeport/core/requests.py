@@ -276,12 +276,14 @@ class TxInfo(msgspec.Struct):
     stamp_ms: clock of the commit, made under the write lock, never goes back within a file.
     unit: id of the unit for an explicit transaction, None for a single operation.
     changes, bytes: size of the unit so far (kept by the capture, checked against its limits).
+    layer: what it writes is an optimistic update (``core.layers``).
     """
 
     stamp_ms: int
     unit: str | None = None
     changes: int = 0
     bytes: int = 0
+    layer: bool = False
 
 
 class RowInfo:

@@ -32,6 +32,7 @@ from homeport.core.outbox import (
 from homeport.core.query import EMPTY
 from homeport.core.requests import DeleteWhere, Find, Meta, Plan, SetMeta, Write
 from homeport.core.settle import settle
+from homeport.core.signs import sign
 from homeport.core.wire import Verdict
 
 DISCARDED: Final = "discarded"
@@ -50,7 +51,13 @@ def give_up(tables: Tables) -> Plan[list[str]]:
     reason = Verdict("", "rejected", DISCARDED, message)
     context.state.frozen = 0
     yield from settle(context, {}, rejected=dict.fromkeys(refs, reason), refs=refs)
-    yield Write([SetMeta(META_IN_FLIGHT, None), SetMeta(META_OUTBOX, write_json(context.state))])
+    yield Write(
+        [
+            SetMeta(META_IN_FLIGHT, None),
+            SetMeta(META_OUTBOX, write_json(context.state)),
+            sign("in-flight", None),
+        ]
+    )
     yield from forget_all()
     return [key for key in (yield Find(DEAD, EMPTY, "keys")) if key not in before]
 
@@ -74,6 +81,7 @@ def reset(client: str, *, seen: str) -> Plan[bool]:
             SetMeta(META_NUMBER, None),
             SetMeta(META_IN_FLIGHT, None),
             SetMeta(META_FORMER, write_json(former)),
+            sign("in-flight", None),
         ]
     )
     return True

@@ -47,9 +47,10 @@ FOR_EVER_S = 1e11
 """Longer than a clock of milliseconds can count in a float; ``inf`` is this too."""
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
-SYSTEM_NAMES = frozenset(
-    ("_outbox", "_base", "_conflicts", "_dead", "_integrity", "_staged", "_acked", "_resolutions")
-)
+SYSTEM_NAMES = frozenset((
+    "_outbox", "_base", "_conflicts", "_dead", "_integrity", "_staged", "_acked", "_layers",
+    "_signs", "_resolutions",
+))  # fmt: skip
 """The library's own collections; every other name with an underscore in front is refused."""
 
 

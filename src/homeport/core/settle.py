@@ -16,6 +16,7 @@ from homeport.core import diff
 from homeport.core.codec import Row, Table
 from homeport.core.context import Context, Moved
 from homeport.core.keys import encode_key
+from homeport.core.layers import ended
 from homeport.core.merge import Doc, Group, Outcome, State, rebase
 from homeport.core.notices import conflict_parts, dead_record, tell
 from homeport.core.outbox import (
@@ -96,13 +97,15 @@ def settle(
     wanted: Mapping[str, Mapping[str, State]] | None = None,
     refs: Iterable[str] = (),
     told: Iterable[Clash] = (),
+    withdrawn: Mapping[str, Verdict | None] | None = None,
 ) -> Plan[Outcome]:
     """Rebase what ``moved``, ``refs`` and the verdicts touch, and write the result.
 
     verdicts: by unit, of the answered batch. in_flight: its entries. answered False: they are shown
     and left alone. rejected: by document, reasons that reject every unit that touches it. wanted:
     by held unit and document, what a person decided; later changes then merge by field. told:
-    settlements that were made before, to be recorded with these.
+    settlements that were made before, to be recorded with these. withdrawn: units to take away,
+    without a trace or, with a verdict, into the dead letters.
     """
     flying = set(in_flight)
     groups, bases = yield from _load({*moved, *refs}, flying)
@@ -121,6 +124,9 @@ def settle(
                 group.verdict = (verdicts or {}).get(group.id, retry)
         if wanted is not None and group.id in wanted:
             group.wanted = dict(wanted[group.id])
+        if withdrawn is not None and group.id in withdrawn:
+            group.verdict = withdrawn[group.id]
+            group.withdrawn = group.verdict is None
         for entry in group.entries:
             reason = (rejected or {}).get(entry.ref)
             decided = group.verdict is not None and group.verdict.result == "applied"
@@ -282,6 +288,7 @@ def _write(
         letters = [record_row(DEAD, dead_record(context, dead)) for dead in outcome.dead]
         parts.append(Put(DEAD, letters, [DEAD.codec.extras_of_text(row[1]) for row in letters]))
     parts.extend((yield from conflict_parts(context, outcome, moved)))
+    parts.extend((yield from ended(context, outcome)))
     parts.append(SetMeta(META_OUTBOX, write_json(context.state)))
     tell(context, outcome)
     yield Write(parts)

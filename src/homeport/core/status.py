@@ -26,6 +26,8 @@ class SyncStatus(msgspec.Struct, frozen=True):
         rows, total: of a large cut that is being fetched, else None.
         pushed, pulled, requests: changes and rows since the program started, and the requests they
             took; ``pushed + pulled - requests`` calls were saved by batching.
+        optimistic: optimistic updates that wait for ``commit()`` or ``rollback()``; their changes
+            are counted in ``queued`` and not sent.
         unknown: collections that the server does not have; their changes stay queued.
     """
 
@@ -48,6 +50,7 @@ class SyncStatus(msgspec.Struct, frozen=True):
     requests: int
     unknown: list[str] = []
     integrity: int = 0
+    optimistic: int = 0
 
     @property
     def calls_saved(self) -> int:

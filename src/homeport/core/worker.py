@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from homeport.core.cuts import read_staged
+from homeport.core.layers import open_layers
 from homeport.core.outbox import (
     CONFLICTS,
     DEAD,
@@ -26,7 +27,8 @@ from homeport.core.outbox import (
     write_json,
 )
 from homeport.core.query import EMPTY, Compare
-from homeport.core.requests import Count, Find, Meta, Plan, SetMeta, TxInfo, Write
+from homeport.core.requests import Count, Find, Meta, Part, Plan, SetMeta, TxInfo, Write
+from homeport.core.signs import sign
 from homeport.errors import WrongUser
 
 
@@ -59,7 +61,8 @@ class LastSync(msgspec.Struct):
 
 class QueueView(msgspec.Struct):
     """The queue, for a look from outside. oldest_ms: stamp of the oldest entry. in_flight: number
-    of the frozen batch. rows, total: of a cut that is being fetched."""
+    of the frozen batch. optimistic: updates that are neither committed nor rolled back. rows,
+    total: of a cut that is being fetched."""
 
     queued: int = 0
     oldest_ms: int | None = None
@@ -76,6 +79,7 @@ class QueueView(msgspec.Struct):
     adopting: list[str] = []
     last: LastSync | None = None
     limit: int = 0
+    optimistic: int = 0
 
 
 class _Number(msgspec.Struct):
@@ -141,7 +145,10 @@ def load_retry() -> Plan[Retry]:
 
 def save_retry(retry: Retry) -> Plan[None]:
     value = write_json(retry) if retry.failures else None
-    yield Write([SetMeta(META_RETRY, value)])
+    parts: list[Part] = [SetMeta(META_RETRY, value)]
+    if ((yield Meta(META_RETRY)) is None) != (value is None):
+        parts.append(sign("offline", value is not None))
+    yield Write(parts)
 
 
 def queue_mark() -> Plan[tuple[int, int, int]]:
@@ -164,6 +171,7 @@ def queue_view() -> Plan[QueueView]:
     view.dead = yield Count(DEAD, EMPTY)
     if view.conflicts:
         view.held = yield Count(OUTBOX, EMPTY.and_where(Compare("held", "==", True)))
+    view.optimistic = (yield from open_layers()).open
     staged = read_staged((yield Meta(META_STAGED)))
     if staged is not None:
         view.rows, view.total = staged.rows, staged.total

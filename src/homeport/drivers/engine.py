@@ -52,6 +52,9 @@ READERS_KEPT = 8
 class Engine(Gate):
     """Steps operations on one store. Every method may be called from any thread."""
 
+    due_ms: int | None = None
+    """When the next optimistic update times out, as it was at the opening."""
+
     def __init__(
         self,
         store: Store,

@@ -5,14 +5,15 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from homeport.errors import Closed, UsageError
 
 if TYPE_CHECKING:
     from asyncio import Task
 
-    from homeport.core.livechange import LiveChange
+C = TypeVar("C")
+C_co = TypeVar("C_co", covariant=True)
 
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 60.0
@@ -26,26 +27,26 @@ class _Live(Protocol):
     def close(self) -> None: ...
 
 
-class LiveQuery(_Live, Protocol):
-    """``homeport.LiveQuery``, as far as it is needed here."""
+class LiveQuery(_Live, Protocol[C_co]):
+    """``homeport.LiveQuery`` or ``Badges``, as far as it is needed here."""
 
-    def next(self) -> LiveChange[Any] | None: ...
+    def next(self) -> C_co | None: ...
 
 
-class AsyncLiveQuery(_Live, Protocol):
-    """``homeport.AsyncLiveQuery``, as far as it is needed here."""
+class AsyncLiveQuery(_Live, Protocol[C_co]):
+    """``homeport.AsyncLiveQuery`` or ``AsyncBadges``, as far as it is needed here."""
 
-    def next(self) -> Awaitable[LiveChange[Any] | None]: ...
+    def next(self) -> Awaitable[C_co | None]: ...
 
 
 class Subscription:
-    """A function that is called with every change of a query, until ``close`` or the end of the
-    database. Made by ``query.subscribe``; nobody has to keep it."""
+    """A function that is called with every change of a query, or of badges, until ``close`` or the
+    end of the database. Made by ``query.subscribe``; nobody has to keep it."""
 
     def __init__(
         self,
         live: _Live,
-        fn: Callable[[LiveChange[Any]], object],
+        fn: Callable[[Any], object],
         on_error: Callable[[Exception], object] | None,
     ) -> None:
         for called in (fn, on_error):
@@ -103,8 +104,8 @@ def _pauses() -> Iterator[float]:
 
 
 def in_thread(
-    live: LiveQuery,
-    fn: Callable[[LiveChange[Any]], object],
+    live: LiveQuery[C],
+    fn: Callable[[C], object],
     on_error: Callable[[Exception], object] | None,
 ) -> Subscription:
     """Call ``fn`` in a thread of its own."""
@@ -115,7 +116,7 @@ def in_thread(
     return subscription
 
 
-def _run(subscription: Subscription, live: LiveQuery) -> None:
+def _run(subscription: Subscription, live: LiveQuery[Any]) -> None:
     pauses = _pauses()
     try:
         while not subscription.closed:
@@ -146,8 +147,8 @@ def _tell(subscription: Subscription, error: Exception) -> None:
 
 
 def in_task(
-    live: AsyncLiveQuery,
-    fn: Callable[[LiveChange[Any]], object],
+    live: AsyncLiveQuery[C],
+    fn: Callable[[C], object],
     on_error: Callable[[Exception], object] | None,
 ) -> Subscription:
     """Call ``fn``, and await what it returns if it is a coroutine function, on the running event
@@ -169,7 +170,7 @@ def in_task(
     return subscription
 
 
-async def _run_async(subscription: Subscription, live: AsyncLiveQuery) -> None:
+async def _run_async(subscription: Subscription, live: AsyncLiveQuery[Any]) -> None:
     from asyncio import sleep  # noqa: PLC0415
 
     pauses = _pauses()

@@ -16,7 +16,6 @@ from homeport.errors import TransactionError, UsageError
 if TYPE_CHECKING:
     from homeport.core.codec import Table
     from homeport.core.explanation import Explanation
-    from homeport.core.livechange import LiveChange
     from homeport.core.query import QueryValue
     from homeport.drivers.browser import BrowserDriver
     from homeport.drivers.engine import Engine
@@ -108,8 +107,8 @@ class SuspendingWatch:
 
     def follow(
         self,
-        live: LiveQuery,  # noqa: ARG002
-        fn: Callable[[LiveChange[Any]], object],  # noqa: ARG002
+        live: LiveQuery[Any],  # noqa: ARG002
+        fn: Callable[[Any], object],  # noqa: ARG002
         on_error: Callable[[Exception], object] | None,  # noqa: ARG002
     ) -> Subscription:
         raise UsageError(

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from homeport.core.requests import Operation
 from homeport.drivers.engine import Engine
@@ -22,9 +22,10 @@ from homeport.errors import Busy
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
 
-    from homeport.core.livechange import LiveChange
     from homeport.drivers.pulse import Pulse
     from homeport.drivers.subscription import AsyncLiveQuery, LiveQuery
+
+C = TypeVar("C")
 
 LOOK_S = 2.0
 """So often a consumer looks without a hint (and can be interrupted, where a wait cannot)."""
@@ -112,8 +113,8 @@ class Watch(_Waiting):
 
     def follow(
         self,
-        live: LiveQuery,
-        fn: Callable[[LiveChange[Any]], object],
+        live: LiveQuery[C],
+        fn: Callable[[C], object],
         on_error: Callable[[Exception], object] | None,
     ) -> Subscription:
         """Call ``fn`` with every change, in a thread of its own."""
@@ -181,8 +182,8 @@ class AsyncWatch(_Waiting):
 
     def follow(
         self,
-        live: AsyncLiveQuery,
-        fn: Callable[[LiveChange[Any]], object],
+        live: AsyncLiveQuery[C],
+        fn: Callable[[C], object],
         on_error: Callable[[Exception], object] | None,
     ) -> Subscription:
         """Call ``fn`` with every change, on the running event loop."""

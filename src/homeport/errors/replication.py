@@ -94,3 +94,11 @@ class QueueFull(SyncError):
 
     code = "queue-full"
     action = "Let the queue drain (sync.status() says why it does not), or raise max_queue."
+
+
+class RolledBack(SyncError):
+    """An optimistic update that was to be committed is gone already: its time was over, or the
+    server's side won a conflict with it."""
+
+    code = "rolled-back"
+    action = "Apply it again on the document of today; what timed out is in sync.dead_letters()."

@@ -302,6 +302,7 @@ class Pump:
                 await asyncio.sleep(TICK_S)
                 try:
                     mine = await self._lead()
+                    await self.rounds.roll_back_late()
                     mark = await self.rounds.read(queue_mark())
                 except Closed:
                     return

@@ -49,6 +49,7 @@ async def status(pump: Pump) -> SyncStatus:
         pushed=rounds.pushed,
         pulled=rounds.pulled,
         requests=rounds.requests,
+        optimistic=view.optimistic,
         unknown=view.unknown,
         integrity=len(broken.conflicts),
     )

@@ -16,6 +16,8 @@ from homeport.core.codec import Table
 from homeport.core.context import Event
 from homeport.core.cuts import Received, receive
 from homeport.core.exchange import Question, ask
+from homeport.core.layers import open_layers
+from homeport.core.optimistic import expire
 from homeport.core.outbox import (
     META_CLIENT,
     META_OUTBOX,
@@ -160,6 +162,13 @@ class Rounds:
     async def state(self) -> QueueState:
         return read_state(await self.read(_meta(META_OUTBOX)))
 
+    async def roll_back_late(self) -> None:
+        """Optimistic updates that nobody committed in time, of whatever program."""
+        until_ms = (await self.read(open_layers())).until_ms
+        if until_ms is not None and until_ms <= now_ms():
+            for event in (await self.run(expire(self.tables))).events:
+                self.tell(event)
+
     def alone(self) -> asyncio.Lock:
         """Held while an exchange runs: nothing else may move the file's place with the server."""
         return self._busy
@@ -173,6 +182,7 @@ class Rounds:
     ) -> bool:
         """Send and fetch once → is everything done? One at a time."""
         async with self._busy:
+            await self.roll_back_late()
             state = await self.state()
             if state.adopting and state.queued < ADOPT_BELOW:
                 await self.run(adopt_chunk(self.tables))

@@ -80,7 +80,7 @@ def statuses(
 
 
 def badge(table: Table[Any], key: Key) -> Operation[Badge]:
-    return Operation(_badge(table, key), "read", scope=(table,))
+    return Operation(_badge(table, key), "read")
 
 
 def _badge(table: Table[Any], key: Key) -> Plan[Badge]:

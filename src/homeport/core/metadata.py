@@ -60,7 +60,7 @@ class DocumentMeta:
 
 def meta(table: Table[T], key: AnyKey) -> Operation[DocumentMeta | None]:
     key = table.codec.keys.into(key)
-    return Operation(_meta(table, key), "read", False, (table,))
+    return Operation(_meta(table, key), "read")  # of the queue, too
 
 
 def _meta(table: Table[T], key: Key) -> Plan[DocumentMeta | None]:

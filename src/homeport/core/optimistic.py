@@ -255,7 +255,7 @@ def one(layer_id: str) -> Operation[Layer]:
 
 def with_head(layer_id: str) -> Operation[tuple[Layer, int]]:
     """The record, and the number of the last change that it is of."""
-    return Operation(_with_head(layer_id), "read", scope=(LAYERS,))
+    return Operation(_with_head(layer_id), "read")
 
 
 def _with_head(layer_id: str) -> Plan[tuple[Layer, int]]:

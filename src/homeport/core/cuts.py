@@ -228,10 +228,8 @@ class _Cut:
         ]
         if answered:
             parts += [SetMeta(META_IN_FLIGHT, None), sign("in-flight", None)]
-        if former is not None:
-            parts.append(SetMeta(META_FORMER, None))
-        if pages:
-            parts.append(Delete(STAGED, list(range(1, pages + 1))))
+        parts += [SetMeta(META_FORMER, None)] if former is not None else []
+        parts += [Delete(STAGED, list(range(1, pages + 1)))] if pages else []
         yield Write(parts)
         return Received(
             "applied", self.rows, outcome.applied, len(outcome.dead), outcome.retried,

@@ -10,8 +10,8 @@ import msgspec
 
 from homeport.core import diff
 from homeport.core.acknowledged import forget_all
-from homeport.core.changes import make_entry
 from homeport.core.codec import Row, Table
+from homeport.core.edits import make_entry
 from homeport.core.outbox import (
     BASE,
     CONFLICTS,

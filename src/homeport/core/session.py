@@ -42,6 +42,8 @@ FAILURES: Final[dict[str, State]] = {
 WAITING: Final = frozenset[State](("offline", "needs-auth", "forbidden", "incompatible", "refused"))
 """States that a timer leaves again by itself."""
 
+MAX_RETRY_AFTER_MS: Final = 600_000
+"""A server's wish is followed up to here: what asks for more may be a proxy's mistake."""
 FIRST_DELAY_MS: Final = 1_000
 LAST_DELAY_MS: Final = 30_000
 STALL_MS: Final = 60_000
@@ -161,6 +163,12 @@ def delay_ms(failures: int, fraction: float) -> int:
     return int(ceiling * fraction)
 
 
+def asked_pause_ms(retry_after_s: float, jitter_ms: int) -> int:
+    """The pause a server asked for, and the jitter on top of it: all who were turned away at one
+    moment are told the same."""
+    return min(max(0, int(retry_after_s * 1000)), MAX_RETRY_AFTER_MS) + jitter_ms
+
+
 class Session:
     """State of the replication of one file in one process."""
 
@@ -173,6 +181,8 @@ class Session:
         self.last_success_ms: int | None = None
         self.last_error: str | None = None
         self._refreshed = False
+        self._asked_to_wait = False
+        """The server said when to come back: no hint is a reason to come sooner."""
         self._again: bool | None = None
         """What came in while an exchange was under way; True = it needs a pull."""
         self._pull = True
@@ -224,7 +234,8 @@ class Session:
         self.failures = event.failures
         self._refreshed = False
         # A retry that is further away than the longest pause was written by another clock.
-        if event.retry_at_ms is not None and 0 < event.retry_at_ms - event.now_ms <= LAST_DELAY_MS:
+        longest = MAX_RETRY_AFTER_MS + LAST_DELAY_MS
+        if event.retry_at_ms is not None and 0 < event.retry_at_ms - event.now_ms <= longest:
             self.retry_at_ms = event.retry_at_ms
             return [*self._to("offline"), Sleep(event.retry_at_ms)]
         return self._exchange(event.now_ms, pull=True)
@@ -248,7 +259,7 @@ class Session:
         if self.state == "syncing":
             self._again = bool(self._again) or pull
             return []
-        if self.state == "idle" or (self.state == "offline" and pull):
+        if self.state == "idle" or (self.state == "offline" and pull and not self._asked_to_wait):
             return self._exchange(event.now_ms, pull=pull)
         return []
 
@@ -286,8 +297,9 @@ class Session:
         self._again = None
         state = FAILURES.get(event.code, "refused")
         pause = delay_ms(self.failures, event.fraction)
+        self._asked_to_wait = event.retry_after_s is not None
         if event.retry_after_s is not None:
-            pause = max(pause, min(int(event.retry_after_s * 1000), LAST_DELAY_MS))
+            pause = asked_pause_ms(event.retry_after_s, pause)
         until: int | None = event.now_ms + pause
         if state != "offline":
             # Nothing gets better within a second; and a fixed token or user not at all.

@@ -218,25 +218,29 @@ class Problem(msgspec.Struct, omit_defaults=True):
 
 
 class Hello(msgspec.Struct):
-    """First message of a live stream, device → node."""
+    """First message of a live stream, device → node. ``since``: the ``id`` of the last message that
+    it had, by whichever stream."""
 
     v: int
     token: str
     client: str
     collections: list[str]
+    since: str | None = None
 
 
 class Hint(msgspec.Struct, omit_defaults=True):
     """Node → device: something moved; ``resync`` means hints were dropped. Truth is in the pull.
 
-    ``moved``: of a ``hint``, the transactions that wrote; empty when the node cannot name all."""
+    ``moved``: of a ``hint``, the transactions that wrote; empty when the node cannot name all.
+    ``id``: all that moved before was told; opaque. ``quiet``: a long poll ended without news."""
 
-    t: Literal["ready", "hint", "resync", "bye"]
+    t: Literal["ready", "hint", "resync", "bye", "quiet"]
     collections: list[str] = []
     moved: list[int] = []
+    id: str = ""
 
     def is_news(self, seen: Seen | None) -> bool:
         """Is there something in it that the last cut of this device does not hold?"""
         if self.t != "hint" or not self.moved or seen is None:
-            return self.t != "bye"
+            return self.t not in ("bye", "quiet")
         return not all(map(seen.has, self.moved))

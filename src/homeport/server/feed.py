@@ -66,7 +66,7 @@ def check_mark(snapshot: str, nonce: str) -> None:
         uuid.UUID(nonce)
     except ValueError as error:
         raise HistoryBroken("The cursor is not one of this server.") from error
-    if _SNAPSHOT.fullmatch(snapshot) is None or not _in_order(snapshot):
+    if not is_snapshot(snapshot):
         raise HistoryBroken("The cursor is not one of this server.")
 
 
@@ -76,8 +76,10 @@ def seen_in(snapshot: str) -> Seen:
     return Seen(int(low), int(high), [int(one) for one in between.split(",")] if between else [])
 
 
-def _in_order(snapshot: str) -> bool:
+def is_snapshot(snapshot: str) -> bool:
     """What PostgreSQL demands of xmin:xmax:xip,xip…"""
+    if _SNAPSHOT.fullmatch(snapshot) is None:
+        return False
     seen = seen_in(snapshot)
     return (
         0 < seen.low <= seen.high < 2**64

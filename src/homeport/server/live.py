@@ -7,16 +7,22 @@ commit of a push, by a connection that commits nothing else) and by a timer anyw
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import hashlib
 import logging
 import random
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+import msgspec
 
 from homeport.core.wire import Hint
 from homeport.errors import HomeportError, ServerError
 
-from .database import Connection, Database, connect, translate
+from .database import Connection, Database, Overloaded, connect, translate
+from .feed import is_snapshot, pack
 from .rules import Scope
 from .schema import check_history
 
@@ -24,6 +30,10 @@ log = logging.getLogger("homeport.server.live")
 
 CHANNEL = "homeport"
 MAX_PENDING = 256
+MAX_STREAMS = 10_000
+MAX_STREAMS_OF_USER = 100
+ID_AGE_S = 24 * 3600.0
+"""A stream that went on from an older id pulls instead: the log is kept for longer."""
 
 _FIRST = "select pg_current_snapshot()::text"
 _MOVED = """
@@ -38,22 +48,57 @@ select pg_current_snapshot()::text as now, m.tenant, m.collection, m.bucket,
     m.xid::text::int8 as xid
 from (select) as one left join moved m on true
 """
+_SINCE = """
+with moved as (
+    select tenant, collection, bucket, xid from homeport.change_log
+    where xid >= pg_snapshot_xmax($2::text::pg_snapshot)
+    union
+    select tenant, collection, bucket, xid from homeport.change_log
+    where xid = any (array(select pg_snapshot_xip($2::text::pg_snapshot)))
+)
+select collection, bucket, xid::text::int8 as xid from moved
+where tenant = $1 and collection = any ($3) limit $4
+"""
 _GENERATIONS = "select name, generation from homeport.collections"
 
 
 class Subscriber:
-    """One live stream: a bounded set of what moved, waiting to be sent."""
+    """One live stream: a bounded set of what moved, waiting to be sent.
 
-    def __init__(self, tenant: str, collections: Iterable[str], scope: Scope) -> None:
+    kind: ``websocket``, ``sse`` or ``long-poll``. hub: where it is registered.
+    """
+
+    def __init__(
+        self,
+        tenant: str,
+        collections: Iterable[str],
+        scope: Scope,
+        subject: str = "",
+        kind: str = "websocket",
+    ) -> None:
         self.tenant = tenant
+        self.subject = subject
+        self.kind = kind
         self.collections = frozenset(collections)
-        self.scope = scope
+        self.hub: Hub | None = None
+        self.rescope(scope)
         self._pending: set[str] = set()
         self._moved: set[int] | None = set()
         """Transactions that wrote; None = not all of them are known."""
         self._resync = False
         self._leaving = False
         self._event = asyncio.Event()
+
+    def rescope(self, scope: Scope) -> None:
+        """The buckets that are seen from now on."""
+        self.scope = scope
+        flat = sorted((name, sorted(buckets)) for name, buckets in scope.items())
+        self.digest = hashlib.sha256(msgspec.json.encode(flat)).hexdigest()[:12]
+
+    def id(self) -> str:
+        """Up to where the log was told, for the next stream; empty = not known."""
+        at = None if self.hub is None else self.hub.at
+        return "" if at is None else pack(_Id(at, self.digest, int(time.time())))
 
     def offer(self, collection: str, bucket: str | None, transaction: int | None = None) -> None:
         """Note a change when this device may see it; ``bucket`` None = all of the collection."""
@@ -92,28 +137,86 @@ class Subscriber:
         if self._leaving:
             return Hint("bye")
         if resync:
-            return Hint("resync", sorted(self.collections))
-        return Hint("hint", pending, moved)
+            return Hint("resync", sorted(self.collections), id=self.id())
+        return Hint("hint", pending, moved, self.id())
+
+
+class _Id(msgspec.Struct, array_like=True):
+    """What a message's ``id`` holds: a snapshot of the log, a digest of the scope, when."""
+
+    snapshot: str
+    digest: str
+    made_s: int
+
+
+async def catch_up(connection: Connection, subscriber: Subscriber, since: str) -> None:
+    """Offer what moved since the message with this id; all when that cannot be said exactly."""
+    try:
+        last = msgspec.json.decode(base64.urlsafe_b64decode(since), type=_Id)
+    except (ValueError, RecursionError):
+        subscriber.resync()
+        return
+    young = 0 <= time.time() - last.made_s + 60 < ID_AGE_S
+    if not young or last.digest != subscriber.digest or not is_snapshot(last.snapshot):
+        subscriber.resync()
+        return
+    names = sorted(subscriber.collections)
+    rows = await connection.fetch(_SINCE, subscriber.tenant, last.snapshot, names, MAX_PENDING + 1)
+    if len(rows) > MAX_PENDING:
+        subscriber.resync()
+        return
+    for row in rows:
+        subscriber.offer(row["collection"], row["bucket"], row["xid"])
 
 
 class Hub:
-    """The live streams of this node, by tenant."""
+    """The live streams of this node, by tenant.
 
-    def __init__(self) -> None:
+    Args:
+        max_streams: of this node.
+        max_per_user: of one user on this node.
+
+    Attributes:
+        at: the snapshot up to which all streams were told; None while the log is not followed.
+        by_kind: how many streams there are of each kind.
+    """
+
+    def __init__(
+        self, max_streams: int = MAX_STREAMS, max_per_user: int = MAX_STREAMS_OF_USER
+    ) -> None:
         self._by_tenant: dict[str, set[Subscriber]] = {}
-        self.count = 0
+        self._by_user: dict[tuple[str, str], int] = {}
+        self._max_streams = max_streams
+        self._max_per_user = max_per_user
+        self.by_kind = {"websocket": 0, "sse": 0, "long-poll": 0}
+        self.at: str | None = None
+
+    @property
+    def count(self) -> int:
+        return sum(self.by_kind.values())
 
     def add(self, subscriber: Subscriber) -> None:
-        """Begin to send hints to it."""
+        """Begin to send hints to it. Raises ``Overloaded`` when there are too many streams."""
+        user = (subscriber.tenant, subscriber.subject)
+        if self.count >= self._max_streams:
+            raise Overloaded("This node has as many live streams as it may have.")
+        if self._by_user.get(user, 0) >= self._max_per_user:
+            raise Overloaded("This user has as many live streams as one may have.")
         self._by_tenant.setdefault(subscriber.tenant, set()).add(subscriber)
-        self.count += 1
+        self._by_user[user] = self._by_user.get(user, 0) + 1
+        self.by_kind[subscriber.kind] += 1
+        subscriber.hub = self
 
     def remove(self, subscriber: Subscriber) -> None:
         """Stop sending to it."""
         group = self._by_tenant.get(subscriber.tenant, set())
         if subscriber in group:
             group.discard(subscriber)
-            self.count -= 1
+            self.by_kind[subscriber.kind] -= 1
+            user = (subscriber.tenant, subscriber.subject)
+            self._by_user[user] -= 1
+            if not self._by_user[user]:
+                del self._by_user[user]
         if not group:
             self._by_tenant.pop(subscriber.tenant, None)
 
@@ -185,6 +288,7 @@ class Tailer:
                 log.warning("live tailer: %s", known.message)
             finally:
                 self.connected = False
+                self._hub.at = None
                 if connection is not None:
                     connection.terminate()
             await asyncio.sleep(random.uniform(0, pause_s))  # noqa: S311 - jitter
@@ -197,7 +301,7 @@ class Tailer:
         async with asyncio.timeout(self._limit_s):
             await check_history(connection)
             await connection.add_listener(CHANNEL, woken)
-            self._snapshot = await connection.fetchval(_FIRST)
+            self._snapshot = self._hub.at = await connection.fetchval(_FIRST)
             self._generations = await self._read_generations(connection)
         self.fault = None
         self.connected = True
@@ -216,7 +320,7 @@ class Tailer:
 
     async def _look(self, connection: Connection) -> None:
         rows = await connection.fetch(_MOVED, self._snapshot)
-        self._snapshot = rows[0]["now"]
+        self._snapshot = self._hub.at = rows[0]["now"]
         for row in rows:
             if row["tenant"] is not None:
                 self._hub.moved(row["tenant"], row["collection"], row["bucket"], row["xid"])

@@ -16,7 +16,7 @@ from homeport.errors import DatabaseUnavailable, HomeportError
 from .auth import Authenticator
 from .database import Connection, Database, connect
 from .exchange import Exchange
-from .live import Hub, Nudger, Tailer
+from .live import MAX_STREAMS, MAX_STREAMS_OF_USER, Hub, Nudger, Tailer
 from .pull import PAGE_BYTES, PAGE_S
 from .rules import (
     Claims,
@@ -43,6 +43,7 @@ class Node:
         retention_s: how long changes are kept; a device away for longer fetches everything.
         page_bytes, page_s: limits of one page of a cut.
         hint_interval_s: how often the log is looked at without a nudge.
+        max_streams, max_streams_per_user: live streams; one more is turned away with 429.
     """
 
     def __init__(
@@ -58,6 +59,8 @@ class Node:
         page_bytes: int = PAGE_BYTES,
         page_s: float = PAGE_S,
         hint_interval_s: float = 0.5,
+        max_streams: int = MAX_STREAMS,
+        max_streams_per_user: int = MAX_STREAMS_OF_USER,
     ) -> None:
         self.postgres = postgres
         self.auth = auth
@@ -75,7 +78,7 @@ class Node:
         self.feed = self._exchange.feed
         self.pusher = self._exchange.pusher
         self.puller = self._exchange.puller
-        self.hub = Hub()
+        self.hub = Hub(max_streams, max_streams_per_user)
         self.tailer = Tailer(postgres, self.hub, interval_s=hint_interval_s)
         self.nudger = Nudger(self.database, self.tailer)
         self.started = time.time()
@@ -156,16 +159,17 @@ class Node:
         figures: list[tuple[str, str, Mapping[str, float]]] = [
             ("homeport_units_total", "result", self.pusher.counts),
             ("homeport_refusals_total", "code", self.refusals),
+            ("homeport_live_streams", "kind", self.hub.by_kind),
         ]
         lines: list[str] = []
         for name, label, values in figures:
-            lines.append(f"# TYPE {name} counter")
+            kind = "counter" if name.endswith("_total") else "gauge"
+            lines.append(f"# TYPE {name} {kind}")
             lines += [f'{name}{{{label}="{key}"}} {value}' for key, value in values.items()]
         plain = (
             ("homeport_pages_total", "counter", self.puller.pages),
             ("homeport_rows_total", "counter", self.puller.rows),
             ("homeport_markers_total", "counter", self.feed.markers_made),
-            ("homeport_live_streams", "gauge", self.hub.count),
             ("homeport_database_sessions", "gauge", self.database.in_use),
             ("homeport_database_waiting", "gauge", self.database.waiting),
             ("homeport_tailer_connected", "gauge", int(self.tailer.connected)),

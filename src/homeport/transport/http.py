@@ -1,21 +1,21 @@
-"""Bytes between device and node: one POST per exchange, one WebSocket for hints."""
+"""Bytes between device and node: one POST per exchange, and streams of hints."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Any, NamedTuple
 
 import msgspec
 
+from homeport.core.streams import HEARTBEAT_MS, Kind
 from homeport.core.wire import PROTOCOL, Hello, Hint, Problem, Reply
 from homeport.errors import (
     Forbidden,
     HistoryBroken,
     IdentityBroken,
-    MissingDependency,
     NeedsAuth,
     ProtocolMismatch,
     ServerRefused,
@@ -23,19 +23,12 @@ from homeport.errors import (
     Unreachable,
     UpgradeRequired,
 )
-
-try:
-    import aiohttp
-except ImportError as missing:
-    raise MissingDependency(
-        "Replication needs the package aiohttp.", action="pip install 'homeport[sync]'."
-    ) from missing
+from homeport.transport.client import aiohttp, retry_after_s
+from homeport.transport.live import STREAMS
 
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 60.0
 """Longest silence of the server within one exchange."""
-LIVE_HEARTBEAT_S = 20.0
-
 _ERRORS: dict[int, type[SyncError]] = {
     401: NeedsAuth,
     403: Forbidden,
@@ -47,7 +40,6 @@ _PASSING = frozenset((408, 425, 429, 500, 502, 503, 504))
 
 _reply = msgspec.json.Decoder(Reply)
 _problem = msgspec.json.Decoder(Problem)
-_hint = msgspec.json.Decoder(Hint)
 
 
 class Identity(NamedTuple):
@@ -95,6 +87,7 @@ class HttpTransport:
             ) as response:
                 answer = await response.read()
                 status = response.status
+                wait_s = retry_after_s(response.headers.get("Retry-After"))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             text = str(error) or type(error).__name__
             raise Unreachable(f"{self.url} does not answer: {text}.") from error
@@ -103,7 +96,7 @@ class HttpTransport:
                 f"{self.url!r} or the token cannot be used: {error}.", action="Correct it."
             ) from error
         if status != 200:
-            raise _refusal(self.url, status, answer)
+            raise _refusal(self.url, status, answer, wait_s)
         try:
             reply = _reply.decode(answer)
         except (msgspec.MsgspecError, RecursionError) as error:
@@ -116,18 +109,11 @@ class HttpTransport:
             )
         return reply
 
-    async def hints(self, hello: Hello) -> AsyncIterator[Hint]:
-        """Hints until the connection ends; ends quietly, whatever the reason."""
-        address = "ws" + self.url.removeprefix("http") + "/v1/live"
-        try:
-            async with self._session.ws_connect(address, heartbeat=LIVE_HEARTBEAT_S) as socket:
-                await socket.send_str(msgspec.json.encode(hello).decode())
-                async for message in socket:
-                    if message.type not in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
-                        return
-                    yield _hint.decode(message.data)
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, msgspec.MsgspecError):
-            return
+    def hints(
+        self, hello: Hello, kind: Kind = "websocket", heartbeat_s: float = HEARTBEAT_MS / 1000
+    ) -> AsyncGenerator[Hint, None]:
+        """One stream of hints, to its end. Raises ``live.StreamEnded`` where there is a reason."""
+        return STREAMS[kind](self._session, self.url, hello, heartbeat_s)
 
     async def close(self) -> None:
         await self._session.close()
@@ -146,13 +132,15 @@ class HttpTransport:
         await self.close()
 
 
-def _refusal(url: str, status: int, answer: bytes) -> SyncError:
+def _refusal(url: str, status: int, answer: bytes, wait_s: float | None) -> SyncError:
     try:
         problem = _problem.decode(answer)
     except (msgspec.MsgspecError, RecursionError):
         problem = Problem("", f"{url} answered with status {status}.")
     if status in _PASSING:
-        return Unreachable(problem.message, retry_after_s=problem.retry_after_s)
+        # A proxy knows the header only; the node says the same in both, the body more finely.
+        after_s = problem.retry_after_s if problem.retry_after_s is not None else wait_s
+        return Unreachable(problem.message, retry_after_s=after_s)
     kind = _ERRORS.get(status, ServerRefused)
     if problem.code == UpgradeRequired.code:
         kind = UpgradeRequired

@@ -25,6 +25,7 @@ from homeport.errors import Closed, HomeportError, NeedsAuth, Unreachable
 from homeport.transport.comparing import compare, load_verified
 from homeport.transport.hosts import Host, PageHost, Perform, ThreadHost
 from homeport.transport.lease import is_dead, owner_name
+from homeport.transport.listening import Listener
 from homeport.transport.recovery import OnReset
 from homeport.transport.rounds import Rounds, Token, now_ms
 
@@ -36,7 +37,6 @@ DEBOUNCE_S = 0.015
 """Commits that follow each other closely travel in one batch."""
 TICK_S = 1.0
 LEASE_MS = 15_000
-LIVE_PAUSE_S = 30.0
 MAX_HINTS = 1_000
 """Hints kept while an exchange runs; when there are more, the device just pulls."""
 
@@ -78,6 +78,8 @@ class Pump:
         self.owner = owner_name()
         self._signalled = False
         self._renew_at = 0.0
+        self.listener: Listener | None = None
+        """Of the live streams, while it replicates in the background."""
         self.attempted: s.State | None = None
         """How the last explicit attempt ended, None when it succeeded."""
 
@@ -96,6 +98,7 @@ class Pump:
         """A loop begins: nothing of the last one is used again."""
         self._exchange: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self.listener = None
         self._hints: list[Hint] = []
         self._weighing: asyncio.Task[None] | None = None
         self._signalled = False
@@ -114,7 +117,9 @@ class Pump:
             self._handle(s.Standby(now_ms(), other=True))
         self.host.task(self._tick(forget))
         if self.live:
-            self.host.task(self._listen())
+            self.listener = Listener(self.rounds, self._hinted)
+            self.host.task(self.listener.run())
+            self._may_listen()
 
     async def stop(self) -> None:
         """End all work and the thread, and give the lease back. The queue stays."""
@@ -172,6 +177,16 @@ class Pump:
                         self._exchange.cancel()
                 case s.Tell(kind, detail):
                     self.tell(Event(kind, now_ms(), detail=detail))
+        self._may_listen()
+
+    def _may_listen(self) -> None:
+        """Streams are opened while exchanges succeed: offline there is nothing to listen to."""
+        if self.listener is not None:
+            connected = self.session.state in ("idle", "syncing")
+            if connected and self.session.last_success_ms is not None:
+                self.listener.allowed.set()
+            else:
+                self.listener.allowed.clear()
 
     async def _save(self, retry: Retry) -> None:
         with contextlib.suppress(HomeportError):
@@ -267,6 +282,9 @@ class Pump:
                 last = error
                 failures += 1
                 pause = s.delay_ms(failures, random.random()) / 1000  # noqa: S311
+                asked_s = error.context.get("retry_after_s")
+                if isinstance(asked_s, (int, float)):
+                    pause = s.asked_pause_ms(asked_s, int(pause * 1000)) / 1000
                 passing = isinstance(error, Unreachable) or error.code == "busy"
                 if not passing or time.monotonic() + pause >= deadline:
                     raise
@@ -324,22 +342,6 @@ class Pump:
         mine = await self.rounds.run(claim(self.owner, LEASE_MS, is_dead))
         self._renew_at = time.monotonic() + LEASE_MS / 3000 if mine else 0.0
         return mine
-
-    async def _listen(self) -> None:
-        """Live hints. Their loss costs time and nothing else, so all failures are silent."""
-        pause_s = 1.0
-        while True:
-            if self.session.state not in ("idle", "syncing") or not self.session.last_success_ms:
-                await asyncio.sleep(random.uniform(0.1, 0.3))  # noqa: S311
-                continue
-            with contextlib.suppress(HomeportError):
-                async for hint in self.rounds.net.hints(await self.rounds.hello()):
-                    pause_s = 1.0
-                    if hint.t == "bye":
-                        break
-                    self._hinted(hint)
-            await asyncio.sleep(random.uniform(0.1, pause_s))  # noqa: S311
-            pause_s = min(pause_s * 2, LIVE_PAUSE_S)
 
     def _hinted(self, hint: Hint) -> None:
         """Weigh a hint as soon as no exchange runs: the answer that is on its way may hold it."""

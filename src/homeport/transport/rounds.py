@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
@@ -28,6 +28,7 @@ from homeport.core.outbox import (
 )
 from homeport.core.query import EMPTY, Compare
 from homeport.core.requests import Count, Meta, Operation, Plan
+from homeport.core.streams import Kind
 from homeport.core.wire import PROTOCOL, Hello, Hint, Reply, Seen
 from homeport.core.worker import bind, check_binding
 from homeport.errors import (
@@ -56,7 +57,7 @@ class Transport(Protocol):
 
     async def exchange(self, body: bytes, token: str) -> Reply: ...
 
-    def hints(self, hello: Hello) -> AsyncIterator[Hint]: ...
+    def hints(self, hello: Hello, kind: Kind, heartbeat_s: float) -> AsyncGenerator[Hint, None]: ...
 
     async def close(self) -> None: ...
 
@@ -144,9 +145,10 @@ class Rounds:
         result: R = await self._perform(Operation(plan, "read"))
         return result
 
-    async def hello(self) -> Hello:
-        client = await self.read(_meta(META_CLIENT))
-        return Hello(PROTOCOL, await self._fresh_token(), client or "", sorted(self.tables))
+    async def hello(self, since: str | None = None) -> Hello:
+        """What begins a live stream. since: the ``id`` of the last message there was."""
+        client: str | None = await self.read(_meta(META_CLIENT))
+        return Hello(PROTOCOL, await self._fresh_token(), client or "", sorted(self.tables), since)
 
     async def check_unknown(self) -> None:
         """Raise ``UnknownRemoteCollection`` when changes wait for what the server has not."""

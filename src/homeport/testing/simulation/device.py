@@ -6,7 +6,7 @@ import base64
 import copy
 import json
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from homeport.core.outbox import (
 from homeport.core.query import EMPTY
 from homeport.core.requests import Count, Find, Meta, Operation
 from homeport.core.schema import Collection
+from homeport.core.streams import Kind
 from homeport.core.wire import RESOLUTIONS, Hello, Hint, PushRequest, Reply
 from homeport.drivers.engine import Engine
 from homeport.errors import HistoryBroken, HomeportError, IdentityBroken, Unreachable
@@ -97,9 +98,11 @@ class Network:
             raise Unreachable(str(error)) from error
         return msgspec.json.encode(reply)
 
-    async def hints(self, hello: Hello) -> AsyncIterator[Hint]:
+    async def hints(
+        self, hello: Hello, kind: Kind, heartbeat_s: float
+    ) -> AsyncGenerator[Hint, None]:
         """None: the simulation asks by itself."""
-        del hello
+        del hello, kind, heartbeat_s
         return
         yield  # it is a generator
 

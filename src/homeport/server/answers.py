@@ -1,0 +1,79 @@
+"""What a node answers when it refuses: a status, a stable code, and when to come back."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import msgspec
+from starlette.responses import Response
+
+from homeport.core.wire import PROTOCOL, Problem
+from homeport.errors import (
+    DatabaseUnavailable,
+    Forbidden,
+    HistoryBroken,
+    HomeportError,
+    IdentityBroken,
+    NeedsAuth,
+    ProtocolMismatch,
+    UpgradeRequired,
+    UsageError,
+)
+
+from .database import Overloaded
+
+if TYPE_CHECKING:
+    from .node import Node
+
+log = logging.getLogger("homeport.server")
+
+
+class TooLarge(UsageError):
+    """A request of more bytes than a node takes."""
+
+    code = "too-large"
+
+
+_STATUS: tuple[tuple[type[HomeportError], int, str], ...] = (
+    (NeedsAuth, 401, "needs-auth"),
+    (Forbidden, 403, "forbidden"),
+    (IdentityBroken, 409, "identity-broken"),
+    (HistoryBroken, 410, "history-broken"),
+    (TooLarge, 413, "too-large"),
+    (UsageError, 422, "bad-request"),
+    (ProtocolMismatch, 426, "protocol-mismatch"),
+    (UpgradeRequired, 426, "upgrade-required"),
+    (Overloaded, 429, "busy"),
+    (DatabaseUnavailable, 503, "database-unavailable"),
+)
+_RETRY_S = {429: 1.0, 503: 2.0}
+
+
+def judged(node: Node, error: HomeportError) -> tuple[int, Problem]:
+    """The HTTP status for an error and what is said of it; counted."""
+    known = next((k for k in _STATUS if isinstance(error, k[0])), None)
+    if known is None:
+        # A statement of ours that PostgreSQL refused: the device shall try again.
+        log.error("request failed: %s", getattr(error, "log_text", error.message))
+        known = HomeportError, 503, "database-unavailable"
+    _, status, code = known
+    node.refusals[code] = node.refusals.get(code, 0) + 1
+    return status, Problem(code, error.message, _RETRY_S.get(status))
+
+
+def refusal(node: Node, error: HomeportError) -> Response:
+    """The answer for an error."""
+    return problem(*judged(node, error))
+
+
+def problem(status: int, said: Problem) -> Response:
+    """The answer with a ``Problem``."""
+    headers = {}
+    if said.retry_after_s is not None:
+        headers["Retry-After"] = str(max(1, round(said.retry_after_s)))
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if said.code == "protocol-mismatch":
+        headers["Upgrade"] = f"homeport/{PROTOCOL}"
+    return Response(msgspec.json.encode(said), status, headers, media_type="application/json")

@@ -21,8 +21,9 @@ class SyncStatus(msgspec.Struct, frozen=True):
         lag_s: time since the last complete exchange.
         clock_offset_ms: the server's clock minus this one; shown only, nothing depends on it.
         conflicts, dead: what waits for a person.
-        stream: the kind of live stream that hints come by: ``websocket``, ``sse``, ``long-poll``;
-            None = none is open, and only the timer asks for news.
+        stream: the kind of live stream that hints come by: ``websocket``, ``sse``, ``long-poll``,
+            or ``backend`` (the watch of another back end); None = none is open, and only the timer
+            asks for news.
         integrity: violations of unique indexes and models by rows of the server; nothing waits
             for them (``integrity()`` lists them).
         rows, total: of a large cut that is being fetched, else None.

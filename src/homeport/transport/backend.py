@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
 import msgspec
 
@@ -21,6 +21,7 @@ from homeport.core.backend import (
 )
 from homeport.core.policies import Clash, Doc
 from homeport.core.records import record_text
+from homeport.core.streams import Kind
 from homeport.core.verify import slot_of, sums_of
 from homeport.core.wire import (
     ABSENT,
@@ -150,8 +151,11 @@ class BackendTransport:
         done = {verdict.unit for verdict in settled if verdict.result == "applied"}
         return [Verdict(v.unit, "applied") if v.unit in done else v for v in verdicts]
 
-    async def hints(self, hello: Hello) -> AsyncIterator[Hint]:
-        """A hint whenever the back end says that something moved."""
+    async def hints(
+        self, hello: Hello, kind: Kind, heartbeat_s: float
+    ) -> AsyncGenerator[Hint, None]:
+        """A hint whenever the back end says that something moved, in its own way."""
+        del kind, heartbeat_s
         if not isinstance(self.backend, Watched):
             return
         try:

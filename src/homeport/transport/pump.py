@@ -92,6 +92,12 @@ class Pump:
         """Is there something to be ended?"""
         return self.host.running
 
+    @property
+    def stream(self) -> str | None:
+        """What hints come by at this moment."""
+        using = None if self.listener is None else self.listener.using
+        return using if using is None or self.rounds.backend is None else "backend"
+
     # -- as the worker
 
     def _entered(self) -> None:

@@ -52,7 +52,7 @@ async def status(pump: Pump) -> SyncStatus:
         optimistic=view.optimistic,
         unknown=view.unknown,
         integrity=len(broken.conflicts),
-        stream=None if pump.listener is None else pump.listener.using,
+        stream=pump.stream,
     )
 
 

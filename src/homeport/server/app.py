@@ -30,7 +30,6 @@ from homeport.core.wire import (
 from homeport.errors import (
     HomeportError,
     ProtocolMismatch,
-    UpgradeRequired,
     UsageError,
 )
 

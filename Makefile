@@ -48,7 +48,10 @@ soak: setup ## random schedules of the simulator, for an hour or MINUTES=…
 	@$(PY) -m homeport.testing.simulation --seed $${SEED:-100000} --minutes $${MINUTES:-60} $(ARGS)
 
 faults: setup ## real processes killed, stopped and cut off; RUNS=100 of each kind, writes docs/faults.md
-	@$(PY) -m tests.faults --runs $${RUNS:-100} --publish $(ARGS)
+	@command -v pgbouncer >/dev/null || [[ -x /usr/sbin/pgbouncer ]] ||
+		{ [[ $$(id -u) == 0 ]] && apt-get install -y --no-install-recommends pgbouncer; } ||
+		echo "pgbouncer is missing (Debian, Ubuntu: apt-get install pgbouncer); its kind will fail" >&2
+	$(PY) -m tests.faults --runs $${RUNS:-100} --publish $(ARGS)
 
 bench: setup ## against the same work by hand and nine other databases; writes bench/latest.json
 	@$(PY) -m bench $(ARGS)

@@ -27,12 +27,19 @@ SECONDS = 3.0
 def many(kind: str, seeds: list[str], seconds: float, keep: str | None) -> list[Result]:
     """Runs of one kind, one after the other in one world. Runs in a process of its own."""
     folder = Path(tempfile.mkdtemp(prefix="homeport-faults-"))
+    folder.chmod(0o711)  # PostgreSQL and PgBouncer do not run as root
     out: list[Result] = []
     world: World | None = None
     try:
         for seed in seeds:
             if world is None:
-                world = World(folder / f"world-{seed}")
+                try:
+                    world = KINDS[kind].world(folder / f"world-{seed}")
+                except Exception as error:
+                    why = [f"no world: {type(error).__name__}: {error}"]
+                    out.append(Result(kind, seed, why, 0, 0, 0, {}, 0.0, 0.0))
+                    say(out[-1])
+                    continue
             result = play(world, kind, seed, seconds)
             out.append(result)
             say(result)

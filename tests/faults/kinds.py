@@ -10,8 +10,20 @@ from typing import Any, NamedTuple
 
 from homeport.server.processes import descendants
 from homeport.testing import FaultProxy
+from tests.faults import bouncer
+from tests.faults.lifecycle import (
+    Pair,
+    begin_twins,
+    copy_or_restore,
+    disturb_twins,
+    fail_over,
+    freeze_leader,
+    prepare_standby,
+    put_backup_back,
+    take_backup,
+)
 from tests.faults.oracle import Promises
-from tests.faults.world import DeviceProcess, Run
+from tests.faults.world import DeviceProcess, Run, World
 
 
 def nothing(run: Run) -> None:
@@ -23,10 +35,12 @@ class Kind(NamedTuple):
     """One line for the table."""
     fault: Callable[[Run], None]
     prepare: Callable[[Run], None] = nothing
+    """After the devices have begun."""
     more_heal: Callable[[Run], None] = nothing
     hold_s: float = 0.0
     """How long the SQL program sits in some of its transactions."""
     promises: Promises = Promises()
+    world: Callable[..., World] = World
 
     def heal(self, run: Run) -> None:
         """Everything works again. Harmless when it does."""
@@ -324,4 +338,26 @@ KINDS: dict[str, Kind] = {
     ),
     "clock": Kind("devices' clocks jump by seconds, hours, days, weeks", clock),
     "SQL": Kind("another program holds rows in open transactions", locks, hold_s=0.8),
+    "two programs": Kind(
+        "two processes on one file; one stopped or killed", disturb_twins, begin_twins
+    ),
+    "frozen leader": Kind(
+        "the same; the one that replicates stopped beyond its lease", freeze_leader, begin_twins
+    ),
+    "copied device": Kind("a file copied to another machine, or put back", copy_or_restore),
+    "backup": Kind(
+        "the server put back to a backup",
+        put_backup_back,
+        take_backup,
+        promises=Promises(sessions=False, views=False, records=False, deletes=False),
+    ),
+    "PgBouncer": Kind(
+        "transaction mode, four sessions for both nodes; killed, stopped, cut off",
+        bouncer.disturb,
+        more_heal=bouncer.heal,
+        world=bouncer.Bouncer,
+    ),
+    "failover": Kind(
+        "the primary killed, its standby promoted", fail_over, prepare_standby, world=Pair
+    ),
 }

@@ -21,8 +21,13 @@ class Promises(NamedTuple):
     sessions: bool = True
     """Views never go back, and hold what came before what they hold. Not when a server is put back
     to a backup: then its devices bring back what it lost one after the other."""
-    tolerate_lost: frozenset[str] = frozenset()
-    """Devices whose file is put back: what they wrote since then may be gone."""
+    views: bool = True
+    """Every view on the way is whole. Not while what a server lost comes back in pieces."""
+    records: bool = True
+    """What was settled is on record. A server put back to a backup loses the records it made since."""
+    deletes: bool = True
+    """What was deleted stays so. Not when the server lost the document whole, and its creator, who
+    brings it back, had not heard of the delete."""
 
 
 class Outcome(NamedTuple):
@@ -47,7 +52,11 @@ def check(
         views: what each device holds in the end.
         records: resolutions, dead letters and open conflicts of all devices.
     """
-    found = [f"PostgreSQL: {text}" for text in torn(stored)]
+    found = [
+        f"PostgreSQL: {text}"
+        for text in torn(stored)
+        if promises.deletes or "open again" not in text
+    ]
     expected = canonical(stored)
     for name, view in views.items():
         if canonical(view) != expected:
@@ -70,13 +79,11 @@ def check(
                     found.append(f"{writer}: {entry['message']}")
                 case "error" if entry["code"] != "busy":
                     found.append(f"{writer}: {entry['code']}: {entry['message']}")
-                case "look":
+                case "look" if promises.views:
                     found += [f"{writer} saw: {text}" for text in entry["torn"]]
                 case _:
                     pass
-    lost = sorted(
-        key for key in done - set(ledger) if begun[key]["w"] not in promises.tolerate_lost
-    )
+    lost = sorted(done - set(ledger))
     if lost:
         found.append(f"LOST {len(lost)} acknowledged changes: {', '.join(lost[:8])}")
     invented = sorted(set(ledger) - set(begun))
@@ -84,7 +91,8 @@ def check(
         found.append(f"INVENTED: {', '.join(invented[:8])}")
     if promises.sessions:
         found += _sessions(histories, ledger)
-    found += _notes(histories, stored, records, promises)
+    if promises.records:
+        found += _notes(histories, stored, records)
     looks = sum(entry["p"] == "look" for history in histories.values() for entry in history)
     return Outcome(len(begun), len(done), looks, found)
 
@@ -140,6 +148,8 @@ def _sessions(
                 own.add(f"{reader}-{entry['i']}")
             elif entry["p"] == "opened":
                 view = set()
+            elif entry["p"] == "restored":
+                had, own = set(), set()  # it is as it was then; what it sent comes back by sync
             if entry["p"] != "look":
                 continue
             view = view.union(entry["new"]).difference(entry["gone"])
@@ -158,7 +168,6 @@ def _notes(
     histories: Mapping[str, list[dict[str, Any]]],
     stored: View,
     records: Iterable[Any],
-    promises: Promises,
 ) -> list[str]:
     """A value is there, or somebody who saw it wrote over it, or a record tells of it."""
     known: set[str] = set()
@@ -168,7 +177,7 @@ def _notes(
     written: dict[str, tuple[str, str, str]] = {}
     unknown: set[tuple[str, str, str]] = set()
     values: set[str] = set()
-    for writer, history in histories.items():
+    for history in histories.values():
         open_: dict[str, tuple[str, str, str]] = {}
         for entry in history:
             if entry["p"] == "writes":
@@ -176,8 +185,7 @@ def _notes(
                 values.add(entry["value"])
             elif entry["p"] == "wrote":
                 place = open_.pop(entry["value"])
-                if writer not in promises.tolerate_lost:
-                    written[entry["value"]] = place
+                written[entry["value"]] = place
                 replaced.add(entry["old"])
         unknown.update(open_.values())  # killed: it may have written over what it saw
     lost = []

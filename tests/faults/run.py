@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from tests.faults.kinds import KINDS
 from tests.faults.oracle import check
 from tests.faults.workload import canonical
-from tests.faults.world import Run, World
+from tests.faults.world import DeviceProcess, Run, World
 
 SETTLE_S = 90.0
 """After healing, everybody must agree within this time, by itself. A read that never ends is given
@@ -40,8 +40,8 @@ def play(
     stage = "starting"
     operations = acknowledged = looks = 0
     try:
-        how.prepare(run)
         run.begin(hold_s=how.hold_s)
+        how.prepare(run)
         stage = "under faults"
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -68,7 +68,7 @@ def play(
         outcome = check(histories, run.stored(), views, records, how.promises)
         operations, acknowledged, looks = outcome[:3]
         run.violations += outcome.violations
-        run.violations += [text for one in run.devices for text in _status(one)]
+        run.violations += [text for one in run.devices for text in _status(one, run)]
     except Exception as error:
         run.violations.append(f"{stage}: {type(error).__name__}: {error}")
     finally:
@@ -105,9 +105,12 @@ def _settle(run: Run, within_s: float) -> None:
         time.sleep(0.03)
 
 
-def _status(device: Any) -> list[str]:
+def _status(device: DeviceProcess, run: Run) -> list[str]:
     status = device.do("status")
     wrong = [f"{name} {status[name]}" for name in ("queued", "dead", "conflicts") if status[name]]
-    if status["state"] not in ("idle", "syncing"):
+    good = {"idle", "syncing"}
+    if any(other is not device and other.file == device.file for other in run.devices):
+        good.add("standby")
+    if status["state"] not in good:
         wrong.append(f"state {status['state']} ({status['last_error']})")
     return [f"{device.name} says: {', '.join(wrong)}"] if wrong else []

@@ -77,9 +77,10 @@ def torn(view: View) -> list[str]:
         if found != expected:
             out.append(f"{name} are {found}, by the ledger {expected}")
     jobs = set(view["jobs"])
-    if jobs != opened - closed:
-        wrong = sorted(jobs ^ (opened - closed))
-        out.append(f"jobs {wrong[:5]} are {'there' if wrong[0] in jobs else 'missing'} wrongly")
+    if more := jobs - (opened - closed):
+        out.append(f"jobs {sorted(more)[:5]} are {'open again' if more <= closed else 'invented'}")
+    if missing := (opened - closed) - jobs:
+        out.append(f"jobs {sorted(missing)[:5]} are missing")
     return out
 
 

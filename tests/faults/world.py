@@ -262,14 +262,19 @@ class World:
         self.postgres = Postgres.start(
             folder / "postgres", settings={"fsync": "off", **(settings or {})}
         )
-        self.gates = [FaultProxy(f"127.0.0.1:{self.postgres.port}") for _ in range(2)]
+        port, more = self.start_gate()
+        self.gates = [FaultProxy(f"127.0.0.1:{port}") for _ in range(2)]
         self.shared = folder / "nodes"  # with the key of both
         self.shared.mkdir()
         program = ("tests.faults.planted", plant) if plant else ("homeport",)
         self.nodes = [
-            Node(at_port(self.postgres.dsn, gate.port), self.shared, program=program)
+            Node(at_port(self.postgres.dsn, gate.port) + more, self.shared, program=program)
             for gate in self.gates
         ]
+
+    def start_gate(self) -> tuple[int, str]:
+        """Where nodes find the database: a port, and what is added to the connection string."""
+        return self.postgres.port, ""
 
     def read(self, query: str, *arguments: Any) -> list[Any]:
         async def work() -> list[Any]:

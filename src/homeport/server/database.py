@@ -16,6 +16,8 @@ import asyncpg
 
 from homeport.errors import DatabaseUnavailable, HomeportError
 
+from .pooled import PooledConnection, split_dsn
+
 # What the database itself may wait for; the sessions' own limits are shorter or stand around it.
 # No search_path: triggers of the owner rely on theirs, and all names of ours are qualified.
 SETTINGS = {
@@ -110,11 +112,18 @@ def translate(error: BaseException) -> HomeportError | None:
 async def connect(dsn: str, *, timeout_s: float = CONNECT_TIMEOUT_S) -> Connection:
     """One connection with our settings.
 
+    ``?pooler=transaction`` at the end of the connection string says that it leads to a pooler
+    (PgBouncer) that changes sessions between transactions.
+
     Raises:
         DatabaseUnavailable: no server, no answer in time, or it refuses us.
     """
     try:
         async with asyncio.timeout(timeout_s):
+            address, pooled = split_dsn(dsn)
+            if pooled:
+                bare: Any = await asyncpg.connect(address, statement_cache_size=0)
+                return PooledConnection(bare, SETTINGS)
             made: Connection = await asyncpg.connect(dsn, server_settings=SETTINGS)
     except (*_FAILURES, ValueError) as error:
         if isinstance(error, TimeoutError):

@@ -355,7 +355,7 @@ class Postgres:
 
     def _ready(self, pid: int) -> bool:
         lines = self._pid_file()
-        return len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() == "ready"
+        return len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() in ("ready", "standby")
 
 
 def _free_port() -> int:

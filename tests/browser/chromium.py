@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from playwright.async_api import BrowserContext, async_playwright
+from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import Page as PlaywrightPage
 
 from tests.browser import programs
@@ -36,13 +37,14 @@ class Chromium(Browser):
             "executable_path": path, "headless": True, "args": [*FLAGS, *(flags or [])],
         }  # fmt: skip
         try:
-            self.run(self._start(), 60)
+            self.run(self._start, 60)
         except BaseException:
             self._stop()
             raise
 
-    def run(self, work: Coroutine[Any, Any, R], timeout_s: float) -> R:
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+    def run(self, work: Callable[[], Coroutine[Any, Any, R]], timeout_s: float) -> R:
+        """Run a coroutine function on Playwright's loop → its value."""
+        future = asyncio.run_coroutine_threadsafe(self._again(work), self._loop)
         try:
             return future.result(timeout_s)
         except TimeoutError:
@@ -50,6 +52,16 @@ class Chromium(Browser):
                 raise
             future.cancel()
             raise Hung(f"Chromium has not answered within {timeout_s} s") from None
+
+    async def _again(self, work: Callable[[], Coroutine[Any, Any, R]]) -> R:
+        """Playwright 1.65 now and then gets an answer to what it does not wait for, and then refuses
+        the next command instead of sending it."""
+        try:
+            return await work()
+        except PlaywrightError as error:
+            if "Cannot find command to respond" not in str(error):
+                raise
+            return await work()
 
     async def _start(self) -> None:
         self._playwright = await async_playwright().start()
@@ -62,16 +74,16 @@ class Chromium(Browser):
 
     def new_context(self) -> BrowserContext:
         """Another storage; give it to ``in_context``."""
-        return self.run(self._browser.new_context(), 30)
+        return self.run(self._browser.new_context, 30)
 
     def in_context(self, context: BrowserContext, origin: str, where: Any = "page") -> ChromiumPage:
-        page = ChromiumPage(self, self.run(context.new_page(), 30))
+        page = ChromiumPage(self, self.run(context.new_page, 30))
         self.pages.append(page)
         page.boot(origin, where)
         return page
 
     def _new_page(self) -> ChromiumPage:
-        return ChromiumPage(self, self.run(self.context.new_page(), 30))
+        return ChromiumPage(self, self.run(self.context.new_page, 30))
 
     def kill(self) -> None:
         assert self.profile is not None
@@ -91,7 +103,7 @@ class Chromium(Browser):
             await self._playwright.stop()
 
         try:
-            self.run(end(), 30)
+            self.run(end, 30)
         finally:
             self._stop()
 
@@ -117,14 +129,14 @@ class ChromiumPage(Page):
 
     def evaluate(self, body: str, *arguments: Any, timeout_s: float = 30.0) -> Any:
         return self._browser.run(
-            self.page.evaluate(f"async (arguments_) => {{ {body} }}", list(arguments)), timeout_s
+            lambda: self.page.evaluate(f"async (arguments_) => {{ {body} }}", list(arguments)), timeout_s
         )
 
     def complaints(self) -> list[str]:
         return [*self._said, *super().complaints()]
 
     def load(self, url: str) -> None:
-        self._browser.run(self.page.goto(url), 30)
+        self._browser.run(lambda: self.page.goto(url), 30)
 
     def protocol(self, method: str, **words: Any) -> Any:
         """A command of the DevTools protocol."""
@@ -133,8 +145,8 @@ class ChromiumPage(Page):
             session = await self.page.context.new_cdp_session(self.page)
             return await session.send(method, words)
 
-        return self._browser.run(send(), 30)
+        return self._browser.run(send, 30)
 
     def close(self) -> None:
         self.closed = True
-        self._browser.run(self.page.close(), 30)
+        self._browser.run(self.page.close, 30)

@@ -23,7 +23,7 @@ _LOG: Final = "homeport.log"
 @dataclass(frozen=True, slots=True)
 class StoreFacts:
     """What only the store knows. disk_free: bytes, None where there is no disk. loads: the marks of
-    named bulk loads that have not come to their end."""
+    named bulk loads that have not come to their end. persistent: see ``StorageInfo``."""
 
     engine: str
     engine_version: str
@@ -31,6 +31,7 @@ class StoreFacts:
     max_bytes: int | None
     disk_free: int | None
     loads: Sequence[tuple[str, str]] = ()
+    persistent: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +74,13 @@ class StorageInfo:
         log_bytes: the write-ahead log, beyond what will become pages.
         system_bytes: the library's own: outbox, bases, conflicts, change log, declarations.
         max_bytes: the quota given to ``open``, None = none.
-        limit_bytes: how large it can get: the quota, or what the disk has room for; None = unknown.
+        limit_bytes: how large it can get: the quota, or what the disk (the browser) has room for;
+            None = unknown.
         near_limit: is it at 80 % of that or more?
         collections: the user's own, by name.
         unfinished_loads: named bulk loads that were interrupted.
+        persistent: in a browser: does it promise to keep this site's data (``browser.persist()``)?
+            None elsewhere, and when it does not say.
     """
 
     path: str
@@ -94,6 +98,7 @@ class StorageInfo:
     near_limit: bool
     collections: tuple[CollectionUsage, ...]
     unfinished_loads: tuple[UnfinishedLoad, ...]
+    persistent: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +165,7 @@ def assemble(
         and (used if facts.max_bytes is not None else total) >= NEAR_LIMIT * limit,
         collections=collections,
         unfinished_loads=tuple(UnfinishedLoad(**load) for load in unfinished(facts.loads)),
+        persistent=facts.persistent,
     )
 
 

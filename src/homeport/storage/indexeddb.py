@@ -16,7 +16,8 @@ from homeport.core.operations import unfiltered
 from homeport.core.requests import Find
 from homeport.core.schema import SYSTEM_NAMES
 from homeport.core.storageinfo import StoreFacts
-from homeport.errors import SchemaMismatch, UsageError
+from homeport.errors import Closed, SchemaMismatch, UsageError
+from homeport.storage import web_storage
 from homeport.storage.indexeddb_connection import Connection
 from homeport.storage.indexeddb_explain import explain
 from homeport.storage.indexeddb_indexes import DeclaredIndexes
@@ -84,6 +85,13 @@ class IndexedDBStore(DeclaredIndexes, TextCare, Connection):
 
     def reconnected(self) -> None:
         late = [table.name for table in self.tables.values() if not self._fits(table)]
+        if late and not self._layouts:
+            # An empty one under the same name is not what the program has open.
+            raise Closed(
+                f"{self.name} and all that was in it was deleted, by the browser or another tab.",
+                action="Open it again; it will be empty.",
+                path=self.name,
+            )
         if late:
             raise SchemaMismatch(
                 f"Another tab has changed the indexes of {late[0]} in {self.name}.",
@@ -224,7 +232,11 @@ class IndexedDBStore(DeclaredIndexes, TextCare, Connection):
     async def facts(self) -> StoreFacts:
         loads = await self.perform(ask({"op": "prefixed", "prefix": META_LOAD}), "read", [NAMED])
         found = [(name, text) for name, text in loads[0]]
-        return StoreFacts("IndexedDB", str(self._version), 1, None, None, found)
+        room = await web_storage.room()
+        free = max(0, room.quota - room.usage) if room.quota else None
+        return StoreFacts(
+            "IndexedDB", str(self._version), 1, None, free, found, persistent=room.persisted
+        )
 
     async def prune(self, *, aggressive: bool) -> int:
         """Drop old change rows → how many."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from homeport.core.requests import Mode
-from homeport.errors import Busy, CannotOpen, Closed, ReadOnly
+from homeport.errors import Busy, CannotOpen, Closed, ReadOnly, SchemaMismatch
 from homeport.storage.indexeddb_errors import translate
 from homeport.storage.indexeddb_flight import Flight, Opening
 from homeport.storage.indexeddb_schema import NAMED, Layout, Stepped, follow, read_layout
@@ -123,7 +123,14 @@ class Connection:
         opening = self._opening(lambda: follow((), {}))
         self._helper.open(opening.id, self.name, 0)
         self._version, self._handle = await opening.future
-        self._layouts = await self.fly(read_layout(), "read", [NAMED]).landed()
+        try:
+            self._layouts = await self.fly(read_layout(), "read", [NAMED]).landed()
+        except SchemaMismatch as error:
+            raise CannotOpen(
+                f"The database {self.name} of this site is not one of Homeport's.",
+                action="Use another name.",
+                path=self.name,
+            ) from error
 
     async def _connected(self) -> None:
         """Connect again if the connection is gone, once for all who ask."""
@@ -161,7 +168,15 @@ class Connection:
             )
         if self._handle is None or self.closed:
             await self._connected()
-        return await self.fly(steps, mode, places).landed()
+        try:
+            flight = self.fly(steps, mode, places)
+        except Closed:
+            # The browser has ended the connection, and the news of it is still on its way.
+            handle, self._handle = self._handle, None
+            self._helper.close(handle)
+            await self._connected()
+            flight = self.fly(steps, mode, places)
+        return await flight.landed()
 
     def everything(self) -> list[str]:
         """All object stores."""
@@ -186,7 +201,6 @@ class Connection:
             )
         except BaseException as error:
             del self._flights[flight.id]
-            steps.close()
             name = getattr(error, "name", "")
             raise translate(name, str(error), self.name) from error
         flight.advance(None)
@@ -204,4 +218,3 @@ class Connection:
             self._handle = None
         self._helper.end()
         self._tell.destroy()
-        self._helper.destroy()

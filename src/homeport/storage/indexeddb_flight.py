@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from homeport.errors import Interrupted
+
 if TYPE_CHECKING:
     from asyncio import Future
 
@@ -59,6 +61,8 @@ class Flight(Generic[R]):
             steps.close()
         if self.future.done():
             return
+        if isinstance(self.error, Interrupted) and error is not None:
+            self.error = error  # in Firefox other requests fail before it says what for
         failure = self.error or error
         if failure is None or self._cancelled:  # who cancelled it raises that, and nobody this
             self.future.set_result(self._result)

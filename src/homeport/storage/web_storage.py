@@ -1,0 +1,67 @@
+"""What the browser says about the room that a site has, and whether it will keep what is there."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, NamedTuple
+
+ESTIMATE_S = 2.0
+"""How long to wait for the browser's estimate: a figure is not worth more."""
+
+# Every answer is a list of numbers: a promise that is rejected, or resolved with null, is a trap.
+_HELPER = """
+(() => {
+  "use strict";
+  const manager = globalThis.navigator?.storage;
+  const within = (limit_ms, work) =>
+    Promise.race([
+      Promise.resolve().then(work).catch(() => []),
+      new Promise((resolve) => setTimeout(() => resolve([]), limit_ms)),
+    ]);
+  const flag = (value) => (typeof value === "boolean" ? [value ? 1 : 0] : []);
+  return {
+    estimate: (limit_ms) => within(limit_ms, async () => {
+      const { usage, quota } = await manager.estimate();
+      return [usage ?? 0, quota ?? 0];
+    }),
+    persisted: (limit_ms) => within(limit_ms, async () => flag(await manager.persisted())),
+    persist: (limit_ms) => within(limit_ms, async () => flag(await manager.persist())),
+  };
+})()
+"""
+
+
+class Room(NamedTuple):
+    """usage, quota: bytes of the whole site; 0, 0 when the browser does not say. persisted: does it
+    promise to keep them? None when it does not say."""
+
+    usage: int
+    quota: int
+    persisted: bool | None
+
+
+@cache
+def _helper() -> Any:
+    from pyodide.code import run_js  # type: ignore[import-not-found] # noqa: PLC0415
+
+    return run_js(_HELPER)
+
+
+async def _asked(name: str, limit_s: float) -> list[Any]:
+    found = await getattr(_helper(), name)(limit_s * 1000)
+    numbers: list[Any] = found.to_py()
+    return numbers
+
+
+async def room() -> Room:
+    """What the browser says now; never waits long."""
+    sizes = await _asked("estimate", ESTIMATE_S)
+    kept = await _asked("persisted", ESTIMATE_S)
+    usage, quota = sizes or (0, 0)
+    return Room(int(usage), int(quota), bool(kept[0]) if kept else None)
+
+
+async def persist(limit_s: float) -> bool | None:
+    """Ask for the promise → its answer, None when there is none within the limit."""
+    answer = await _asked("persist", limit_s)
+    return bool(answer[0]) if answer else None

@@ -1,0 +1,196 @@
+"""The life of a database in real browsers: several tabs, upgrades, quotas, deletion, a killed browser."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.chromium import Chromium
+from tests.browser.conftest import OpenPage
+from tests.browser.firefox import Firefox
+from tests.browser.pages import Browser, Page
+from tests.browser.website import Website
+
+INSIDE = "browser.inside_lifecycle"
+
+
+def open_in(page: Page, name: str, kind: str = "docs", **options: Any) -> Any:
+    return page.call(f"{INSIDE}.open_", [name, kind, options])
+
+
+def test_durability_is_what_the_browser_is_asked_for(page: Page) -> None:
+    assert page.call(f"{INSIDE}.durabilities") == [["strict"], ["relaxed"]]
+
+
+def test_the_browser_is_asked_to_keep_the_data_and_for_how_much_room_there_is(page: Page) -> None:
+    answer, seconds = page.call(f"{INSIDE}.promise")
+    assert answer in (True, False, None)
+    assert seconds < 4, "no question to the user is waited for"
+    if page.where == "worker":
+        assert answer is None, "a worker cannot ask"
+    open_in(page, "room")
+    found = page.call(f"{INSIDE}.info", "room")
+    assert found["engine"] == "IndexedDB"
+    assert found["limit"] > 10_000_000
+    assert found["persistent"] in (True, False, None)
+    assert not found["near"]
+    page.call(f"{INSIDE}.close", "room")
+    assert page.call(f"{INSIDE}.destroy", "room") is None
+
+
+def test_a_connection_that_the_browser_has_closed_is_made_again(page: Page) -> None:
+    assert open_in(page, "lost") == "open"
+    assert page.call(f"{INSIDE}.lose_connections", "lost") == [1, 2]
+    page.call(f"{INSIDE}.close", "lost")
+    assert page.call(f"{INSIDE}.destroy", "lost") is None
+
+
+def test_two_tabs(page: Page, tab: OpenPage) -> None:
+    """Updates of both are kept, each hears of the other's commits, an upgrade and a deletion in one
+    are told to the other."""
+    other = tab(page.where)
+    for one in (page, other):
+        assert open_in(one, "two") == "open"
+    page.call(f"{INSIDE}.put", ["two", [{"id": "a", "n": 0}]])
+    running = [one.start(f"{INSIDE}.increment", ["two", "a", 50]) for one in (page, other)]
+    assert max(call.result() for call in running) == 100, "no update is lost"
+
+    following = page.start(f"{INSIDE}.follow", ["two", 20])
+    page.call(f"{INSIDE}.following")
+    other.call(f"{INSIDE}.put", ["two", [{"id": "news", "n": 2_000}]])
+    assert following.result() == ["news"], "heard by a hint: the query does not look by itself"
+
+    other.call(f"{INSIDE}.close", "two")
+    assert open_in(other, "two", "more") == "open", "the first tab lets go of the old version"
+    refused = page.call(f"{INSIDE}.keys", "two")
+    assert refused["error"] == "SchemaMismatch"
+    assert "Reload the page" in refused["text"]
+    page.call(f"{INSIDE}.close", "two")
+    assert open_in(page, "two", "more") == "open"
+    assert page.call(f"{INSIDE}.keys", "two") == ["a", "news"]
+
+    assert other.call(f"{INSIDE}.destroy", "two") is None
+    gone = page.call(f"{INSIDE}.keys", "two")
+    assert gone["error"] == "Closed"
+    assert "deleted" in gone["text"]
+    page.call(f"{INSIDE}.close", "two")
+    assert open_in(page, "two") == "open"
+    assert page.call(f"{INSIDE}.keys", "two") == []
+    page.call(f"{INSIDE}.close", "two")
+    other.call(f"{INSIDE}.close", "two")
+    assert page.call(f"{INSIDE}.destroy", "two") is None
+
+
+def test_a_tab_that_does_not_let_go_is_told_of_and_waited_for(page: Page) -> None:
+    assert open_in(page, "stuck") == "open"
+    page.call(f"{INSIDE}.close", "stuck")
+    page.evaluate("""
+        window.stubborn = await new Promise((done, failed) => {
+          const request = indexedDB.open("stuck");
+          request.onsuccess = () => done(request.result);
+          request.onerror = () => failed(request.error);
+        });
+    """)
+    refused = open_in(page, "stuck", "more")
+    assert refused["error"] == "Busy"
+    assert "Another tab" in refused["text"]
+    page.evaluate("window.stubborn.close();")
+    assert open_in(page, "stuck", "more") == "open"
+    page.call(f"{INSIDE}.close", "stuck")
+    assert page.call(f"{INSIDE}.destroy", "stuck") is None
+
+
+def test_a_database_of_another_program_is_left_alone(page: Page) -> None:
+    page.evaluate("""
+        await new Promise((done, failed) => {
+          const request = indexedDB.open("foreign");
+          request.onupgradeneeded = () => request.result.createObjectStore("things").put("thing", 1);
+          request.onsuccess = () => { request.result.close(); done(); };
+          request.onerror = () => failed(request.error);
+        });
+    """)
+    refused = open_in(page, "foreign")
+    assert refused["error"] == "CannotOpen"
+    assert "not one of Homeport's" in refused["text"]
+    assert page.call(f"{INSIDE}.destroy", "foreign") is None
+
+
+def filled(page: Page) -> list[str]:
+    assert open_in(page, "full") == "open"
+    found = page.call(f"{INSIDE}.fill", ["full", 40], timeout_s=100)
+    assert found["failed"] is not None, "the browser has refused"
+    assert found["failed"]["error"] == "QuotaExceeded"
+    assert len(found["stored"]) >= 3
+    assert found["kept"] == sorted(found["stored"]), "what was acknowledged is there, the rest is not"
+    stored: list[str] = found["stored"]
+    return stored
+
+
+def test_a_full_quota_is_typed_in_chromium(chromium: Chromium, website: Website) -> None:
+    context = chromium.new_context()
+    page = chromium.in_context(context, website.second_origin)
+    page.protocol("Storage.overrideQuotaForOrigin", origin=website.second_origin, quotaSize=12_000_000)
+    stored = filled(page)
+    # Chromium gives room back when it tidies up, some time later; until then it refuses everything.
+    page.protocol("Storage.overrideQuotaForOrigin", origin=website.second_origin, quotaSize=50_000_000)
+    assert page.call(f"{INSIDE}.tidy", ["full", stored]) == len(stored)
+    assert page.call(f"{INSIDE}.put", ["full", [{"id": "after"}]]) == ["after"]
+    page.check()
+    page.close()
+    chromium.run(context.close, 30)
+
+
+def test_data_that_the_user_clears_is_told(chromium: Chromium, website: Website) -> None:
+    """The browser closes the connection; the next call says what has happened."""
+    context = chromium.new_context()
+    page = chromium.in_context(context, website.second_origin)
+    assert open_in(page, "cleared") == "open"
+    page.call(f"{INSIDE}.put", ["cleared", [{"id": 1}]])
+    page.protocol("Storage.clearDataForOrigin", origin=website.second_origin, storageTypes="indexeddb")
+    found = page.call(f"{INSIDE}.keys", "cleared")
+    assert found["error"] == "Closed"
+    page.call(f"{INSIDE}.close", "cleared")
+    assert open_in(page, "cleared") == "open"
+    assert page.call(f"{INSIDE}.keys", "cleared") == []
+    page.check()
+    page.close()
+    chromium.run(context.close, 30)
+
+
+def start(kind: str, profile: Path) -> Browser:
+    if kind == "chromium":
+        return Chromium(str(profile))
+    # 20 MB for all, of which one site gets a part.
+    return Firefox(str(profile), **{"dom.quotaManager.temporaryStorage.fixedLimit": 20_480})
+
+
+@pytest.mark.parametrize("kind", ["chromium", "firefox"])
+def test_a_killed_browser_has_kept_what_it_acknowledged(kind: str, website: Website, tmp_path: Path) -> None:
+    profile = tmp_path / "profile"
+    profile.mkdir()
+    first = start(kind, profile)
+    try:
+        page = first.open(website.origin)
+        assert open_in(page, "crash") == "open"
+        page.start(f"{INSIDE}.write_for_ever", "crash")
+        deadline = time.monotonic() + 30
+        while (acknowledged := page.evaluate("return globalThis.window.acknowledged ?? -1")) < 100:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        first.kill()
+    again = start(kind, profile)
+    try:
+        page = again.open(website.origin)
+        assert open_in(page, "crash") == "open"
+        found = page.call(f"{INSIDE}.keys", "crash")
+        assert found[: acknowledged + 1] == list(range(acknowledged + 1))
+        assert found == list(range(len(found))), "nothing is there that was not written in order"
+        if kind == "firefox":
+            filled(page)
+        page.check()
+    finally:
+        again.close()

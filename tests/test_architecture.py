@@ -18,6 +18,7 @@ VOCABULARY = {
     "core.codec",
     "core.conditions",
     "core.diff",
+    "core.expiry",
     "core.fields",
     "core.fieldtypes",
     "core.indexes",

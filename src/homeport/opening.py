@@ -249,7 +249,7 @@ async def _in_browser(name: str, tables: Tables, options: Options) -> BrowserDri
         name, clock_ms=_clock_ms, durability=options.durability, readonly=readonly
     )
     store.slow.limit_s = options.slow_s
-    expiring = any(table.collection.ttl_s is not None for table in tables.values())
+    expiring = any(table.collection.expiring for table in tables.values())
     try:
         await store.define(list(tables.values()))
         if expiring and not readonly:
@@ -299,7 +299,7 @@ def _plan(path: Path, collections: Iterable[Collection[Any]] | None, options: Op
         except BaseException:
             store.close()
             raise
-        expiring = any(table.collection.ttl_s is not None for table in tables.values())
+        expiring = any(table.collection.expiring for table in tables.values())
         try:
             store.define(list(tables.values()), build=options.build)
             engine = _engine(

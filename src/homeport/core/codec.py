@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 import msgspec
 
 from homeport.core import modeltree, unknown
+from homeport.core.expiry import check_moment, moment_ms
 from homeport.core.indexes import Indexed
 from homeport.core.inspection import inspect_document, misfit_of
 from homeport.core.keyforms import KeyForms
@@ -51,6 +52,7 @@ class Codec(Generic[T]):
     __slots__ = (
         "_check",
         "_columns_plain",
+        "_dated",
         "_key_form",
         "_model",
         "_multi",
@@ -59,6 +61,7 @@ class Codec(Generic[T]):
         "_texts",
         "_texts_plain",
         "_tree",
+        "_ttl_ms",
         "collection",
         "columns",
         "fingerprint",
@@ -90,6 +93,9 @@ class Codec(Generic[T]):
         self.text_paths: tuple[str, ...] = _distinct(
             [f for index in self.indexes if index.kind == "fulltext" for f in index.fields]
         )
+        self._ttl_ms = None if collection.ttl_s is None else int(collection.ttl_s * 1000)
+        dated = collection.expires_at
+        self._dated = None if dated is None else 2 + self.columns.index(dated)
         self.has_extras = bool(self.multi or self.text_paths)
         self.fingerprint = modeltree.fingerprint(self._tree)
         self.scope = Scope(self._tree, collection.name)
@@ -110,6 +116,8 @@ class Codec(Generic[T]):
 
         build = build_row(model, [steps(path) for path in self.columns], self._inspect)
         self.row = build if self._check is None else self._checked(build)
+        if self._dated is not None:
+            self.row = self._with_moment(self.row, self._dated)
         self._multi = [multi_reader(model, [steps(p) for p in i.fields]) for i in self.multi]
         self._texts = [reader(model, steps(path)) for path in self.text_paths]
         self._multi_plain = [
@@ -125,6 +133,24 @@ class Codec(Generic[T]):
             return made
 
         return row
+
+    def _with_moment(self, build: Callable[[T], Row], column: int) -> Callable[[T], Row]:
+        path = self.collection.expires_at or ""
+        read = plain_reader(path)
+
+        def row(doc: T) -> Row:
+            made = build(doc)
+            if moment_ms(made[column]) is None:
+                check_moment(made, column, path, read(decode_object(made[1])))
+            return made
+
+        return row
+
+    def expires_ms(self, row: Row, stamp_ms: int) -> int | None:
+        """When a document that is written at ``stamp_ms`` expires, ms since 1970; None = never."""
+        if self._dated is not None and (named := moment_ms(row[self._dated])) is not None:
+            return named
+        return None if self._ttl_ms is None else stamp_ms + self._ttl_ms
 
     def _validate(self, plain: dict[str, Any]) -> None:
         fault = None if self._check is None else self._check(plain)
@@ -169,7 +195,11 @@ class Codec(Generic[T]):
         self._validate(plain)
         key = plain.get(self.key)
         columns = [encode(read(plain)) for read in self._columns_plain]
-        return (None if key is None or key == "" else encode_key(key), text, *columns)
+        row = (None if key is None or key == "" else encode_key(key), text, *columns)
+        if self._dated is not None:
+            path = self.collection.expires_at or ""
+            check_moment(row, self._dated, path, plain_reader(path)(plain))
+        return row
 
     def _fit(self, text: str) -> None:
         """Refuse a text, about to be stored, that the model could not read."""

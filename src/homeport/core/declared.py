@@ -39,6 +39,7 @@ class Declared(msgspec.Struct, frozen=True):
     synced: bool
     ttl_s: float | None
     track_changes: bool
+    expires_at: str | None = None
 
 
 def declare(collection: Collection[Any]) -> str:
@@ -57,6 +58,7 @@ def declare(collection: Collection[Any]) -> str:
             synced=collection.sync is not None,
             ttl_s=collection.ttl_s,
             track_changes=collection.track_changes,
+            expires_at=collection.expires_at,
         )
     ).decode()
 
@@ -64,13 +66,15 @@ def declare(collection: Collection[Any]) -> str:
 def collection_of(name: str, text: str) -> Collection[dict[str, Any]]:
     """The collection of such a text, of plain dicts."""
     found = msgspec.json.decode(text, type=Declared)
+    generator: Any = _refuse_key if found.generator == "function" else found.generator
     made = Collection(
         name,
         key=found.key,
-        key_generator=_refuse_key if found.generator == "function" else found.generator,  # type: ignore[arg-type]
+        key_generator=generator,
         schema=found.schema,
         sync=Synced() if found.synced else False,
         ttl_s=found.ttl_s,
+        expires_at=found.expires_at,
         track_changes=found.track_changes,
     )
     # With the names that the file has for them, which come from the fields of the model.

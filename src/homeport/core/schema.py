@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar, overload
 from zlib import crc32
 
+from homeport.core.expiry import with_expiry_index
 from homeport.core.fieldtypes import declared_types
 from homeport.core.indexes import Frozen, FullText, Index, Kind, Multi, Unique, check_path
 from homeport.core.keyfields import check_indexed, stored_key
 from homeport.core.keygen import KeyGenerator, checked_generator
 from homeport.core.mergetypes import MergeType
-from homeport.core.modeltree import Node, resolve, tree_of
+from homeport.core.modeltree import Node, resolve, resolve_stored, tree_of
 from homeport.core.versions import Upcaster, Versions
 from homeport.errors import SchemaError, UnknownField
 
@@ -206,6 +207,8 @@ class Collection(Frozen, Generic[T]):
         schema: a JSON Schema (2020-12) that every local write must satisfy.
         sync: ``hp.Synced(...)``, None for its defaults, False for data that stays on the device.
         ttl_s: documents expire this many seconds after their last write; None = never.
+        expires_at: the field that says when its document expires: a moment, or seconds since 1970.
+            A document without it has ``ttl_s``.
         track_changes: False makes writes cheaper and the collection invisible to live queries.
         version: of the documents, from 1; raise it when their form changes.
         upcasters: ``{1: fn}``: the function that makes a document of version 2 out of one of
@@ -214,6 +217,7 @@ class Collection(Frozen, Generic[T]):
 
     __slots__ = (
         "__weakref__",
+        "expires_at",
         "indexes",
         "key",
         "key_generator",
@@ -237,6 +241,7 @@ class Collection(Frozen, Generic[T]):
     schema: Mapping[str, Any] | None
     sync: Synced | None
     ttl_s: float | None
+    expires_at: str | None
     track_changes: bool
     system: bool
     versions: Versions
@@ -253,6 +258,7 @@ class Collection(Frozen, Generic[T]):
         key_generator: KeyGenerator = "uuid7",
         sync: Synced | Literal[False] | None = None,
         ttl_s: float | None = None,
+        expires_at: str | None = None,
         track_changes: bool = True,
         version: int = 1,
         upcasters: Mapping[int, Upcaster] | None = None,
@@ -269,6 +275,7 @@ class Collection(Frozen, Generic[T]):
         key_generator: KeyGenerator = "uuid7",
         sync: Synced | Literal[False] | None = None,
         ttl_s: float | None = None,
+        expires_at: str | None = None,
         track_changes: bool = True,
         version: int = 1,
         upcasters: Mapping[int, Upcaster] | None = None,
@@ -284,6 +291,7 @@ class Collection(Frozen, Generic[T]):
         key_generator: KeyGenerator = "uuid7",
         sync: Synced | Literal[False] | None = None,
         ttl_s: float | None = None,
+        expires_at: str | None = None,
         track_changes: bool = True,
         version: int = 1,
         upcasters: Mapping[int, Upcaster] | None = None,
@@ -314,6 +322,12 @@ class Collection(Frozen, Generic[T]):
             raise SchemaError(f"{name}: sync= takes hp.Synced(...) or False, not {sync!r}.")
         tree = tree_of(model)
         stored = stored_key(tree, key, name)
+        made = _indexes(indexes, name, tree)
+        if expires_at is not None:
+            (expiry,) = _indexes([Index(expires_at, sparse=True)], name, tree)
+            expires_at = expiry.fields[0]
+            node = resolve_stored(tree, expires_at)[-1].node
+            made = with_expiry_index(made, expires_at, expiry, node, name)
         self._set(
             name=name,
             model=None if model is dict else model,
@@ -322,14 +336,20 @@ class Collection(Frozen, Generic[T]):
             key_generator=checked_generator(
                 key_generator, name, tree, stored, synced=sync is not False
             ),
-            indexes=_indexes(indexes, name, tree),
+            indexes=made,
             schema=schema,
             sync=sync._stored(name, tree) if sync else None,
             ttl_s=ttl_s,
+            expires_at=expires_at,
             track_changes=track_changes,
             system=name in SYSTEM_NAMES,
             versions=Versions(version, upcasters, name),
         )
+
+    @property
+    def expiring(self) -> bool:
+        """May documents expire?"""
+        return self.ttl_s is not None or self.expires_at is not None
 
     def resolved(self, form: IndexForm) -> Index:
         """An index as this collection would declare it: stored names, proved to be in the model.

@@ -89,7 +89,7 @@ class CachingEngine(Engine):
     def getter(self, table: Table[Any]) -> Callable[[Any, Any], Any]:
         """For ``operations.getter``: the whole of a hit in one function, because each further call
         would cost as much as what is left of it."""
-        if not _cacheable(table) or table.collection.ttl_s is not None:
+        if not _cacheable(table) or table.collection.expiring:
             return getter(self, table, own=False)
         with self.guard:
             room = self.cache.room(table)
@@ -282,7 +282,7 @@ class CachingEngine(Engine):
     def _kept(self, request: Get | Find | Count, room: Room, key: Any) -> Plan[Any]:
         now = yield from self._changes()
         time: ChangeSet | None = None
-        if room.table.collection.ttl_s is not None:
+        if room.table.collection.expiring:
             time = yield Changes(None, (room.table,))
         raw = yield request
         cache = self.cache

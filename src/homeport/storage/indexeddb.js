@@ -211,7 +211,7 @@
         const record = { k: key, d: fields[c.at + n], m: c.stamp };
         record.r = (was?.r ?? 0) + 1;
         record.c = was?.c ?? c.stamp;
-        if (c.expires !== null) record.e = c.expires;
+        if (c.expires !== null && c.expires[n] !== null) record.e = c.expires[n];
         const [token, bucket] = c.tokens === null ? [was?.t ?? null, was?.b ?? null] : c.tokens[n];
         if (token !== null) record.t = token;
         if (bucket !== null) record.b = bucket;

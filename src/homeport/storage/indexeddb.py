@@ -265,7 +265,7 @@ class IndexedDBStore(DeclaredIndexes, TextCare, Connection):
         many."""
         total = 0
         for table in self.tables.values():
-            if table.collection.ttl_s is not None and not table.synced:
+            if table.collection.expiring and not table.synced:
                 total += await self.perform(self.session().purge(table, limit), "write")
         return total
 

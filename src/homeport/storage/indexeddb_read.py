@@ -50,7 +50,7 @@ class Reads:
 
     def now_of(self, table: Table[Any]) -> int | None:
         """The clock that hides expired documents; None where none expires."""
-        if table.collection.ttl_s is None:
+        if not table.collection.expiring:
             return None
         return self.store.clock_ms() if self.now_ms is None else self.now_ms
 
@@ -228,14 +228,47 @@ class Reads:
     # -- the change log
 
     def changes(self, request: Changes) -> Stepped[ChangeSet]:
+        head, keys = yield from self._logged(request)
+        now = self.store.clock_ms() if self.now_ms is None else self.now_ms
+        next_ms: int | None = None
+        for table in request.tables:
+            if not table.collection.expiring:
+                continue
+            ((_, last),) = yield from ask(self._expiries(table, now, None, 1))
+            if last is not None and (next_ms is None or last[1] < next_ms):
+                next_ms = last[1]
+            if keys is None or request.since_ms is None:
+                continue
+            if request.since_ms > now:
+                keys = None  # the clock was set back: what had expired is there again
+                continue
+            ((gone, _),) = yield from ask(self._expiries(table, request.since_ms, now, None))
+            found = [public_of(key) for key in gone]
+            keys.setdefault(table.name, {}).update((encode(key), key) for key in found)
+        if keys is None:
+            return ChangeSet(head, None, now, next_ms)
+        listed = {name: list(found.values()) for name, found in keys.items()}
+        return ChangeSet(head, listed, now, next_ms)
+
+    def _expiries(
+        self, table: Table[Any], above: int, most: int | None, rows: int | None
+    ) -> dict[str, Any]:
+        """The keys of the next documents that expire after a moment."""
+        return {
+            "op": "scan", "s": self.store.place(table), "i": "expires",
+            "r": [[above, most, True, False, None]], "d": "next", "n": rows, "f": "k", "now": None,
+        }  # fmt: skip
+
+    def _logged(self, request: Changes) -> Stepped[tuple[int, dict[str, dict[Any, Key]] | None]]:
+        """The head of the log, and keys by table and storable form; None when it does not say."""
         ((head, _),) = yield from ask({"op": "head"})
         if request.after is None or request.after >= head:
             # A number beyond the head belongs to another database: start again.
             lost = request.after is not None and request.after > head
-            return ChangeSet(head, None if lost else {})
+            return head, None if lost else {}
         (numbers,), bodies = yield from ask_texts({"op": "changes", "after": request.after})
         if not numbers or numbers[0] != request.after + 1:
-            return ChangeSet(head, None)
+            return head, None
         names = {table.name for table in request.tables}
         keys: dict[str, dict[Any, Key]] = {}
         for body in bodies:
@@ -243,9 +276,9 @@ class Reads:
                 if name not in names:
                     continue
                 if changed is None:
-                    return ChangeSet(head, None)
+                    return head, None
                 keys.setdefault(name, {}).update({encode(key): key for key in changed})
-        return ChangeSet(head, {name: list(found.values()) for name, found in keys.items()})
+        return head, keys
 
 
 def _place(query: QueryValue) -> tuple[Any, ...]:

@@ -60,7 +60,7 @@ class Layout(msgspec.Struct):
             [list(index.fields) for index in codec.multi],
             list(codec.text_paths),
             sorted((index.name, list(index.fields)) for index in plain),
-            table.collection.ttl_s is not None,
+            table.collection.expiring,
             [codec.fingerprint],
             sorted(index.spec for index in codec.indexes if index.unique),
         )

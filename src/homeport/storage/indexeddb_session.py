@@ -225,7 +225,7 @@ class IndexedDBSession:
             failures = yield from self._refusals(part, extras)
         good = [n for n in range(len(rows)) if n not in failures]
         assert self._tx is not None
-        stamp, ttl_s = self._tx.stamp_ms, table.collection.ttl_s
+        stamp = self._tx.stamp_ms
         if good:
             yield from ask(
                 {
@@ -233,7 +233,9 @@ class IndexedDBSession:
                     "s": self.store.place(table),
                     "stamp": stamp,
                     "now": self._now(table),
-                    "expires": None if ttl_s is None else stamp + int(ttl_s * 1000),
+                    "expires": [table.codec.expires_ms(rows[n], stamp) for n in good]
+                    if table.collection.expiring
+                    else None,
                     "at": 1,
                     "tokens": None if part.tokens is None else [part.tokens[n] for n in good],
                     "rows": [

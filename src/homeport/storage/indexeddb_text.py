@@ -93,7 +93,7 @@ class Texts:
 
     def _read(self, table: Table[Any], *, writing: bool) -> Stepped[KnownWords]:
         collection = table.collection
-        keeping = not writing and collection.track_changes and collection.ttl_s is None
+        keeping = not writing and collection.track_changes and not collection.expiring
         known = self.reads.store.known_words.get(table.name) if keeping else None
         if known is not None and known.codec is table.codec:
             news: ChangeSet = yield from self.reads.changes(Changes(known.head, (table,)))

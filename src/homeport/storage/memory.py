@@ -209,7 +209,7 @@ class MemoryStore:
         """Remove expired documents → how many; never of synced collections."""
         removed = 0
         for table in self.tables.values():
-            if table.collection.ttl_s is None or table.synced or self._main is None:
+            if not table.collection.expiring or table.synced or self._main is None:
                 continue
             now = self.clock_ms()
             keys = [

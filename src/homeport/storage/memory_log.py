@@ -19,7 +19,7 @@ def read_changes(store: MemoryStore, request: Changes) -> ChangeSet:
         keys = None  # the clock was set back: what had expired is there again
     ends: list[int] = []
     for table in request.tables:
-        expiring = table.collection.ttl_s is not None
+        expiring = table.collection.expiring
         for encoded, row in store.rows[table.name].items() if expiring else ():
             expires_ms = row.info.expires_ms
             if expires_ms is None:

@@ -240,13 +240,12 @@ class MemorySession:
         rows, key, stamp = self._of(table), row[0], self._tx.stamp_ms
         old = rows.get(key)
         alive = self._alive(old)
-        ttl_s = table.collection.ttl_s
         was = None if alive is None else alive.info
         info = RowInfo(
             1 if was is None else was.revision + 1,
             stamp if was is None else was.created_ms,
             stamp,
-            None if ttl_s is None else stamp + int(ttl_s * 1000),
+            table.codec.expires_ms(row, stamp),
             token[0] if token is not None else (was.token if was else None),
             token[1] if token is not None else (was.bucket if was else None),
             row[1],

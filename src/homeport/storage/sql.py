@@ -178,17 +178,17 @@ class Statements:
         self.column_of = {path: quote(column) for path, column in layout.columns.items()}
         self.column_of_index = dict(self.column_of)
         self.column_of[codec.key] = "id"
-        self.ttl_ms = None if table.collection.ttl_s is None else int(table.collection.ttl_s * 1000)
+        self.expiring = table.collection.expiring
         self.has_extras = codec.has_extras
         self.hashed = Hashed(ready)
         self.unique = tuple(index for index in ready if index.unique)
-        self.plain = not (self.has_extras or self.unique or self.ttl_ms is not None or self.foreign)
+        self.plain = not (self.has_extras or self.unique or self.expiring or self.foreign)
         self.tracked = table.collection.track_changes
         self.log_head = f'{{"{table.name}":['
         # Paths that lead to rows by themselves.
         self.leading = frozenset(i.fields[0] for i in _plain(ready)) | {codec.key}
         t = self.table = quote(table_ident(table.name))
-        self.alive = "(expires IS NULL OR expires>?)" if self.ttl_ms is not None else ""
+        self.alive = "(expires IS NULL OR expires>?)" if self.expiring else ""
         alive_and = f" AND {self.alive}" if self.alive else ""
         alive_on = alive_and.replace("expires", "t.expires")
 

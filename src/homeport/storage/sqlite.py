@@ -322,7 +322,7 @@ class SQLiteStore:
             return 0
         session, total = self._main(), 0
         for name, statements in list(self.statements.items()):
-            if statements.ttl_ms is None or self.tables[name].synced:
+            if not statements.expiring or self.tables[name].synced:
                 continue
             try:
                 if session.execute(statements.expired_any, (self.clock_ms(),)).fetchall():

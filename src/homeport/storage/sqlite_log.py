@@ -28,7 +28,7 @@ def read_changes(reads: Reads, request: Changes) -> ChangeSet:
     now, next_ms = reads.now(), None
     for table in request.tables:
         statements = reads.declared.statements[table.name]
-        if statements.ttl_ms is None:
+        if not statements.expiring:
             continue
         ends = execute(statements.expires_next, (now,)).get
         if ends is not None and (next_ms is None or ends < next_ms):

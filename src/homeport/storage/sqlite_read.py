@@ -85,7 +85,7 @@ class Reads:
         key = request.key
         if type(key) is not str or not key.isascii() or not key:
             key = encode_key(key)  # type: ignore[assignment]
-        if statements.ttl_ms is None:
+        if not statements.expiring:
             text: str | None = self.execute(statements.get, (key,)).get
         else:
             text = self.execute(statements.get, (key, self.now())).get
@@ -98,7 +98,7 @@ class Reads:
             for key in request.keys
         ]
         listed = json_list(keys)
-        now = () if statements.ttl_ms is None else (self.now(),)
+        now = () if not statements.expiring else (self.now(),)
         if listed is None:
             return [self.execute(statements.get, (key, *now)).get for key in keys]
         return [text for (text,) in self.execute(statements.get_many, (listed, *now)).fetchall()]
@@ -141,7 +141,7 @@ class Reads:
             where = self.chooser.where(statements, query, condition)
         else:
             where = sql_query.where(condition, statements)
-        if statements.ttl_ms is not None:
+        if statements.expiring:
             where.also(statements.alive, self.now())
         return where
 
@@ -353,7 +353,7 @@ class Reads:
         if request.name == "row" and request.table is not None:
             statements = self.known(request.table.name)
             key = encode_key(request.key)
-            now = () if statements.ttl_ms is None else (self.now(),)
+            now = () if not statements.expiring else (self.now(),)
             rows = self.execute(statements.row, (key, *now)).fetchall()
             return RowInfo(*rows[0]) if rows else None
         value: str | None = self.execute(sql.GET_META, (request.name,)).get

@@ -190,7 +190,7 @@ class Follower:
         self._record(table, layout, [table.codec.fingerprint])
 
     def _record(self, table: Table[Any], layout: Layout, fingerprints: list[str]) -> None:
-        if table.collection.ttl_s is not None:
+        if table.collection.expiring:
             self.execute(sql.create_expiry_index(table.name)).fetchall()
         self.execute(
             "INSERT INTO collections(name, key, layout, fingerprints) VALUES(?,?,?,?)"

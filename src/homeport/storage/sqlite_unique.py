@@ -31,7 +31,7 @@ def _stored(
     now: int,
 ) -> list[Any]:
     """(value..., key) of the stored documents that hold one of the wanted values."""
-    alive = " AND (t.expires IS NULL OR t.expires>?)" if statements.ttl_ms is not None else ""
+    alive = " AND (t.expires IS NULL OR t.expires>?)" if statements.expiring else ""
     clock = (now,) if alive else ()
     if index.multi:
         columns = ["m.k"]

@@ -146,7 +146,7 @@ class Writes:
         extras = part.extras
         if statements.foreign:
             rows, extras = [statements.codec.row_of_text(row[1]) for row in rows], None
-        if statements.ttl_ms is not None:
+        if statements.expiring:
             self._remove_expired(statements, [row[0] for row in rows])
         if statements.has_extras and extras is None:
             extras = [statements.codec.extras_of_text(row[1]) for row in rows]
@@ -174,9 +174,14 @@ class Writes:
         self, statements: Statements, part: Put, rows: Sequence[Row], chosen: Sequence[int]
     ) -> list[tuple[Any, ...]]:
         stamp = self.session.stamp_ms
-        expires = None if statements.ttl_ms is None else stamp + statements.ttl_ms
-        tail = (stamp, expires)
         tokens = part.tokens
+        if statements.expiring:
+            ends = [statements.codec.expires_ms(rows[n], stamp) for n in chosen]
+            dated = [(*rows[n], stamp, end) for n, end in zip(chosen, ends, strict=True)]
+            if tokens is None:
+                return dated
+            return [(*row, *tokens[n]) for n, row in zip(chosen, dated, strict=True)]
+        tail = (stamp, None)
         if tokens is not None:
             return [(*rows[n], *tail, *tokens[n]) for n in chosen]
         return [(*rows[n], *tail) for n in chosen]
@@ -273,12 +278,12 @@ class Writes:
     def _delete(self, part: Delete) -> PartResult:
         statements = self.statements[part.table.name]
         keys = [encode_key(key) for key in part.keys]
-        if len(keys) == 1 and not statements.has_extras and statements.ttl_ms is None:
+        if len(keys) == 1 and not statements.has_extras and not statements.expiring:
             self.execute(statements.delete, (keys[0],)).fetchall()
             gone = keys if self.session.connection.changes() else []
             self.session.note(statements, gone)
             return PartResult([*publics(gone)])
-        if statements.ttl_ms is not None:
+        if statements.expiring:
             self._remove_expired(statements, keys)
         removed = self._remove(statements, self._old_rows(statements, keys))
         return PartResult([*removed])

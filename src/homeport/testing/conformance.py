@@ -176,8 +176,10 @@ class World:
         )
         return keys
 
-    async def changes(self, after: int | None, *tables: Table[Any]) -> ChangeSet:
-        found: ChangeSet = await self.answer(Changes(after, tables))
+    async def changes(
+        self, after: int | None, *tables: Table[Any], since_ms: int | None = None
+    ) -> ChangeSet:
+        found: ChangeSet = await self.answer(Changes(after, tables, since_ms))
         return found
 
     async def head(self) -> int:

@@ -258,6 +258,36 @@ async def check_expired_documents_are_invisible_at_once(world: World) -> None:
     same(await world.delete_where(docs, EMPTY), [])
 
 
+async def check_a_document_says_when_it_expires(world: World) -> None:
+    (docs,) = await world.define(Collection("docs", expires_at="until", ttl_s=100))
+    second = START_MS // 1000
+    await world.put(
+        docs,
+        {"id": "a", "until": second + 10},
+        {"id": "b", "until": "2100-01-01T00:00:00Z"},
+        {"id": "c"},
+        {"id": "d", "until": None},
+        {"id": "e", "until": second - 1},
+    )
+    infos = [await world.info(docs, name) for name in "abcde"]
+    same(
+        [info and info.expires_ms for info in infos],
+        [second * 1000 + 10_000, 4_102_444_800_000, START_MS + 100_000, START_MS + 100_000, None],
+    )
+    same(sorted(await world.keys(docs)), ["a", "b", "c", "d"], "a moment that has passed")
+    first = await world.changes(None, docs)
+    same((first.at_ms, first.expires_ms), (START_MS, second * 1000 + 10_000), "who goes next")
+    world.now_ms += 20_000
+    same(sorted(await world.keys(docs)), ["b", "c", "d"])
+    later = await world.changes(first.head, docs, since_ms=first.at_ms)
+    same(later.keys, {"docs": ["a"]}, "changed by the clock alone")
+    same(later.expires_ms, START_MS + 100_000)
+    again = await world.changes(first.head, docs, since_ms=later.at_ms)
+    same(sum(map(len, (again.keys or {}).values())), 0, "told once")
+    back = await world.changes(first.head, docs, since_ms=world.now_ms + 1)
+    same(back.keys, None, "the clock was set back")
+
+
 async def check_a_changed_key_field_is_refused(world: World) -> None:
     await world.define(Collection("docs"))
     error = await raises(SchemaMismatch, world.define(Collection("docs", key="name")))

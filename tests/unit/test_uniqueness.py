@@ -3,7 +3,7 @@ result."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +60,14 @@ def state_of(docs: hp.Documents[Doc]) -> dict[Any, Doc]:
     return {doc["id"]: doc for doc in docs.all()}
 
 
-def written(call: Callable[[], Any]) -> dict[int, Any]:
+def written(docs: hp.Documents[Doc], kind: str, rows: list[Any]) -> dict[int, Any]:
+    """Write rows with one call → the error of each position that failed."""
+    if kind.startswith("load"):
+        report = docs.load(rows, mode="add" if kind == "load add" else "put", on_error="collect")
+        assert report.rows == len(rows) - len(report.failures)
+        return dict(report.failures)
     try:
-        call()
+        getattr(docs, f"{kind}_many")(rows)
     except BulkError as error:
         return error.failures
     return {}
@@ -79,6 +84,7 @@ sets = st.dictionaries(
 batch = (
     st.tuples(st.just("put"), st.lists(document, max_size=6))
     | st.tuples(st.just("add"), st.lists(document, max_size=6))
+    | st.tuples(st.sampled_from(["load", "load add"]), st.lists(document, max_size=6))
     | st.tuples(
         st.just("patch"),
         st.lists(st.tuples(st.sampled_from(["p", "q", "r", "s", "t"]), sets), max_size=6),
@@ -100,7 +106,7 @@ def expected(kind: str, rows: list[Any], state: dict[Any, Doc], failures: Any) -
                 else:
                     state[key][name] = value
         else:
-            if kind == "add":
+            if kind in ("add", "load add"):
                 assert row["id"] not in state
             state[row["id"]] = row
     return state
@@ -127,14 +133,14 @@ def test_bulk_writes_lose_only_the_rows_that_must_go(batches: list[tuple[str, li
         docs = db[DOCS]
         state: dict[Any, Doc] = {}
         for kind, rows in batches:
-            failures = written(lambda: getattr(docs, f"{kind}_many")(rows))
+            failures = written(docs, kind, rows)
             after = expected(kind, rows, state, failures)
             assert state_of(docs) == after, "what did not fail is written"
             assert not violations(after)
             for n, error in failures.items():
                 if isinstance(error, UniqueViolation):
                     # With this row too, the state would break an index: it had to go.
-                    more = expected(kind, [rows[n]], after, ()) if kind != "add" else {
+                    more = expected(kind, [rows[n]], after, ()) if "add" not in kind else {
                         **after, rows[n]["id"]: rows[n]
                     }
                     assert violations(more), (n, rows, after)
@@ -154,7 +160,7 @@ def test_both_stores_refuse_the_same_rows(tmp_path_factory: Any, batches: list[A
         for kind, rows in batches:
             outcomes = []
             for db in (memory, file):
-                failures = written(lambda db=db: getattr(db[DOCS], f"{kind}_many")(rows))
+                failures = written(db[DOCS], kind, rows)
                 outcomes.append(
                     (
                         {n: (type(e), e.message, dict(e.context)) for n, e in failures.items()},
@@ -186,11 +192,13 @@ def test_a_whole_rotation_of_many(docs: hp.Documents[Doc]) -> None:
     assert docs.where(hp.F.name == 0).one()["id"] == "499"
     # One that does not take part breaks the chain behind it, up to the first free value.
     failures = written(
-        lambda: docs.patch_many({str(n): {"name": (n + 2) % 500} for n in range(499)})
+        docs, "patch", [(str(n), {"name": (n + 2) % 500}) for n in range(499)]
     )
     assert len(failures) == 499
     failures = written(
-        lambda: docs.patch_many({str(n): {"name": n + 1000 if n % 100 == 0 else (n + 2) % 500} for n in range(499)})
+        docs,
+        "patch",
+        [(str(n), {"name": n + 1000 if n % 100 == 0 else (n + 2) % 500}) for n in range(499)],
     )
     assert sorted(failures) == [n for n in range(401, 499)]
 
@@ -199,7 +207,7 @@ def test_many_rows_that_want_the_same(docs: hp.Documents[Doc]) -> None:
     """Decided in about linear time, whichever way the keys run."""
     for mode in ("add", "put"):
         rows = [{"id": f"{mode}-{n:05d}", "name": mode} for n in range(5_000)]
-        failures = written(lambda: getattr(docs, f"{mode}_many")(reversed(rows)))
+        failures = written(docs, mode, rows[::-1])
         assert sorted(failures) == list(range(1, 5_000))
 
 
@@ -222,7 +230,7 @@ def test_r_null_missing_and_objects_are_in_no_index(docs: hp.Documents[Doc]) -> 
 def test_patches_of_one_document_fail_one_by_one(docs: hp.Documents[Doc]) -> None:
     docs.put_many([{"id": "p", "name": 1}, {"id": "q", "name": 2}])
     patches = [("p", {"name": 5}), ("p", {"name": 2, "b": 1}), ("p", {"v": 1})]
-    assert sorted(written(lambda: docs.patch_many(patches))) == [1]
+    assert sorted(written(docs, "patch", patches)) == [1]
     assert docs.get("p") == {"id": "p", "name": 5, "v": 1}
     # What counts is the end: a name in between that is taken does no harm.
     docs.patch_many([("p", {"name": 2}), ("p", {"name": 7})])

@@ -237,8 +237,8 @@ class Reads:
             ((_, last),) = yield from ask(self._expiries(table, now, None, 1))
             if last is not None and (next_ms is None or last[1] < next_ms):
                 next_ms = last[1]
-            if keys is None or request.since_ms is None:
-                continue
+            if keys is None or request.since_ms is None or request.since_ms == now:
+                continue  # a range without anything in it is an error there
             if request.since_ms > now:
                 keys = None  # the clock was set back: what had expired is there again
                 continue

@@ -5,6 +5,30 @@ from __future__ import annotations
 import msgspec
 
 
+class Traffic(msgspec.Struct, frozen=True):
+    """Bytes of one database since the program started.
+
+    Attributes:
+        sent_bytes, received_bytes: on the wire: exchanges and live streams with all heads and
+            encryption, without what TCP and IP put around them.
+        packed_sent_bytes, packed_received_bytes: bodies of exchanges, as they travel.
+        body_sent_bytes, body_received_bytes: the same before they were packed.
+    """
+
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    packed_sent_bytes: int = 0
+    packed_received_bytes: int = 0
+    body_sent_bytes: int = 0
+    body_received_bytes: int = 0
+
+    @property
+    def saved_bytes(self) -> int:
+        """What packing saved."""
+        packed = self.packed_sent_bytes + self.packed_received_bytes
+        return self.body_sent_bytes + self.body_received_bytes - packed
+
+
 class SyncStatus(msgspec.Struct, frozen=True):
     """What replication is doing. Times ``_ms`` are ms since 1970 by this device's clock.
 
@@ -24,6 +48,7 @@ class SyncStatus(msgspec.Struct, frozen=True):
         stream: the kind of live stream that hints come by: ``websocket``, ``sse``, ``long-poll``,
             or ``backend`` (the watch of another back end); None = none is open, and only the timer
             asks for news.
+        traffic: bytes since the program started (none are counted for another back end).
         integrity: violations of unique indexes and models by rows of the server; nothing waits
             for them (``integrity()`` lists them).
         rows, total: of a large cut that is being fetched, else None.
@@ -55,6 +80,7 @@ class SyncStatus(msgspec.Struct, frozen=True):
     integrity: int = 0
     optimistic: int = 0
     stream: str | None = None
+    traffic: Traffic = Traffic()
 
     @property
     def calls_saved(self) -> int:

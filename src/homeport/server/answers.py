@@ -20,6 +20,7 @@ from homeport.errors import (
     UpgradeRequired,
     UsageError,
 )
+from homeport.transport.encoding import ACCEPTED
 
 from .database import Overloaded
 
@@ -35,12 +36,19 @@ class TooLarge(UsageError):
     code = "too-large"
 
 
+class UnsupportedEncoding(UsageError):
+    """A ``Content-Encoding`` that this node does not unpack."""
+
+    code = "unsupported-encoding"
+
+
 _STATUS: tuple[tuple[type[HomeportError], int, str], ...] = (
     (NeedsAuth, 401, "needs-auth"),
     (Forbidden, 403, "forbidden"),
     (IdentityBroken, 409, "identity-broken"),
     (HistoryBroken, 410, "history-broken"),
     (TooLarge, 413, "too-large"),
+    (UnsupportedEncoding, 415, "unsupported-encoding"),
     (UsageError, 422, "bad-request"),
     (ProtocolMismatch, 426, "protocol-mismatch"),
     (UpgradeRequired, 426, "upgrade-required"),
@@ -72,6 +80,8 @@ def problem(status: int, said: Problem) -> Response:
     headers = {}
     if said.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, round(said.retry_after_s)))
+    if status == 415:
+        headers["Accept-Encoding"] = ACCEPTED
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if said.code == "protocol-mismatch":

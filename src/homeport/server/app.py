@@ -5,9 +5,7 @@ Mounted, its lifespan does not run: call ``app.state.node.start()`` and ``stop()
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import gzip
 import logging
 import re
 from collections.abc import AsyncIterator, Iterable
@@ -32,9 +30,19 @@ from homeport.errors import (
     ProtocolMismatch,
     UsageError,
 )
+from homeport.transport.encoding import (
+    ACCEPTED,
+    PACK_FROM_BYTES,
+    Damaged,
+    TooMuch,
+    UnknownEncoding,
+    Unpacker,
+    choose,
+    packed,
+)
 
 from . import streams
-from .answers import TooLarge, problem, refusal
+from .answers import TooLarge, UnsupportedEncoding, problem, refusal
 from .auth import Authenticator
 from .node import Node, decode_request
 from .rules import ServerCollection
@@ -42,8 +50,6 @@ from .rules import ServerCollection
 log = logging.getLogger("homeport.server")
 
 MAX_REQUEST_BYTES = MAX_UNIT_BYTES + 1_000_000
-_GZIP_FROM = 1_024
-_GZIP_IN_THREAD_FROM = 65_536
 
 # An escaped backslash, a whole surrogate pair (both kept), or half of one.
 _SURROGATE = re.compile(
@@ -123,7 +129,7 @@ async def _sync(request: Request) -> Response:
     try:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         claims = node.auth.verify(token.strip() if scheme.lower() == "bearer" else "")
-        asked = _parse(await _body(request))
+        asked = _parse(await _body(node, request))
         reply = await node.sync(claims, asked)
     except ClientDisconnect:
         return Response(status_code=400)
@@ -135,25 +141,32 @@ async def _sync(request: Request) -> Response:
         node.refusals["server-error"] = node.refusals.get("server-error", 0) + 1
         return problem(500, Problem("server-error", "The node failed; try again later."))
     body = msgspec.json.encode(reply)
-    headers = {"Vary": "Accept-Encoding", "Cache-Control": "no-store"}
-    if len(body) > _GZIP_FROM and "gzip" in request.headers.get("accept-encoding", ""):
-        headers["Content-Encoding"] = "gzip"
-        if len(body) < _GZIP_IN_THREAD_FROM:
-            body = gzip.compress(body, 1, mtime=0)
-        else:
-            body = await asyncio.to_thread(gzip.compress, body, 1, mtime=0)
+    node.bytes_sent["unpacked"] += len(body)
+    headers = {"Vary": "Accept-Encoding", "Cache-Control": "no-store", "Accept-Encoding": ACCEPTED}
+    encoding = choose(request.headers.get("accept-encoding"))
+    if encoding is not None and len(body) >= PACK_FROM_BYTES:
+        headers["Content-Encoding"] = encoding
+        body = await packed(body, encoding)
+    node.bytes_sent["packed"] += len(body)
     return Response(body, 200, headers, media_type="application/json")
 
 
-async def _body(request: Request) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MAX_REQUEST_BYTES:
-            raise TooLarge(f"A request has at most {MAX_REQUEST_BYTES} bytes.")
-        parts.append(part)
-    return b"".join(parts)
+async def _body(node: Node, request: Request) -> bytes:
+    """The body, unpacked as it comes in: what would become too large is refused half-way."""
+    try:
+        unpacker = Unpacker(request.headers.get("content-encoding"), MAX_REQUEST_BYTES)
+        async for part in request.stream():
+            unpacker.feed(part)
+        body = unpacker.finish()
+    except TooMuch as error:
+        raise TooLarge(f"A request has at most {MAX_REQUEST_BYTES} bytes, unpacked.") from error
+    except UnknownEncoding as error:
+        raise UnsupportedEncoding(f"This node does not unpack {error}.") from error
+    except Damaged as error:
+        raise UsageError(f"The request cannot be unpacked: {error}") from error
+    node.bytes_received["packed"] += unpacker.packed
+    node.bytes_received["unpacked"] += len(body)
+    return body
 
 
 def _parse(body: bytes) -> PushRequest:

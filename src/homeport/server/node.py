@@ -83,6 +83,9 @@ class Node:
         self.nudger = Nudger(self.database, self.tailer)
         self.started = time.time()
         self.refusals: dict[str, int] = {}
+        self.bytes_received = {"packed": 0, "unpacked": 0}
+        """Bodies of requests, as they came and as they were meant; of good answers likewise."""
+        self.bytes_sent = {"packed": 0, "unpacked": 0}
         self._retention_s = retention_s
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -159,6 +162,8 @@ class Node:
         figures: list[tuple[str, str, Mapping[str, float]]] = [
             ("homeport_units_total", "result", self.pusher.counts),
             ("homeport_refusals_total", "code", self.refusals),
+            ("homeport_received_bytes_total", "form", self.bytes_received),
+            ("homeport_sent_bytes_total", "form", self.bytes_sent),
             ("homeport_live_streams", "kind", self.hub.by_kind),
         ]
         lines: list[str] = []

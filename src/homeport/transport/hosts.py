@@ -119,7 +119,8 @@ class ThreadHost:
     def _ensure(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None or self._thread is None or not self._thread.is_alive():
-                loop = asyncio.new_event_loop()
+                # Not the policy's: the bytes of its sockets are counted (transport.traffic).
+                loop = asyncio.SelectorEventLoop()
                 ready = threading.Event()
                 self._thread = threading.Thread(
                     target=self._main, args=(loop, ready), name="homeport-sync", daemon=True

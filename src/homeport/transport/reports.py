@@ -53,6 +53,7 @@ async def status(pump: Pump) -> SyncStatus:
         unknown=view.unknown,
         integrity=len(broken.conflicts),
         stream=pump.stream,
+        traffic=rounds.meter.counted(),
     )
 
 

@@ -43,6 +43,7 @@ from homeport.transport.backend import BackendTransport
 from homeport.transport.hosts import Perform, aside
 from homeport.transport.http import HttpTransport, identity_of
 from homeport.transport.recovery import OnReset, Recovery
+from homeport.transport.traffic import Meter
 
 R = TypeVar("R")
 Token: TypeAlias = "str | Callable[[], str | Awaitable[str]] | None"  # noqa: S105 - a type
@@ -102,6 +103,7 @@ class Rounds:
         self.server_offset_ms: int | None = None
         self.sums: Mapping[str, Mapping[int, str]] = {}
         """Of the last cut (``transport.comparing``)."""
+        self.meter = Meter()
         self.seen: Seen | None = None
         """Transactions that the last cut of this program held."""
         self._given: str | None = None
@@ -124,7 +126,11 @@ class Rounds:
     def net(self) -> Transport:
         if self._net is None:
             backend = self.backend
-            self._net = HttpTransport(self.url) if backend is None else BackendTransport(backend)
+            self._net = (
+                HttpTransport(self.url, self.meter)
+                if backend is None
+                else BackendTransport(backend)
+            )
         return self._net
 
     def reopen(self) -> None:

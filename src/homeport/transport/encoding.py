@@ -7,17 +7,22 @@ gigabytes.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import sys
 import zlib
 from typing import Any, Final
 
-try:
-    from compression import zstd  # type: ignore[import-not-found,unused-ignore]  # Python 3.14
-except ImportError:
-    try:
-        from backports import zstd
-    except ImportError:
-        zstd = None
+
+def _zstd_module() -> Any:
+    for name in ("compression.zstd", "backports.zstd"):  # Python 3.14; the extra for older ones
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    return None
+
+
+zstd = _zstd_module()
 
 PACK_FROM_BYTES: Final = 1_024
 """Smaller bodies fit into one packet anyway."""

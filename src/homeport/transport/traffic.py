@@ -60,7 +60,7 @@ class _Counted(socket.socket):
         self.meter.received += len(data)
         return data
 
-    def recv_into(self, *arguments: Any) -> int:
-        count = super().recv_into(*arguments)
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+        count = super().recv_into(buffer, nbytes, flags)
         self.meter.received += count
         return count

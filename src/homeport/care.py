@@ -56,6 +56,6 @@ class AsyncCare:
 
     async def rebuild_text(self, tables: Iterable[Table[Any]]) -> None:
         """Make the full text of collections anew."""
-        names = [table.name for table in tables if table.codec.text_paths]
+        names = [table.name for table in tables if table.usable.text_paths]
         store = self._driver.engine.store
         await self._driver.call(lambda: store.rebuild_text(names), "rebuild_text()")

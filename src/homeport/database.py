@@ -210,7 +210,7 @@ class AsyncDatabase(Handle):
         ``drop_index``.
 
         Args:
-            index: as in ``indexes=[...]``, without full text.
+            index: as in ``indexes=[...]``.
             progress: called after each step.
 
         Raises:

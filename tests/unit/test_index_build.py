@@ -500,8 +500,6 @@ def test_what_cannot_be(tmp_path: Path) -> None:
     with hp.open(tmp_path / "a.db", collections=[docs]) as db:
         with pytest.raises(SchemaError, match="no field"):
             db.create_index(docs, "absent")
-        with pytest.raises(SchemaError, match="full-text"):
-            db.create_index(docs, hp.FullText("name"))
         with pytest.raises(hp.UnknownCollection):
             db.create_index("other", "name")
         with db.transaction(), pytest.raises(hp.TransactionError):

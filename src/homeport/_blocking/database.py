@@ -205,7 +205,7 @@ class Database(Handle):
         ``drop_index``.
 
         Args:
-            index: as in ``indexes=[...]``, without full text.
+            index: as in ``indexes=[...]``.
             progress: called after each step.
 
         Raises:

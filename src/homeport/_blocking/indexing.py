@@ -33,11 +33,6 @@ class IndexBuilder:
         """Make an index → as it is known to the database."""
         table, store = (self._table, self._store)
         index = table.collection.resolved(form)
-        if index.kind == "fulltext":
-            raise SchemaError(
-                f"{table.name}: a full-text index is made by its declaration only.",
-                action="Add it to indexes=[...] and open the database again.",
-            )
         if index.unique and table.synced:
             raise SchemaError(
                 f"{table.name} is synced: what the server sends must be watched for duplicates, which takes a declaration.",
@@ -57,7 +52,10 @@ class IndexBuilder:
                 f"{table.name}: the index on {', '.join(index.fields)} is declared.",
                 action="Take it out of indexes=[...]; opening the database drops it then.",
             )
-        return self._driver.call(lambda: store.drop_index(table, index.name), "drop_index()")
+        there = self._driver.call(lambda: store.drop_index(table, index.name), "drop_index()")
+        if there and index.kind == "fulltext":
+            self.complete()
+        return there
 
     def complete(self) -> None:
         """Go on with what is begun until nothing is left. Raises ``DuplicateValues``."""

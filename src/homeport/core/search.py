@@ -37,7 +37,7 @@ def search(
     """The best ``limit`` documents of a query that a text finds. Raises ``InvalidQuery`` and
     ``UnknownField``."""
     _check(query, text, limit, candidates)
-    chosen = fields_of(table.codec, fields)  # name → (stored path, weight)
+    chosen = fields_of(table, fields)  # name → (stored path, weight)
     asked = parse(text, tuple(chosen))
     if asked is None:
         return Operation(_nothing(), "read", True, (table,), True, _empty)
@@ -89,17 +89,23 @@ def _check(query: QueryValue, text: object, limit: object, candidates: object) -
 
 
 def fields_of(
-    codec: Codec[Any], given: Iterable[Any] | Mapping[Any, float] | None
+    table: Table[Any], given: Iterable[Any] | Mapping[Any, float] | None
 ) -> dict[str, tuple[str, float]]:
     """The searched fields by name: stored path and weight."""
-    name = codec.collection.name
-    if not codec.text_paths:
+    codec, name = table.codec, table.name
+    paths = table.usable.text_paths  # with what was made by create_index
+    if not paths and codec.text_paths:
+        raise InvalidQuery(
+            f"The full-text index of {name} is being built.",
+            action="Search when db.build_indexes() is done, or use where(F.field.matches(text)).",
+        )
+    if not paths:
         raise InvalidQuery(
             f"{name} has no full-text index to search.",
             action="Declare one: indexes=[hp.FullText('name'), ...].",
         )
     if given is None:
-        return {_name(codec, path): (path, 1.0) for path in codec.text_paths}
+        return {_name(codec, path): (path, 1.0) for path in paths}
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise InvalidQuery(
             f"fields= takes a list of field names or a dict of weights, not {given!r:.60}."
@@ -110,12 +116,12 @@ def fields_of(
         path = getattr(field, "_path", field)
         if not isinstance(path, str) or not path:
             raise InvalidQuery(f"fields= names fields, not {field!r:.60}.")
-        stored = path if path in codec.text_paths else codec.check_path(path)
-        if stored not in codec.text_paths:
+        stored = path if path in paths else codec.check_path(path)
+        if stored not in paths:
             raise InvalidQuery(
                 f"{path} of {name} has no full-text index.",
                 action=f"Declare hp.FullText({path!r}), or search "
-                f"{', '.join(_name(codec, one) for one in codec.text_paths)}.",
+                f"{', '.join(_name(codec, one) for one in paths)}.",
             )
         if isinstance(weight, bool) or not isinstance(weight, (int, float)):
             raise InvalidQuery(f"The weight of {path} is a number, not {weight!r:.60}.")

@@ -31,7 +31,7 @@ END: Final = "\U0010ffff"
 
 def suggest(table: Table[Any], prefix: str, limit: int) -> Operation[list[str]]:
     """Words that begin as the last word of ``prefix`` does, those of most documents first."""
-    fields_of(table.codec, None)
+    fields_of(table, None)
     if not isinstance(prefix, str):
         raise InvalidQuery(f"suggest() takes a text, not {prefix!r:.60}.")
     if type(limit) is not int or limit < 0:
@@ -52,7 +52,7 @@ def suggest(table: Table[Any], prefix: str, limit: int) -> Operation[list[str]]:
 def did_you_mean(table: Table[Any], text: str) -> Operation[str | None]:
     """The query with each word that no document holds replaced by the nearest one that some do;
     None when there is nothing to replace."""
-    names = tuple(fields_of(table.codec, None))
+    names = tuple(fields_of(table, None))
     if not isinstance(text, str):
         raise InvalidQuery(f"did_you_mean() takes a text, not {text!r:.60}.")
     asked = [

@@ -114,14 +114,18 @@ class MemoryStore:
         for table in tables:
             known = self.tables.get(table.name)
             self.tables[table.name] = table
-            rows = self.rows.get(table.name, {})
-            if table.codec.text_paths and not isinstance(rows, Rows):
-                rows, plain = Rows(), rows
-                rows.update(plain)
-            self.rows[table.name] = rows
-            self.indexes.declare(table, known, rows)
+            self._follow_words(table.name, bool(table.codec.text_paths))
+            self.indexes.declare(table, known, self.rows[table.name])
+
+    def _follow_words(self, name: str, wanted: bool) -> None:
+        """The rows of a collection, such as remember their words where that is wanted."""
+        rows = self.rows.setdefault(name, {})
+        if wanted and not isinstance(rows, Rows):
+            self.rows[name] = Rows()
+            self.rows[name].update(rows)
 
     def create_index(self, table: Table[Any], index: Index) -> None:
+        self._follow_words(table.name, index.kind == "fulltext")
         self.indexes.create(table, index, self.rows[table.name])
 
     def drop_index(self, table: Table[Any], name: str) -> bool:

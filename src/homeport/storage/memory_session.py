@@ -37,7 +37,7 @@ from homeport.storage.memory_log import read_changes
 from homeport.storage.memory_text import search, vocabulary
 
 if TYPE_CHECKING:
-    from homeport.core.codec import Extras, Row, Table
+    from homeport.core.codec import Codec, Extras, Row, Table
     from homeport.core.query import QueryValue
     from homeport.core.schema import Index
     from homeport.storage.memory import MemoryStore
@@ -76,8 +76,8 @@ class MemorySession:
             Find: timed(self._find),
             Count: timed(lambda r: len(self._entries(r.table, r.query))),
             Aggregate: timed(self._aggregate),
-            Search: timed(lambda r: search(r, self._of(r.table), self._alive)),
-            Vocabulary: lambda r: vocabulary(r, self._of(r.table)),
+            Search: timed(lambda r: search(r, *self._words(r), self._alive)),
+            Vocabulary: lambda r: vocabulary(r, *self._words(r)),
             Write: self._write,
             DeleteWhere: timed(self._delete_where),
             Changes: partial(read_changes, store),
@@ -94,6 +94,9 @@ class MemorySession:
             return self.store.rows[table.name]
         except KeyError:
             raise UnknownCollection(f"This database was opened without {table.name!r}.") from None
+
+    def _words(self, request: Search | Vocabulary) -> tuple[Codec[Any], dict[Encoded, StoredRow]]:
+        return self.store.indexes.codec(request.table), self._of(request.table)
 
     def _alive(self, row: StoredRow | None) -> StoredRow | None:
         if row is None or row.info.expires_ms is None:

@@ -52,15 +52,17 @@ def _followed(codec: Codec[Any], rows: Stored) -> Words:
     return rows.words
 
 
-def vocabulary(request: Vocabulary, rows: Stored) -> list[tuple[str, int]]:
+def vocabulary(request: Vocabulary, codec: Codec[Any], rows: Stored) -> list[tuple[str, int]]:
     """The answer of the memory store."""
-    known = _followed(request.table.codec, rows)
+    known = _followed(codec, rows)
     return known.vocabulary(request.low, request.high, request.limit)
 
 
-def search(request: Search, rows: Stored, alive: Callable[[StoredRow], StoredRow | None]) -> Found:
+def search(
+    request: Search, codec: Codec[Any], rows: Stored, alive: Callable[[StoredRow], StoredRow | None]
+) -> Found:
     """The answer of the memory store."""
-    known, where = _followed(request.table.codec, rows), request.query.where
+    known, where = _followed(codec, rows), request.query.where
     test = None if where is None else compile_condition(where)
 
     def allowed(key: Encoded) -> bool:

@@ -5,7 +5,8 @@ The file is meant to be read with the SQLite shell too:
     c_wells                 one row per document; ``doc`` is its JSON text with the key in it
     i_wells.field_depth_m   one index per declared index
     m_wells.tags_m          entries of a multi-entry index: (k, seq)
-    f_wells.text            full text, FTS5, by seq; holds words already folded (core.words)
+    f_wells.text            full text, FTS5, by seq; holds words already folded (core.words);
+                            f_wells.text~2 is one that was built later
     v_wells.text            its vocabulary: word, documents, occurrences
     collections, meta, changes
 
@@ -15,7 +16,7 @@ stored beside the declaration because SQLite compares them without case, and pat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from homeport.core.codec import Codec
@@ -93,36 +94,44 @@ def create_multi(ident: str) -> str:
     return f"CREATE TABLE {quote(ident)}(k, seq INTEGER, PRIMARY KEY(k, seq)) WITHOUT ROWID"
 
 
-def create_text(collection: str, layout: Layout) -> str:
+def create_text(ident: str, columns: dict[str, str]) -> str:
     """contentless_delete: a row is removed by its number, so an index never rots because the old
     text was computed differently. ``ascii`` splits at spaces only, since every word that reaches it
     was folded by core.words: one tokenizer decides for the index and for a scan. prefix: else the
     documents of all words with a first letter are merged before the first one is found."""
-    columns = ", ".join(map(quote, layout.text.values()))
+    names = ", ".join(map(quote, columns.values()))
     return (
-        f"CREATE VIRTUAL TABLE {quote(text_ident(collection))} USING fts5({columns},"
+        f"CREATE VIRTUAL TABLE {quote(ident)} USING fts5({names},"
         " content='', contentless_delete=1, tokenize='ascii', prefix='1')"
     )
 
 
-def create_vocabulary(collection: str) -> str:
+def create_vocabulary(collection: str, name: str) -> str:
     """The words of the full-text table and how many documents hold each: a view, it stores
     nothing."""
-    text = text_ident(collection).replace("'", "''")
-    vocabulary = quote(vocabulary_ident(collection))
+    text = text_ident(collection, name).replace("'", "''")
+    vocabulary = quote(vocabulary_ident(collection, name))
     return f"CREATE VIRTUAL TABLE {vocabulary} USING fts5vocab('{text}', 'row')"
+
+
+def text_put(ident: str, columns: Iterable[str]) -> str:
+    """Store the words of a document, in place of earlier ones."""
+    names = [*map(quote, columns), "rowid"]
+    marks = ", ".join("?" * len(names))
+    return f"INSERT OR REPLACE INTO {quote(ident)}({', '.join(names)}) VALUES({marks})"
 
 
 def table_ident(collection: str) -> str:
     return f"c_{collection}"
 
 
-def text_ident(collection: str) -> str:
-    return f"f_{collection}.text"
+def text_ident(collection: str, name: str) -> str:
+    """name: ``Layout.text_name``, or that of another one."""
+    return f"f_{collection}.text{name}"
 
 
-def vocabulary_ident(collection: str) -> str:
-    return f"v_{collection}.text"
+def vocabulary_ident(collection: str, name: str) -> str:
+    return f"v_{collection}.text{name}"
 
 
 def label(ident: str) -> str:
@@ -131,7 +140,7 @@ def label(ident: str) -> str:
     if kind == "c_":
         return name
     if kind in ("i_", "m_", "f_", "x_") and "." in name:
-        return name.partition(".text_")[0] + ".text" if kind == "f_" else name
+        return name.partition(".text")[0] + ".text" if kind == "f_" else name
     if ident.startswith("sqlite_autoindex_c_"):
         return ident.removeprefix("sqlite_autoindex_c_").rpartition("_")[0] + ".key"
     return "homeport." + ident
@@ -152,6 +161,19 @@ class Usable:
 def _plain(indexes: Sequence[Index]) -> list[Index]:
     """The indexes that are made of columns of the collection's own table."""
     return [index for index in indexes if not index.multi and index.kind != "fulltext"]
+
+
+class TextTable:
+    """A full-text table that writes keep: where its texts are among the extras of a row, and how
+    they are stored. filling: it is not complete, so what is in it is not known."""
+
+    def __init__(
+        self, codec: Codec[Any], ident: str, columns: dict[str, str], *, filling: bool = False
+    ) -> None:
+        self.places = tuple(codec.text_paths.index(path) for path in columns)
+        self.put = text_put(ident, columns.values())
+        self.drop = f"DELETE FROM {quote(ident)} WHERE rowid=?"
+        self.filling = filling
 
 
 class Statements:
@@ -220,14 +242,16 @@ class Statements:
         self.multi = tuple(quote(sides[index.name]) for index in codec.multi)
         self.multi_add = tuple(f"INSERT OR IGNORE INTO {m}(k, seq) VALUES(?,?)" for m in self.multi)
         self.multi_drop = tuple(f"DELETE FROM {m} WHERE k=? AND seq=?" for m in self.multi)
-        self.text = quote(text_ident(table.name)) if layout.text else ""
-        self.text_column = {p: quote(layout.text[p]) for p in codec.text_paths}
+        name = layout.text_name
+        self.text = quote(text_ident(table.name, name)) if layout.text else ""
+        self.text_column = {path: quote(column) for path, column in layout.text.items()}
+        self.vocabulary = quote(vocabulary_ident(table.name, name)) if layout.text else ""
+        self.texts: list[TextTable] = []
         if layout.text:
-            columns = ", ".join(self.text_column.values())
-            marks = ", ".join("?" * len(self.text_column))
-            self.text_add = f"INSERT INTO {self.text}({columns}, rowid) VALUES({marks}, ?)"
-            self.text_drop = f"DELETE FROM {self.text} WHERE rowid=?"
-            self.vocabulary = quote(vocabulary_ident(table.name))
+            self.texts.append(TextTable(codec, text_ident(table.name, name), layout.text))
+        if layout.next_text is not None:
+            ident = text_ident(table.name, layout.next_text.name)
+            self.texts.append(TextTable(codec, ident, layout.next_text.columns, filling=True))
 
     def put_at(self, stamp_ms: int) -> str:
         """``put`` for very many rows at one time: it binds nothing but the rows of ``Codec``."""

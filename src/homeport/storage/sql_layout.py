@@ -57,17 +57,31 @@ class Building(msgspec.Struct):
     generation: int
 
 
+class NextText(msgspec.Struct):
+    """A full-text table that is being filled. name: behind the collection's, in the table's name.
+    columns: path → column. words: version of the tokenizer. leaving: indexes that it is without,
+    and which are gone when it is complete."""
+
+    name: str
+    columns: dict[str, str]
+    words: int
+    leaving: list[str] = []
+
+
 class Layout(msgspec.Struct, omit_defaults=True):
     """The physical form of one collection, stored as JSON in ``collections.layout``.
 
     columns: path → column. indexes: name → [ident, columns..., "sparse"?]. multi: name → [side
-    table, fields]. text: path → column of the full-text table; words: version of the tokenizer that
-    filled it. specs: name → what it is, of all indexes.
+    table, fields]. text: path → column of the full-text table that is read; text_name: behind the
+    collection's, in its name; words: version of the tokenizer that filled it. specs: name → what it
+    is, of all indexes.
 
     building: name → index that is being built; filling: path → column that only such indexes use
     and that is not filled yet. generation: how often a build was begun; when it is above 0, the
     table has a column ``built`` with the generation under which a row was written. left: columns
     that no index uses any more. unproved: declared unique, not examined for duplicates yet.
+    next_text: full text that is being built; old_texts: names of such tables to be removed; texts:
+    how often one was begun.
     """
 
     columns: dict[str, str] = {}
@@ -81,6 +95,15 @@ class Layout(msgspec.Struct, omit_defaults=True):
     generation: int = 0
     left: list[str] = []
     unproved: list[str] = []
+    text_name: str = ""
+    next_text: NextText | None = None
+    old_texts: list[str] = []
+    texts: int = 0
+
+    @property
+    def unfinished(self) -> bool:
+        """Is there anything left to build or to remove?"""
+        return bool(self.building or self.next_text or self.old_texts)
 
     @property
     def physical(self) -> dict[str, str]:
@@ -122,16 +145,17 @@ def first_layout(table: Table[Any], words: int) -> Layout:
         else:
             columns = tuple(layout.columns[path] for path in index.fields)
             layout.indexes[index.name] = (ident, columns, index.sparse)
-    name_texts(table.codec.text_paths, layout, {}, words)
+    layout.text = text_columns(table.codec.text_paths, {})
+    layout.words = words if layout.text else 0
     return layout
 
 
-def name_texts(paths: Sequence[str], layout: Layout, old: dict[str, str], words: int) -> None:
-    layout.text = {}
+def text_columns(paths: Iterable[str], old: dict[str, str]) -> dict[str, str]:
+    """path → column of a full-text table; those of an earlier one keep their names."""
+    columns: dict[str, str] = {}
     for path in paths:
-        taken = [*old.values(), *layout.text.values()]
-        layout.text[path] = old.get(path) or free_name(f"t_{path}", taken)
-    layout.words = words if paths else 0
+        columns[path] = old.get(path) or free_name(f"t_{path}", [*old.values(), *columns.values()])
+    return columns
 
 
 def free_ident(collection: str, index: Index, layout: Layout) -> str:

@@ -304,14 +304,8 @@ class SQLiteStore:
     def rebuild_text(self, names: Sequence[str]) -> None:
         """Make the full text of collections anew, in one transaction. Under the driver's lock."""
         session = self._main()
-        follower = sqlite_schema.Follower(session.execute, session.executemany)
-
-        def rebuild() -> None:
-            for name in names:
-                follower.refill_text(self.tables[name], self.statements[name].layout)
-
         try:
-            session.within(rebuild)
+            self.declared.rebuild_text(session, names)
         except apsw.Error as error:
             raise translate(error, self.path) from error
 

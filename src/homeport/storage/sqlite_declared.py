@@ -21,9 +21,10 @@ from homeport.core.indexing import GAP_S, Build, Duplicates, IndexProgress, Pace
 from homeport.core.keys import decode
 from homeport.core.words import TOKENIZER
 from homeport.errors import SchemaError, SchemaMismatch, UnknownCollection
-from homeport.storage import sql, sqlite_build, sqlite_loading, sqlite_schema
+from homeport.storage import sql, sqlite_build, sqlite_loading, sqlite_schema, sqlite_textbuild
 from homeport.storage.sql import Statements
 from homeport.storage.sql_layout import Layout, Spec
+from homeport.storage.sqlite_step import BuildStep
 from homeport.storage.sqlite_usage import Usage
 
 if TYPE_CHECKING:
@@ -179,7 +180,10 @@ class Declarations:
         for index in table.collection.indexes:
             if index.unique and index.name not in layout.specs and not self.readonly:
                 return False
-        return not layout.text or layout.words == TOKENIZER
+        coming = layout.next_text
+        return (not layout.text or layout.words == TOKENIZER) and (
+            coming is None or coming.words == TOKENIZER
+        )
 
     # -- building
 
@@ -199,7 +203,10 @@ class Declarations:
                 layout.specs[index.name] = Spec.of(index, created=True)
                 if index.unique:
                     layout.unproved.append(index.name)
-                sqlite_build.announce(execute, table.name, layout, [index])
+                if index.kind == "fulltext":
+                    sqlite_textbuild.change(execute, table.name, layout, [index.name], [])
+                else:
+                    sqlite_build.announce(execute, table.name, layout, [index])
             sqlite_schema.store_layout(execute, table.name, layout)
         self.publish(session.execute)
 
@@ -209,7 +216,10 @@ class Declarations:
             layout = self._layout(execute, table)
             there = name in layout.specs
             if there:
-                sqlite_build.drop(execute, table.name, layout, name)
+                if layout.specs[name].kind == "fulltext":
+                    sqlite_textbuild.drop(execute, table.name, layout, name)
+                else:
+                    sqlite_build.drop(execute, table.name, layout, name)
                 if name in layout.unproved:
                     layout.unproved.remove(name)
                 sqlite_schema.store_layout(execute, table.name, layout)
@@ -221,30 +231,22 @@ class Declarations:
     ) -> IndexProgress | None:
         """One short transaction of building what is begun → progress, or None when nothing is left
         to do. seconds: since the caller began."""
-        if not self.statements[table.name].layout.building:
+        if not self.statements[table.name].layout.unfinished:
             return None
         pace = self._paces.setdefault(table.name, Pace())
-        finished = False
         with session.alone() as execute:
             start = perf_counter()
             # In the transaction: another process may be building the same, or have ended it.
             layout = self._layout(execute, table)
-            names = tuple(layout.building)
-            limit = pace.rows
-            filler = sqlite_build.Filler(execute, session.executemany, table.name, layout)
-            position, rows = filler.step(limit)
-            if rows < limit and names:
-                sqlite_build.finish(execute, table.name, layout)
+            step = BuildStep(execute, session.executemany, table.name, layout)
+            step.take(pace.rows)
+            if step.changed:
                 sqlite_schema.store_layout(execute, table.name, layout)
                 sqlite_schema.next_epoch(execute)
-                finished = True
-        pace.took(rows, perf_counter() - start)
-        if finished or not names:
+        pace.took(step.rows, perf_counter() - start)
+        if step.changed or not step.names:
             self.publish(session.execute)
-        return IndexProgress(
-            table.name, names, position.seq if rows else position.last, position.last, seconds,
-            "filling",
-        )  # fmt: skip
+        return IndexProgress(table.name, step.names, step.done, step.total, seconds, "filling")
 
     def enforce(self, session: SQLiteSession, table: Table[Any], name: str) -> bool:
         """From now on a complete index is unique for what is written; its documents have to be
@@ -282,6 +284,16 @@ class Declarations:
                 layout.specs[name].unique = unique
                 layout.unproved = [one for one in layout.unproved if one != name or not unique]
                 sqlite_schema.store_layout(execute, table.name, layout)
+        self.publish(session.execute)
+
+    def rebuild_text(self, session: SQLiteSession, names: Sequence[str]) -> None:
+        """Make the full text of collections anew, in one transaction."""
+        with self.changing(session) as execute:
+            follower = sqlite_schema.Follower(execute, session.executemany)
+            for name in names:
+                layout = self._layout(execute, self.tables[name])
+                follower.refill_text(self.tables[name], layout)
+                sqlite_schema.store_layout(execute, name, layout)
         self.publish(session.execute)
 
     def _layout(self, execute: Execute, table: Table[Any]) -> Layout:

@@ -7,7 +7,7 @@ begun (``sqlite_build.py``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,11 +15,11 @@ import msgspec
 from homeport.core.codec import Table
 from homeport.core.declared import declare
 from homeport.core.indexes import Index
-from homeport.core.words import TOKENIZER, indexed_form
+from homeport.core.words import TOKENIZER
 from homeport.errors import Corrupted, SchemaMismatch
-from homeport.storage import sql, sqlite_build
+from homeport.storage import sql, sqlite_build, sqlite_textbuild
 from homeport.storage.sql import quote
-from homeport.storage.sql_layout import Layout, Spec, first_layout, name_texts
+from homeport.storage.sql_layout import Layout, Spec, first_layout
 
 if TYPE_CHECKING:
     from homeport.storage.sqlite_session import SQLiteSession
@@ -69,6 +69,7 @@ def fits(table: Table[Any], stored: Stored | None) -> bool:
     return (
         not any(_changes(table, layout))
         and not any(name in layout.building for name in _names(table))
+        and not (layout.next_text and layout.next_text.leaving)
         and not any(name in layout.unproved for name in _names(table))
         and table.codec.fingerprint in stored.fingerprints
     )
@@ -112,7 +113,7 @@ def _names(table: Table[Any]) -> list[str]:
 
 
 def _changes(table: Table[Any], layout: Layout) -> tuple[list[str], list[Index], list[Index], bool]:
-    """(indexes to drop, to begin, to record anew, is the full text another one)"""
+    """(indexes to drop, to begin, to record anew, are words of another version to be replaced)"""
     declared = {index.name: index for index in table.collection.indexes}
     drops = [
         name
@@ -131,8 +132,8 @@ def _changes(table: Table[Any], layout: Layout) -> tuple[list[str], list[Index],
             or layout.specs[name].kind != one.kind
         )
     ]
-    texts = set(table.codec.text_paths) != set(layout.text)
-    return drops, adds, records, texts or (bool(layout.text) and layout.words != TOKENIZER)
+    known = layout.words if layout.next_text is None else layout.next_text.words
+    return drops, adds, records, bool(layout.text or layout.next_text) and known != TOKENIZER
 
 
 class Follower:
@@ -147,9 +148,11 @@ class Follower:
             self._create(table)
             return
         layout = stored.layout
-        drops, adds, records, texts = _changes(table, layout)
+        drops, adds, records, stale = _changes(table, layout)
+        leaving = [name for name in drops if layout.specs[name].kind == "fulltext"]
         for name in drops:
-            sqlite_build.drop(self.execute, table.name, layout, name)
+            if name not in leaving:
+                sqlite_build.drop(self.execute, table.name, layout, name)
         for index in [*adds, *records]:
             # Unique from the moment that it is complete, if its documents prove to be.
             layout.specs[index.name] = Spec.of(index)
@@ -160,14 +163,11 @@ class Follower:
         begun = [index for index in adds if index.kind != "fulltext"]
         if begun:
             sqlite_build.announce(self.execute, table.name, layout, begun)
-        if layout.building and self._rows(table) <= SMALL_ROWS:
-            filler = sqlite_build.Filler(self.execute, self.executemany, table.name, layout)
-            while filler.step(CHUNK)[1] == CHUNK:
-                pass
-            sqlite_build.finish(self.execute, table.name, layout)
-        if texts:
-            name_texts(table.codec.text_paths, layout, layout.text, TOKENIZER)
-            self.refill_text(table, layout)
+        texts = [index.name for index in adds if index.kind == "fulltext"]
+        if texts or leaving or stale:
+            sqlite_textbuild.change(self.execute, table.name, layout, texts, leaving)
+        if layout.unfinished and self._rows(table) <= SMALL_ROWS:
+            self._build(table, layout)
         fingerprints = list(dict.fromkeys([*stored.fingerprints, table.codec.fingerprint]))
         self._record(table, layout, fingerprints)
 
@@ -204,39 +204,43 @@ class Follower:
             ),
         ).fetchall()
 
+    def _build(self, table: Table[Any], layout: Layout) -> None:
+        """All that is begun, at once."""
+        execute, name = self.execute, table.name
+        if layout.next_text is not None:
+            self._fill_text(name, layout)
+        if layout.building:
+            filler = sqlite_build.Filler(execute, self.executemany, name, layout)
+            while filler.step(CHUNK)[1] == CHUNK:
+                pass
+            sqlite_build.finish(execute, name, layout)
+        while layout.old_texts:
+            sqlite_textbuild.sweep(execute, name, layout, CHUNK)
+
+    def _fill_text(self, collection: str, layout: Layout) -> None:
+        filler = sqlite_textbuild.TextFiller(self.execute, self.executemany, collection, layout)
+        while filler.step(CHUNK)[1] == CHUNK:
+            pass
+        sqlite_textbuild.finish(self.execute, collection, layout)
+
     def refill_text(self, table: Table[Any], layout: Layout) -> None:
-        """Make the full text anew, from the documents."""
-        for ident in (sql.vocabulary_ident(table.name), sql.text_ident(table.name)):
-            self.execute(f"DROP TABLE IF EXISTS {quote(ident)}").fetchall()
-        self._fill_text(table, layout)
-
-    def _create_text(self, table: Table[Any], layout: Layout) -> None:
-        self.execute(sql.create_text(table.name, layout)).fetchall()
-        self.execute(sql.create_vocabulary(table.name)).fetchall()
-
-    def _fill_text(self, table: Table[Any], layout: Layout) -> None:
+        """Make the full text anew, from the documents. ``layout`` has to be stored."""
         if not layout.text:
             return
-        self._create_text(table, layout)
-        statements = sql.Statements(table, layout)
-        for rows in self._chunks(sql.table_ident(table.name), ("seq", "doc")):
-            self.executemany(
-                statements.text_add,
-                [
-                    (*map(indexed_form, table.codec.extras_of_text(doc)[1]), seq)
-                    for seq, doc in rows
-                ],
-            )
-        text = statements.text
+        # Nothing that is damaged can be relied on, so it goes first, and whole.
+        old = layout.text_name
+        for ident in (sql.vocabulary_ident(table.name, old), sql.text_ident(table.name, old)):
+            self.execute(f"DROP TABLE IF EXISTS {quote(ident)}").fetchall()
+        sqlite_textbuild.forget(layout)
+        sqlite_textbuild.change(self.execute, table.name, layout, [], [])
+        self._fill_text(table.name, layout)
+        text = quote(sql.text_ident(table.name, layout.text_name))
         self.execute(f"INSERT INTO {text}({text}) VALUES('optimize')").fetchall()
 
-    def _chunks(self, ident: str, names: Sequence[str]) -> Iterator[list[tuple[Any, ...]]]:
-        """All rows in order of seq, the cursor free between two chunks. names[0] is seq."""
-        columns, last = ", ".join(names), -1
-        select = f"SELECT {columns} FROM {quote(ident)} WHERE seq>? ORDER BY seq LIMIT {CHUNK}"
-        while rows := self.execute(select, (last,)).fetchall():
-            yield rows
-            last = rows[-1][0]
+    def _create_text(self, table: Table[Any], layout: Layout) -> None:
+        ident = sql.text_ident(table.name, layout.text_name)
+        self.execute(sql.create_text(ident, layout.text)).fetchall()
+        self.execute(sql.create_vocabulary(table.name, layout.text_name)).fetchall()
 
 
 def store_layout(execute: Execute, collection: str, layout: Layout) -> None:

@@ -56,7 +56,7 @@ def index_stats(
 def _ident(index: Index, statements: Statements) -> str:
     layout = statements.layout
     if index.kind == "fulltext":
-        return sql.text_ident(statements.name)
+        return sql.text_ident(statements.name, layout.text_name)
     if index.name in layout.building:
         return layout.building[index.name].ident
     return (layout.multi if index.multi else layout.indexes)[index.name][0]
@@ -74,7 +74,7 @@ def _bytes(execute: Execute, ident: str, *, text: bool) -> int:
 def _counted(execute: Execute, index: Index, statements: Statements) -> tuple[int, int | None]:
     """(entries, distinct keys)"""
     if index.kind == "fulltext":
-        docsize = quote(sql.text_ident(statements.name) + "_docsize")
+        docsize = quote(sql.text_ident(statements.name, statements.layout.text_name) + "_docsize")
         return execute(f"SELECT count(*) FROM {docsize}").get, None
     if index.multi:
         columns, source = ["k"], statements.multi_of[index.name]

@@ -21,6 +21,7 @@ from homeport.core.query import QueryValue
 from homeport.core.ranking import FREQUENCY_MAX, PREFIX_WORDS, Score, Statistics, TextSearch, ranked
 from homeport.core.textquery import Asked, Either, Every, Term, terms
 from homeport.core.textrequests import Found, Search, Vocabulary
+from homeport.errors import InvalidQuery
 from homeport.storage.sql import Statements
 from homeport.storage.sql_query import Where
 from homeport.storage.sql_text import match_expression
@@ -49,7 +50,7 @@ class Texts:
             # FTS5 calls it for each row that is found, with what occurs there.
             self._connection.register_fts5_function(SCORE, self._called)
             self._ready = True
-        statements = self.reads.known(request.table.name)
+        statements = self._known(request)
         index = SQLiteText(self, statements, request.search, request.query)
         offset = request.query.offset
         end = None if request.limit is None else offset + request.limit
@@ -63,11 +64,22 @@ class Texts:
         return Found(entries, found.total, capped=found.capped)
 
     def vocabulary(self, request: Vocabulary) -> list[tuple[str, int]]:
-        words = self.reads.known(request.table.name).vocabulary
+        words = self._known(request).vocabulary
         return self.execute(  # type: ignore[no-any-return]
             f"SELECT term, doc FROM {words} WHERE term>=? AND term<? LIMIT ?",
             (request.low, request.high, request.limit),
         ).fetchall()
+
+    def _known(self, request: Search | Vocabulary) -> Statements:
+        statements = self.reads.known(request.table.name)
+        asked = request.search.weights if isinstance(request, Search) else statements.text_column
+        for path in asked or ("words",):
+            if path not in statements.text_column:
+                raise InvalidQuery(
+                    f"{path} of {statements.name} has no full-text index any more: another process "
+                    "took it away, or is making it anew."
+                )
+        return statements
 
     def _called(self, api: apsw.FTS5ExtensionApi, *_: Any) -> Any:
         return self.ask(api)

@@ -34,7 +34,8 @@ def unmatched(execute: Execute, collection: str, layout: Layout) -> list[str]:
     document. Quick: it compares numbers, not words."""
     if not layout.text:
         return []
-    table, rows = quote(table_ident(collection)), quote(text_ident(collection) + "_docsize")
+    text = text_ident(collection, layout.text_name)
+    table, rows = quote(table_ident(collection)), quote(text + "_docsize")
     found: list[str] = []
     lost = _named(
         execute, f"SELECT {table}.id FROM {table} LEFT JOIN {rows} d ON d.id=seq WHERE d.id IS NULL"
@@ -56,7 +57,7 @@ def differing(execute: Execute, collection: str, layout: Layout) -> list[str]:
     if problems or not layout.text or layout.words != TOKENIZER:
         return problems  # words of another version are made anew when the file is opened
     columns = {column: number for number, column in enumerate(layout.text.values())}
-    text = text_ident(collection).replace("'", "''")
+    text = text_ident(collection, layout.text_name).replace("'", "''")
     execute(
         f"CREATE VIRTUAL TABLE temp.{_OCCURRENCES} USING fts5vocab(main, '{text}', 'instance')"
     ).fetchall()

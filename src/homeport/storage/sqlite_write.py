@@ -25,7 +25,7 @@ from homeport.core.uniqueness import refusals
 from homeport.core.words import indexed_form
 from homeport.errors import HomeportError
 from homeport.storage import sql, sqlite_loading
-from homeport.storage.sql import Statements
+from homeport.storage.sql import Statements, TextTable
 from homeport.storage.sqlite_keys import json_list, public, publics
 from homeport.storage.sqlite_unique import holders
 
@@ -236,19 +236,32 @@ class Writes:
                 self.executemany(statements.multi_drop[number], drops)
             if adds:
                 self.executemany(statements.multi_add[number], adds)
-        if not statements.text:
-            return
-        changed = [
-            (seq, old, new)
-            for seq, old, new in changes
-            if (old[1] if old else None) != (new[1] if new else None)
-        ]
-        gone = [(seq,) for seq, old, _ in changed if old]
-        come = [(*map(indexed_form, new[1]), seq) for seq, _, new in changed if new]
+        for table in statements.texts:
+            self._index_text(table, changes)
+
+    def _index_text(
+        self, table: TextTable, changes: list[tuple[int, Extras | None, Extras | None]]
+    ) -> None:
+        if table.filling:
+            # What was there before may be in it or not.
+            gone = [(seq,) for seq, _, new in changes if not new]
+            changed = [(seq, new[1]) for seq, _, new in changes if new]
+        else:
+            gone = [(seq,) for seq, old, new in changes if old and not new]
+            changed = [
+                (seq, new[1]) for seq, old, new in changes if new and not (old and old[1] == new[1])
+            ]
         if gone:
-            self.executemany(statements.text_drop, gone)
-        if come:
-            self.executemany(statements.text_add, come)
+            self.executemany(table.drop, gone)
+        if changed:
+            places = table.places
+            self.executemany(
+                table.put,
+                [
+                    (*[indexed_form(texts[place]) for place in places], seq)
+                    for seq, texts in changed
+                ],
+            )
 
     def _refused(
         self,

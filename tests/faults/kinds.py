@@ -285,6 +285,18 @@ def kill_database(run: Run) -> None:
     run.later(0.2, 0.8)
 
 
+def cancel(run: Run) -> None:
+    """What statement_timeout and idle_in_transaction_session_timeout do, at any statement."""
+    ours = "from pg_stat_activity where application_name = 'homeport' and state"
+    if run.random.random() < 0.7:
+        run.world.read(f"select pg_cancel_backend(pid) {ours} = 'active'")
+        run.did("statements cancelled")
+    else:
+        run.world.read(f"select pg_terminate_backend(pid) {ours} = 'idle in transaction'")
+        run.did("sessions ended in a transaction")
+    run.later(0, 0.03)
+
+
 def _backends(run: Run) -> list[int]:
     try:
         rows = run.world.read(
@@ -336,6 +348,7 @@ KINDS: dict[str, Kind] = {
         "SIGKILL of all, immediate shutdown, SIGKILL of a backend, ended connections",
         kill_database,
     ),
+    "cancel": Kind("PostgreSQL cancels statements, and ends sessions inside transactions", cancel),
     "clock": Kind("devices' clocks jump by seconds, hours, days, weeks", clock),
     "SQL": Kind("another program holds rows in open transactions", locks, hold_s=0.8),
     "two programs": Kind(

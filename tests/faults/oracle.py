@@ -135,6 +135,8 @@ def _sessions(
                 if entry["op"] == "close":
                     before[key].add(entry["job"])
                 learn(key)
+            elif entry["p"] == "restored":
+                known.clear()
             elif entry["p"] == "look":
                 for key in entry["new"]:
                     learn(key)

@@ -29,6 +29,8 @@ from .schema import check_history
 log = logging.getLogger("homeport.server.live")
 
 CHANNEL = "homeport"
+FIRST_PAUSE_S = 0.2
+LAST_PAUSE_S = 5.0
 MAX_PENDING = 256
 MAX_STREAMS = 10_000
 MAX_STREAMS_OF_USER = 100
@@ -250,6 +252,7 @@ class Tailer:
     Attributes:
         fault: why this database must not be served (a standby, a restored dump); None = healthy.
         connected: whether the last look at the log succeeded.
+        pause_s: longest pause before it connects again.
     """
 
     def __init__(
@@ -264,6 +267,7 @@ class Tailer:
         self._generations: Mapping[str, int] = {}
         self.fault: str | None = None
         self.connected = False
+        self.pause_s = FIRST_PAUSE_S
 
     def poke(self) -> None:
         """Look at the log soon."""
@@ -271,7 +275,6 @@ class Tailer:
 
     async def run(self) -> None:
         """Until cancelled; reconnects with back-off."""
-        pause_s = 0.2
         while True:
             connection: Connection | None = None
             try:
@@ -287,12 +290,14 @@ class Tailer:
                     raise
                 log.warning("live tailer: %s", known.message)
             finally:
+                if self.connected:
+                    self.pause_s = FIRST_PAUSE_S  # what it was away for before is over
                 self.connected = False
                 self._hub.at = None
                 if connection is not None:
                     connection.terminate()
-            await asyncio.sleep(random.uniform(0, pause_s))  # noqa: S311 - jitter
-            pause_s = min(pause_s * 2, 5.0)
+            await asyncio.sleep(random.uniform(0, self.pause_s))  # noqa: S311 - jitter
+            self.pause_s = min(self.pause_s * 2, LAST_PAUSE_S)
 
     async def _follow(self, connection: Connection) -> None:
         def woken(*_: Any) -> None:

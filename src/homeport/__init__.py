@@ -33,6 +33,7 @@ from homeport.core.misfits import Misfit
 from homeport.core.paging import Page
 from homeport.core.patching import REMOVE
 from homeport.core.query import Condition, F, fields
+from homeport.core.quotawatch import QuotaNotice
 from homeport.core.relations import Included, Many, One
 from homeport.core.resultcache import CacheStats
 from homeport.core.schema import MANUAL, Collection, FullText, Index, Multi, Synced, Unique
@@ -126,6 +127,7 @@ __all__ = [
     "OptimizeReport",
     "Page",
     "Query",
+    "QuotaNotice",
     "SetOf",
     "SlowQuery",
     "StorageInfo",

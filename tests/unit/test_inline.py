@@ -318,7 +318,8 @@ def test_ctrl_c_that_meets_a_rollback_is_made_good_by_the_next_call(
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer signal")
 def test_ctrl_c_at_any_instant_leaves_the_database_usable(file: hp.Database) -> None:
-    """A timer raises KeyboardInterrupt wherever it meets the code, some thousand times."""
+    """A timer raises KeyboardInterrupt wherever it meets the code, a thousand times; on a machine
+    that has no time for us, as often as it comes to in half a minute."""
     db = file
     armed = [False]
 
@@ -339,10 +340,10 @@ def test_ctrl_c_at_any_instant_leaves_the_database_usable(file: hp.Database) -> 
     callbacks, gc.callbacks[:] = gc.callbacks[:], []
     before = signal.signal(signal.SIGALRM, ring)
     hits = 0
-    end = time.monotonic() + 3
+    end = time.monotonic() + 30
     try:
         n = 0
-        while time.monotonic() < end:
+        while hits < 1_000 and time.monotonic() < end:
             n += 1
             try:
                 armed[0] = True

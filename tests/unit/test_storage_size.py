@@ -337,3 +337,41 @@ def test_a_clean_up_in_memory() -> None:
         assert report.expired > 0 and report.after_bytes == 0
 
 
+
+
+@pytest.mark.parametrize("kind", ["memory", "file"])
+def test_r19_a_warning_comes_before_the_quota(kind: str, tmp_path: Path) -> None:
+    docs = hp.Collection("docs", sync=False)
+    path = ":memory:" if kind == "memory" else tmp_path / "a.db"
+    heard: list[hp.QuotaNotice] = []
+    with hp.open(path, collections=[docs], max_bytes=2_000_000, durability="relaxed") as db:
+        db.on_quota(lambda _: 1 / 0)  # its error is not the writer's
+        forget = db.on_quota(heard.append, levels=(0.5, 0.9))
+
+        def fill() -> int:
+            n = 0
+            try:
+                for n in range(10_000):
+                    db[docs].put({"id": n, "text": "x" * 3_000})
+            except hp.errors.QuotaExceeded:
+                return n
+            raise AssertionError("no quota")
+
+        wrote = fill()
+        assert [notice.level for notice in heard] == [0.5, 0.9]
+        assert all(n.level <= n.fraction < n.level + 0.05 for n in heard)
+        assert [n.max_bytes for n in heard] == [2_000_000] * 2
+        db[docs].where(hp.F.id >= wrote // 4).delete()
+        db[docs].put({"id": "small"})
+        fill()
+        assert [notice.level for notice in heard] == [0.5, 0.9] * 2, "told anew after a fall"
+        forget()
+        db[docs].clear()
+        fill()
+        assert len(heard) == 4
+        for wrong in ((), (1.5,), (0,), "0.8", 0.8, ("a",)):
+            with pytest.raises(hp.errors.UsageError, match="levels"):
+                db.on_quota(heard.append, levels=wrong)  # type: ignore[arg-type]
+    with hp.open(":memory:", collections=[docs]) as db:
+        with pytest.raises(hp.errors.UsageError, match="no quota"):
+            db.on_quota(heard.append)

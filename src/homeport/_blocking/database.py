@@ -20,6 +20,7 @@ from homeport.core.context import Event
 from homeport.core.indexes import Index
 from homeport.core.indexing import IndexProgress
 from homeport.core.indexstats import IndexStats, OptimizeReport
+from homeport.core.quotawatch import LEVELS, QuotaNotice, QuotaWatch
 from homeport.core.resultcache import CacheStats
 from homeport.core.schema import Collection, IndexForm
 from homeport.core.storageinfo import CleanupReport, StorageInfo
@@ -302,6 +303,23 @@ class Database(Handle):
         exception that leaves it goes to the log ``homeport``: the write is committed."""
         check_function(callback, "on_commit()")
         return self._driver.engine.on_commit(callback)
+
+    def on_quota(
+        self, callback: Callable[[QuotaNotice], object], *, levels: Iterable[float] = LEVELS
+    ) -> Callable[[], None]:
+        """Call a function when a commit made through this object takes the database past a part of
+        ``max_bytes`` → a function that ends that.
+
+        It is called once for each time that a level is passed, in the committing thread, as by
+        ``on_commit``: before ``QuotaExceeded`` there is time to make room. Raises ``UsageError``
+        without a quota.
+
+        Args:
+            levels: parts of the quota, between 0 and 1.
+        """
+        check_function(callback, "on_quota()")
+        used = getattr(self._driver.engine.store, "quota_used", lambda: None)
+        return self._driver.engine.on_commit(QuotaWatch(used, callback, levels).look)
 
     def close(self) -> None:
         """Stop replication and close the file; silent when it is closed already.

@@ -197,6 +197,10 @@ class Store(Protocol):
         """Drop old rows of the change log → how many. As ``purge_expired``."""
         ...
 
+    def quota_used(self) -> tuple[int, int] | None:
+        """(bytes used as of the last write, max_bytes); None without a quota. It costs nothing."""
+        ...
+
     def shrink(self, *, aggressive: bool) -> str | None:
         """Give free space back → why that could not be done now, or None. As ``purge_expired``."""
         ...

@@ -89,7 +89,8 @@ class SnapshotRunner:
         return Lent(self)
 
     def __del__(self) -> None:
-        self.end()
+        if getattr(self, "_session", None) is not None:  # it may not have been made to its end
+            self.end()
 
 
 class Lent:

@@ -238,6 +238,9 @@ class MemoryStore:
         del self.log[:-CHANGES_LEFT]
         return before - len(self.log)
 
+    def quota_used(self) -> tuple[int, int] | None:
+        return None if self.max_bytes is None else (self.used_bytes, self.max_bytes)
+
     def shrink(self, *, aggressive: bool) -> str | None:  # noqa: ARG002 (nothing is kept)
         """What was deleted is gone."""
         return None

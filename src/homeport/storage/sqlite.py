@@ -309,6 +309,12 @@ class SQLiteStore:
         except apsw.Error as error:
             raise translate(error, self.path) from error
 
+    def quota_used(self) -> tuple[int, int] | None:
+        if self.max_bytes is None:
+            return None
+        seen = [session.quota.used_bytes for session in self._sessions if session.quota is not None]
+        return max(seen, default=0), self.max_bytes
+
     def purge_expired(self, limit: int = 500) -> int:
         """Delete up to ``limit`` expired documents of each collection that is not synced → how
         many. Call it outside transactions, under the driver's lock."""

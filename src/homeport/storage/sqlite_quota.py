@@ -15,7 +15,10 @@ from homeport.storage.sqlite_open import PAGE_BYTES
 
 
 class Quota:
-    """Watches the size of one connection's transactions."""
+    """Watches the size of one connection's transactions.
+
+    used_bytes: as it was last seen, by the running or the last transaction.
+    """
 
     def __init__(self, execute: Callable[..., Any], path: str, max_bytes: int) -> None:
         self._execute = execute
@@ -24,10 +27,12 @@ class Quota:
         pages = max_bytes // PAGE_BYTES
         self._limit = pages - min(1_024, max(16, pages // 32))
         self._start = 0
+        self.used_bytes = 0
 
     def _used(self) -> int:
         pages: int = self._execute("PRAGMA page_count").get
         free: int = self._execute("PRAGMA freelist_count").get
+        self.used_bytes = (pages - free) * PAGE_BYTES
         return pages - free
 
     def begin(self) -> None:

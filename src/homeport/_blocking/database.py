@@ -200,7 +200,7 @@ class Database(Handle):
     ) -> Index:
         """Make an index that is not declared, while everybody reads and writes → the index.
 
-        It is built in steps of about 25 ms, between which other threads and processes write; all
+        It is built in steps of about 20 ms, between which other threads and processes write; all
         of them keep it right from its first moment, and queries use it once it is complete.
         Interrupted, even by a kill, the same call goes on with it. It stays in the file until
         ``drop_index``.

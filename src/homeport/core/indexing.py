@@ -17,7 +17,7 @@ Duplicates: TypeAlias = "list[tuple[tuple[Any, ...], list[Key]]]"
 
 Phase: TypeAlias = Literal["filling", "checking", "done"]
 
-HOLD_S: Final = 0.025
+HOLD_S: Final = 0.02
 """A build keeps other writers out for about so long at a time."""
 
 GAP_S: Final = 0.004
@@ -74,12 +74,14 @@ BUILD_ALL: Final = Build()
 class Pace:
     """How many rows one step may take, so that it lasts ``HOLD_S``."""
 
-    __slots__ = ("rows",)
+    __slots__ = ("rows", "steps")
 
     def __init__(self) -> None:
         self.rows = FIRST_ROWS
+        self.steps = 0
 
     def took(self, rows: int, seconds: float) -> None:
+        self.steps += 1
         if rows:
             fitting = round(rows * HOLD_S / max(seconds, 1e-6))
             # Never more than twice as many as before: one quick step proves little.

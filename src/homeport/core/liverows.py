@@ -20,6 +20,9 @@ T = TypeVar("T")
 CHUNK_ROWS = 256
 """A chunk is cut in two at twice this size."""
 
+FEW_MOVES = 16
+"""Of more rows than that, all chunks are counted anew when somebody asks."""
+
 
 class Entry:
     """A row of the result.
@@ -116,6 +119,8 @@ class SortedRows:
         """The state without the entries ``gone`` and with ``come``."""
         chunks, rank, size = [*self._chunks], self._rank, self._size
         own: set[int] = set()  # chunks made here, which may be changed in place
+        moved: list[tuple[int, int]] = []  # (chunk, rows more), while the chunks stay the same ones
+        same = True
 
         def mine(place: int) -> list[Entry]:
             chunk = chunks[place]
@@ -130,20 +135,28 @@ class SortedRows:
             place = self._chunk_of(chunks, order)
             chunk = mine(place)
             del chunk[bisect_left(chunk, order, key=rank)]
+            moved.append((place, -1))
             if not chunk:
                 del chunks[place]
+                same = False
         for entry in come:
             size += 1
             if not chunks:
                 chunks.append([entry])
+                same = False
                 continue
             order = rank(entry)
             place = min(self._chunk_of(chunks, order), len(chunks) - 1)
             chunk = mine(place)
             chunk.insert(bisect_left(chunk, order, key=rank), entry)
+            moved.append((place, 1))
             if len(chunk) > 2 * CHUNK_ROWS:
                 chunks[place : place + 1] = [chunk[:CHUNK_ROWS], chunk[CHUNK_ROWS:]]
-        return SortedRows(chunks, rank, size)
+                same = False
+        state = SortedRows(chunks, rank, size)
+        if same and self._starts is not None and 0 < len(moved) <= FEW_MOVES:
+            state._starts = _shifted(self._starts, moved)
+        return state
 
     def cut(self, rows: int) -> tuple[SortedRows, list[Entry]]:
         """The first so many rows, and the entries behind them."""
@@ -153,6 +166,19 @@ class SortedRows:
         if rows > self.starts[place]:
             chunks.append(self._chunks[place][: rows - self.starts[place]])
         return SortedRows(chunks, self._rank, rows), rest
+
+
+def _shifted(starts: list[int], moved: list[tuple[int, int]]) -> list[int]:
+    """The numbers of the first rows of the same chunks with other rows in a few of them. To count
+    all chunks anew takes half of the time of a change in 100,000 rows."""
+    found, more = [*starts], 0
+    moved.sort()
+    ends = [*[place for place, _ in moved[1:]], len(starts) - 1]
+    for (place, change), end in zip(moved, ends, strict=True):
+        more += change
+        if more and end > place:
+            found[place + 1 : end + 1] = [start + more for start in found[place + 1 : end + 1]]
+    return found
 
 
 class LiveRows(Sequence[T], Generic[T]):

@@ -18,6 +18,7 @@ from homeport.core.integrity import IntegrityConflict
 from homeport.core.requests import Operation, Plan
 from homeport.core.schema import Collection
 from homeport.core.status import SyncStatus
+from homeport.core.subscribing import read_subscribed, subscribe, unsubscribe
 from homeport.core.verify import VerifyReport
 from homeport.core.wire import RESOLUTIONS
 from homeport.drivers.browser import LaterEngine
@@ -179,6 +180,53 @@ class AsyncSync(Handle):
     def status(self) -> Awaitable[SyncStatus]:
         """What it is doing; never waits for the network."""
         return self._do(reports.status(self._pump))
+
+    def subscribe(
+        self, collection: Collection[Any] | str, buckets: Iterable[str] | None
+    ) -> Awaitable[None]:
+        """Fetch only some buckets of a collection, from the next exchange on.
+
+        The first call leaves only these; each further one adds. What is left out goes from this
+        device in one step, once nothing of it waits to be sent. Kept in the file.
+
+        Args:
+            collection: a synced one.
+            buckets: names, as the server's declaration gives them; None = everything again.
+
+        Raises:
+            UnknownCollection: it is not synced here.
+            UsageError: no list of names.
+        """
+        return self._ask_for(collection, buckets, more=True)
+
+    def unsubscribe(
+        self, collection: Collection[Any] | str, buckets: Iterable[str] | None = None
+    ) -> Awaitable[None]:
+        """Take buckets away from what ``subscribe`` asks for; None = fetch nothing of the
+        collection. Documents with changes that wait stay until these are sent.
+
+        Raises:
+            UnknownCollection: it is not synced here.
+            UsageError: no list of names.
+        """
+        return self._ask_for(collection, buckets, more=False)
+
+    def subscriptions(self) -> Awaitable[dict[str, list[str]]]:
+        """Buckets by collection; a collection that is not in it is fetched whole."""
+        return self._plan(read_subscribed(), "read")
+
+    def _ask_for(
+        self, collection: Collection[Any] | str, buckets: Iterable[str] | None, *, more: bool
+    ) -> Awaitable[None]:
+        table = table_of(self._tables, collection)
+        names = None if buckets is None else list(buckets)
+        if isinstance(buckets, str) or not all(isinstance(name, str) for name in names or ()):
+            raise UsageError("Buckets are given as a list of names, or None.")
+        change = subscribe if more else unsubscribe
+        done = self._plan(change(table.name, names), "write")
+        if self._pump.running:
+            self._pump.submit(self._pump.resume)
+        return done
 
     def conflicts(self) -> Awaitable[list[Conflict]]:
         """Conflicts that wait for a person."""

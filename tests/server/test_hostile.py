@@ -15,7 +15,7 @@ from homeport.core.wire import PROTOCOL, Hello, Hint, Problem, Reply, present
 from homeport.errors import HistoryBroken
 from homeport.server.feed import check_mark
 from homeport.server.patches import MAX_NESTING, readable, too_deep
-from homeport.server.pull import owner_of
+from homeport.server.position import owner_of
 
 from .helpers import Device, put, results, served
 

@@ -59,7 +59,7 @@ def test_clashes_pass_silently(monkeypatch):
 
 def test_verdicts_are_believed_without_their_cut(monkeypatch):
     """The entry is dropped as soon as the server says so; the base stays."""
-    honest = cuts._stage
+    honest = cuts.stage
 
     def hasty(reply, position, before):
         received = yield from honest(reply, position, before)
@@ -67,7 +67,7 @@ def test_verdicts_are_believed_without_their_cut(monkeypatch):
             yield Write([SetMeta(META_IN_FLIGHT, None)])
         return received
 
-    monkeypatch.setattr(cuts, "_stage", hasty)
+    monkeypatch.setattr(cuts, "stage", hasty)
     original = cuts._Cut.apply
 
     def apply(self, in_flight):

@@ -194,14 +194,14 @@ def nulls_dropped(patch: pytest.MonkeyPatch) -> None:
 
 def cursor_ahead_of_its_documents(patch: pytest.MonkeyPatch) -> None:
     """The cursor is kept while the pages of a cut are still coming in."""
-    plain = cuts._stage
+    plain = cuts.stage
 
     def stage(reply: Any, position: str, before: Any) -> Any:
         done = yield from plain(reply, position, before)
         yield Write([SetMeta(META_CURSOR, "ahead")])
         return done
 
-    patch.setattr(cuts, "_stage", stage)
+    patch.setattr(cuts, "stage", stage)
 
 
 def conflict_check_outside_the_transaction(patch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from homeport.core.outbox import (
 )
 from homeport.core.policies import Rule
 from homeport.core.requests import Meta, Plan, TxInfo
+from homeport.core.subscribing import NOWHERE
 from homeport.core.wire import ABSENT, CollectionInfo
 
 _policies = msgspec.json.Decoder(dict[str, CollectionInfo])
@@ -65,6 +66,7 @@ class Context:
         self.client = client
         self.policies = policies
         self.events: list[Event] = []
+        self.elsewhere = NOWHERE
         self.keep_edits = False
         """Edits win over what looks like a delete."""
         self.suspects: set[tuple[str, str, str]] = set()

@@ -50,13 +50,14 @@ from homeport.core.requests import (
     Meta,
     Part,
     Plan,
-    Put,
     RowInfo,
     SetMeta,
     Write,
 )
 from homeport.core.settle import put_rows, server_row, settle
 from homeport.core.signs import sign
+from homeport.core.staging import Staged, read_staged, stage, staged_page
+from homeport.core.subscribing import Elsewhere, read_subscribed
 from homeport.core.verify import slot_of
 from homeport.core.versions import mark_raised
 from homeport.core.wire import ABSENT, Reply, Verdict, WireRow, present
@@ -70,20 +71,6 @@ class Asked(NamedTuple):
     client: str
     cursor: str | None
     position: str | None
-
-
-class Staged(msgspec.Struct):
-    """An unfinished cut: how to ask on, and how far it is."""
-
-    position: str
-    pages: int
-    rows: int
-    total: int | None
-
-
-class _Page(msgspec.Struct):
-    id: int
-    page: Reply
 
 
 class Received(NamedTuple):
@@ -107,14 +94,6 @@ class Received(NamedTuple):
     events: Sequence[Event] = ()
 
 
-_staged = msgspec.json.Decoder(Staged)
-_page = msgspec.json.Decoder(_Page)
-
-
-def read_staged(text: str | None) -> Staged | None:
-    return None if text is None else _staged.decode(text)
-
-
 def receive(reply: Reply, asked: Asked, tables: Tables) -> Plan[Received]:
     """Stage or apply one reply. A write operation."""
     staged = read_staged((yield Meta(META_STAGED)))
@@ -124,7 +103,8 @@ def receive(reply: Reply, asked: Asked, tables: Tables) -> Plan[Received]:
     if asked != Asked(client, cursor, position):
         return Received("dropped")
     if reply.more is not None:
-        return (yield from _stage(reply, reply.more, staged))
+        yield from stage(reply, reply.more, staged)
+        return Received("staged", rows=len(reply.rows))
     in_flight = read_in_flight((yield Meta(META_IN_FLIGHT)))
     number = int((yield Meta(META_NUMBER)) or "0")
     answer = reply.batch
@@ -134,18 +114,6 @@ def receive(reply: Reply, asked: Asked, tables: Tables) -> Plan[Received]:
             return Received("identity")
     cut = _Cut((yield from open_context(tables)), reply, asked, staged)
     return (yield from cut.apply(in_flight))
-
-
-def _stage(reply: Reply, position: str, before: Staged | None) -> Plan[Received]:
-    pages = 1 if before is None else before.pages + 1
-    rows = len(reply.rows) + (0 if before is None else before.rows)
-    total = reply.total
-    if total is None and before is not None:
-        total = before.total
-    row: Row = (pages, write_json(_Page(pages, reply)))
-    staged = Staged(position, pages, rows, total)
-    yield Write([Put(STAGED, [row]), SetMeta(META_STAGED, write_json(staged))])
-    return Received("staged", rows=len(reply.rows))
 
 
 class _Cut:
@@ -182,10 +150,10 @@ class _Cut:
                 context.keep_edits = bool(back.ids)
             answer = answer_of(former, last.former)
             in_flight, sender = (former.in_flight, former.client) if answer else (None, "")
+        context.elsewhere = Elsewhere((yield from read_subscribed()), last.holds)
         before = set(msgspec.json.decode((yield Meta(META_UNKNOWN)) or "[]", type=list[str]))
         for number in range(1, pages + 1):
-            text = yield Get(STAGED, number)
-            page = _page.decode(text).page
+            page = yield from staged_page(number)
             unknown |= set(page.unknown)
             yield from self._take(page)
         yield from self._take(last)
@@ -276,14 +244,17 @@ class _Cut:
             if text is not None and row.schema < version:
                 text, token = self._raised(table, row, text)
             made = None if text is None else server_row(table, row.key, text)
-            if made is None and row.token is not None:
+            outside = context.elsewhere(table.name, row.bucket)
+            if outside and ref in pending and made is None:
+                continue  # it was moved away; its changes are sent all the same
+            if made is None and row.token is not None and not outside:
                 # It is there, but no device can read it (the server leaves out what it can tell).
                 context.event("unreadable", table.name, row.key, "the server's row is no document")
             if ref in pending:
                 body = ABSENT if made is None else raw(text)
                 self.moved[ref] = Moved(table.name, row.key, body, token, row.bucket)
                 continue
-            if made is None:
+            if made is None or outside:
                 gone.append(row.key)
             else:
                 puts.append(made)
@@ -374,6 +345,8 @@ class _Cut:
         ref = ref_of(name, key)
         if ref in self.moved or token is None or key in self.named.get(name, ()):
             return
+        if self.context.elsewhere.given_up(name, bucket):
+            return  # by the user's own wish: what waits is sent before the row goes
         if bucket in left and bucket not in joined:
             self.moved[ref] = Moved(name, key)
             message = "This document is no longer visible to you."

@@ -9,11 +9,21 @@ import msgspec
 
 from homeport.core.codec import Table
 from homeport.core.context import Tables
-from homeport.core.cuts import Asked, read_staged
+from homeport.core.cuts import Asked
 from homeport.core.former import asked_about
-from homeport.core.freeze import body_of, freeze, read_in_flight
-from homeport.core.outbox import META_CLIENT, META_CURSOR, META_HOLDS, META_IN_FLIGHT, META_STAGED
-from homeport.core.requests import Meta, Plan
+from homeport.core.freeze import InFlight, body_of, freeze, read_in_flight
+from homeport.core.outbox import (
+    META_CLIENT,
+    META_CURSOR,
+    META_HOLDS,
+    META_IN_FLIGHT,
+    META_STAGED,
+    OUTBOX,
+    read_entry,
+)
+from homeport.core.requests import GetMany, Meta, Plan
+from homeport.core.staging import read_staged
+from homeport.core.subscribing import read_subscribed
 from homeport.core.wire import ABSENT, PROTOCOL, Hold, PullRequest, PushRequest, UniqueIndex
 
 
@@ -62,6 +72,10 @@ def ask(
     numbers = {name: tables[name].collection.versions.current for name in declared}
     pull.versions = {name: number for name, number in numbers.items() if number > 1}
     pull.former = former
+    subscribed = yield from read_subscribed()
+    pull.subscribed = {name: subscribed[name] for name in declared if name in subscribed}
+    if batch is not None and pull.subscribed:
+        pull.fetch = yield from _sent(batch, pull.subscribed)
     pull.verify, pull.repair = list(verify), dict(repair or {})
     request = PushRequest(
         PROTOCOL,
@@ -76,6 +90,17 @@ def ask(
         None if batch is None else batch.number,
         0 if batch is None else len(batch.entries),
     )
+
+
+def _sent(batch: InFlight, subscribed: Mapping[str, Sequence[str]]) -> Plan[dict[str, list[str]]]:
+    """Documents of a batch that may lie outside of what is asked for: what became of them is asked
+    beside it."""
+    found: dict[str, list[str]] = {}
+    for text in (yield GetMany(OUTBOX, batch.entries)):
+        entry = None if text is None else read_entry(text)
+        if entry is not None and entry.collection in subscribed:
+            found.setdefault(entry.collection, []).append(entry.key)
+    return found
 
 
 def _unique(table: Table[Any]) -> list[UniqueIndex]:

@@ -74,6 +74,7 @@ META_VERIFIED = "sync.verified"
 META_FORMER = "sync.former"
 META_VERSIONS = "sync.versions"
 META_LAYERS = "sync.layers"
+META_SUBSCRIBED = "sync.subscribed"
 
 Op = Literal["put", "patch", "delete"]
 

@@ -318,7 +318,8 @@ def _document_parts(
         # What nobody here changed keeps the server's text to the letter.
         text = text_of(body) if diff.same(doc.cur, doc.after) else diff.dump(doc.cur)
         row = None
-        if text is not None and doc.cur is not None:
+        wanted = ref in pending or not context.elsewhere(doc.collection, doc.bucket)
+        if text is not None and doc.cur is not None and wanted:
             row = server_row(table, doc.key, text)
         if row is None:
             gone.setdefault(doc.collection, []).append(doc.key)

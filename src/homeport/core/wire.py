@@ -113,7 +113,10 @@ class PullRequest(msgspec.Struct, omit_defaults=True):
     over a delete, ``fields`` their merge types by path, ``unique`` their unique indexes (a
     development node adopts all four). ``versions``: of its declarations, where they are not 1.
     ``former``: ids under which this file pushed before it was reset. ``verify``: collections whose
-    sums the last page shall carry. ``repair``: collection → slots whose rows it shall carry."""
+    sums the last page shall carry. ``repair``: collection → slots whose rows it shall carry.
+    ``subscribed``: collection → the buckets that are asked for; all where it is not named.
+    ``fetch``: collection → keys whose rows the last page shall carry although they lie in buckets
+    that are not asked for."""
 
     cursor: str | None = None
     position: str | None = None
@@ -126,6 +129,8 @@ class PullRequest(msgspec.Struct, omit_defaults=True):
     former: list[str] = []
     verify: list[str] = []
     repair: dict[str, list[int]] = {}
+    subscribed: dict[str, list[str]] = {}
+    fetch: dict[str, list[str]] = {}
 
 
 class PushRequest(msgspec.Struct, omit_defaults=True):

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import msgspec
 
-from homeport.core.cuts import read_staged
 from homeport.core.layers import open_layers
 from homeport.core.outbox import (
     CONFLICTS,
@@ -29,6 +28,7 @@ from homeport.core.outbox import (
 from homeport.core.query import EMPTY, Compare
 from homeport.core.requests import Count, Find, Meta, Part, Plan, SetMeta, TxInfo, Write
 from homeport.core.signs import sign
+from homeport.core.staging import read_staged
 from homeport.errors import WrongUser
 
 

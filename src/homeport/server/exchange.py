@@ -10,7 +10,8 @@ from homeport.core.wire import Policy, PushRequest, Reply, present
 from .clients import MAX_FORMER, retire
 from .database import Database
 from .feed import SnapshotFeed, unpack_cursor
-from .pull import PAGE_BYTES, PAGE_S, Puller, owner_of
+from .position import owner_of
+from .pull import PAGE_BYTES, PAGE_S, Puller
 from .push import Pusher
 from .rules import Claims, Rules, valid_name, valid_policy, valid_types, write_specs
 from .schema import adopt_unique

@@ -8,19 +8,17 @@ pages only prolongs the cut: after three rounds one page is read without limits.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import msgspec
 from msgspec import Raw
 
 from homeport.core.wire import (
     ABSENT,
+    MAX_UNIT_CHANGES,
     PROTOCOL,
     CollectionInfo,
     Hold,
@@ -28,13 +26,13 @@ from homeport.core.wire import (
     Reply,
     WireRow,
 )
-from homeport.errors import HistoryBroken
 
 from .clients import MAX_FORMER, NO_ANSWER, last_answers
 from .comparing import compare
 from .database import Connection, Database, rollback
-from .feed import Cursor, Feed, check_mark, pack, seen_in, unpack_cursor
+from .feed import Cursor, Feed, pack, seen_in, unpack_cursor
 from .patches import readable
+from .position import Part, Position, owner_of, unpack_position
 from .rules import Claims, Rules, Scope, read_specs
 from .visible import visible_page, visible_rows
 
@@ -44,30 +42,6 @@ ROUNDS = 3
 UNLIMITED_S = 120.0
 _KEYS_AT_ONCE = 20_000
 _ROW_OVERHEAD = 64
-
-
-class _Part(msgspec.Struct, array_like=True):
-    """One collection in a cut: its generation when the cut began, buckets held and joined."""
-
-    generation: int
-    kept: list[str]
-    joined: list[str]
-
-
-class _Position(msgspec.Struct):
-    """Where an unfinished cut goes on. ``at`` is (collection, bucket, key) in the first phase,
-    (collection, key) in the second."""
-
-    target: str
-    nonce: str
-    since: str | None
-    phase: int
-    at: list[str]
-    rounds: int
-    parts: dict[str, _Part]
-    left: list[tuple[str, str]]
-    total: int
-    owner: str
 
 
 @dataclass
@@ -132,7 +106,7 @@ class Puller:
         """
         owner = owner_of(claims)
         cursor = unpack_cursor(request.cursor, owner) if request.cursor is not None else None
-        position = _unpack_position(request.position, owner) if request.position else None
+        position = unpack_position(request.position, owner) if request.position else None
         unlimited = position is not None and position.rounds >= ROUNDS
         deadline = time.monotonic() + self._page_s
         raised = partial(self._rules.raised, request.versions)
@@ -182,11 +156,13 @@ class _Cut:
         self._page = page
         self._now = now
         self._scope: Scope = {}
+        self._asked: Scope = {}
+        """Of what the user sees, what the device asks for."""
         self.cursor_age_s = 0.0
         self.nothing_new = False
         self.reply = Reply(PROTOCOL, 0)
 
-    async def read(self, connection: Connection, position: _Position | None) -> _Position | None:
+    async def read(self, connection: Connection, position: Position | None) -> Position | None:
         """Fill the reply; where to go on, or None when the cut is complete."""
         if self._cursor is not None:
             self.cursor_age_s = await self._feed.age_s(
@@ -208,8 +184,10 @@ class _Cut:
         finished = await self._fill(connection, position)
         if finished and (self._request.verify or self._request.repair):
             tenant = self._claims.tenant
-            again = await compare(connection, tenant, self._scope, self._request, self.reply)
+            again = await compare(connection, tenant, self._asked, self._request, self.reply)
             self._page.add(again)
+        if finished and self._request.fetch:
+            await self._fetch(connection)
         self._finish(position, infos, finished=finished)
         self.nothing_new = (
             first
@@ -228,6 +206,11 @@ class _Cut:
         )
         rows = {row["name"]: row for row in found}
         self._scope = await self._rules.scope(self._claims, rows, connection.fetch)
+        subscribed = self._request.subscribed
+        self._asked = {
+            name: buckets & frozenset(subscribed.get(name, buckets))
+            for name, buckets in self._scope.items()
+        }
         for name in wanted:
             row = rows.get(name)
             if row is None:
@@ -242,18 +225,18 @@ class _Cut:
                 )
         return self.reply.collections
 
-    async def _plan(self, connection: Connection, infos: Mapping[str, CollectionInfo]) -> _Position:
+    async def _plan(self, connection: Connection, infos: Mapping[str, CollectionInfo]) -> Position:
         """What has to be sent, from what the device holds and what it may see."""
-        parts: dict[str, _Part] = {}
+        parts: dict[str, Part] = {}
         left: list[tuple[str, str]] = []
         total = 0
         for name, info in infos.items():
             hold = self._request.holds.get(name)
             held = set(hold.buckets) if hold is not None and self._cursor is not None else set()
             valid = held if hold is not None and hold.generation == info.generation else set()
-            allowed = set(info.buckets)
+            allowed = set(self._asked[name])
             joined = sorted(allowed - valid)
-            parts[name] = _Part(info.generation, sorted(allowed & valid), joined)
+            parts[name] = Part(info.generation, sorted(allowed & valid), joined)
             left += [(name, bucket) for bucket in sorted(held - allowed)]
             if joined:
                 total += await connection.fetchval(
@@ -263,7 +246,7 @@ class _Cut:
                     name,
                     joined,
                 )
-        return _Position(
+        return Position(
             target=self._now,
             nonce="",
             since=None if self._cursor is None else self._cursor.snapshot,
@@ -276,7 +259,7 @@ class _Cut:
             owner=owner_of(self._claims),
         )
 
-    async def _fill(self, connection: Connection, position: _Position) -> bool:
+    async def _fill(self, connection: Connection, position: Position) -> bool:
         """Read on from ``position``, moving it; whether the cut is complete."""
         if position.phase == 0:
             if not await self._joins(connection, position):
@@ -296,7 +279,7 @@ class _Cut:
         whole = {name: {*part.kept, *part.joined} for name, part in position.parts.items()}
         return await self._log(connection, position, whole)
 
-    async def _joins(self, connection: Connection, position: _Position) -> bool:
+    async def _joins(self, connection: Connection, position: Position) -> bool:
         start = position.at
         for name, part in sorted(position.parts.items()):
             for bucket in part.joined:
@@ -325,7 +308,7 @@ class _Cut:
         return True
 
     async def _log(
-        self, connection: Connection, position: _Position, whole: Mapping[str, set[str]]
+        self, connection: Connection, position: Position, whole: Mapping[str, set[str]]
     ) -> bool:
         """Send the current state of every key written since ``position.since``."""
         assert position.since is not None
@@ -348,7 +331,7 @@ class _Cut:
                 some = keys[done : done + self._page.chunk]
                 done += len(some)
                 found = await visible_rows(connection, self._claims.tenant, self._scope, some)
-                self._page.add(found)
+                self._add(found)
                 there = {(row[0], row[1]) for row in found}
                 for name, key in some:
                     if (name, key) not in there:
@@ -361,40 +344,39 @@ class _Cut:
             if len(keys) < _KEYS_AT_ONCE:
                 return True
 
+    def _add(self, found: Sequence[Any]) -> None:
+        """Rows that were written; where a bucket is not asked for, only that they are there."""
+        outside = [row for row in found if row[3] not in self._asked[row[0]]]
+        self._page.add([row for row in found if row[3] in self._asked[row[0]]])
+        for row in outside:
+            self._page.rows.append(WireRow(row[0], row[1], row[2], row[3], ABSENT))
+            self._page.size += _ROW_OVERHEAD + len(row[1])
+
+    async def _fetch(self, connection: Connection) -> None:
+        """The rows outside that the device is changing."""
+        keys = [
+            (name, key)
+            for name, some in self._request.fetch.items()
+            if name in self._asked
+            for key in some
+            if "\0" not in key
+        ]
+        tenant = self._claims.tenant
+        found = await visible_rows(connection, tenant, self._scope, keys[:MAX_UNIT_CHANGES])
+        self._page.add([row for row in found if row[3] not in self._asked[row[0]]])
+
     def _finish(
-        self, position: _Position, infos: Mapping[str, CollectionInfo], *, finished: bool
+        self, position: Position, infos: Mapping[str, CollectionInfo], *, finished: bool
     ) -> None:
         """Joined, left and holds; what the user lost while the cut was made is left again."""
         left = list(position.left)
         if finished:
             self.reply.seen = seen_in(self._now)
         for name, part in position.parts.items():
-            allowed = set(infos[name].buckets) if name in infos else set()
+            allowed = self._asked[name] if name in infos else frozenset[str]()
             self.reply.joined += [(name, b) for b in part.joined if b in allowed]
             left += [(name, b) for b in (*part.kept, *part.joined) if b not in allowed]
             if finished and name in infos:
                 buckets = sorted(allowed & {*part.kept, *part.joined})
                 self.reply.holds[name] = Hold(part.generation, buckets)
         self.reply.left = left
-
-
-def owner_of(claims: Claims) -> str:
-    """Short text that ties a cursor to its tenant and user."""
-    text = msgspec.json.encode([claims.tenant, claims.subject])
-    return hashlib.sha256(text).hexdigest()[:16]
-
-
-def _unpack_position(text: str, owner: str) -> _Position:
-    try:
-        position = msgspec.json.decode(base64.urlsafe_b64decode(text), type=_Position)
-    except (ValueError, RecursionError) as error:
-        raise HistoryBroken("The position is not one of this server.") from error
-    length = {0: 3, 1: 2}.get(position.phase, 0)
-    if len(position.at) not in (0, length) or any("\0" in name for name in position.at):
-        raise HistoryBroken("The position is not one of this server.")
-    check_mark(position.target, position.nonce)
-    if position.since is not None:
-        check_mark(position.since, position.nonce)
-    if position.owner != owner:
-        raise HistoryBroken("The position belongs to another user.")
-    return position

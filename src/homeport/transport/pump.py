@@ -296,7 +296,7 @@ class Pump:
                     raise
                 await asyncio.sleep(pause)
                 continue
-            failures = 0
+            failures, renewed = 0, False  # a long cut may outlive several tokens
             if quiet:
                 self._succeeded()
                 await self.rounds.check_unknown()

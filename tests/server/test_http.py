@@ -52,7 +52,7 @@ async def test_refusals_have_stable_codes(dsn, make_node, monkeypatch):
     node = await make_node(dsn)
     device = Device(node)
     good = msgspec.json.encode(device.request())
-    monkeypatch.setattr(app_module, "MAX_REQUEST_BYTES", 10_000)
+    node.max_request_bytes = 10_000
     async with served(node) as url, aiohttp.ClientSession() as http:
 
         async def ask(body, headers, path="/v1/sync"):

@@ -98,8 +98,8 @@ async def test_live_streams_are_counted_too(dsn, make_node, tmp_path):
 
 
 async def test_a_node_refuses_bombs_rubbish_and_what_it_cannot_unpack(dsn, make_node, monkeypatch):
-    monkeypatch.setattr(app_module, "MAX_REQUEST_BYTES", 1_000_000)
     node = await make_node(dsn)
+    node.max_request_bytes = 1_000_000
     good = msgspec.json.encode(Device(node).request(put("a", {"id": "a"})))
     async with served(node) as url, aiohttp.ClientSession() as session:
 

@@ -31,6 +31,7 @@ State: TypeAlias = Literal[
 FAILURES: Final[dict[str, State]] = {
     "unreachable": "offline",
     "busy": "offline",
+    "rate-limited": "offline",
     "needs-auth": "needs-auth",
     "wrong-user": "wrong-user",
     "forbidden": "forbidden",

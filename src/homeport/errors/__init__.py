@@ -33,6 +33,7 @@
     │   └── QuotaExceeded       disk full or quota reached
     ├── SyncError               replication
     │   ├── Unreachable         no network, no server, no answer in time
+    │   │   └── RateLimited     the server takes no more for a moment
     │   ├── NeedsAuth           the token is missing, wrong or expired
     │   ├── Forbidden           the token is good, the action is not allowed
     │   ├── WrongUser           the file belongs to another user
@@ -76,6 +77,7 @@ from homeport.errors.replication import (
     NeedsAuth,
     ProtocolMismatch,
     QueueFull,
+    RateLimited,
     RolledBack,
     ServerRefused,
     SyncError,
@@ -147,6 +149,7 @@ __all__ = [
     "ProtocolMismatch",
     "QueueFull",
     "QuotaExceeded",
+    "RateLimited",
     "ReadOnly",
     "RiskyPlaceWarning",
     "RolledBack",

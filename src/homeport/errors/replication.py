@@ -19,6 +19,13 @@ class Unreachable(SyncError):
     action = "Nothing to do: it is retried by itself and queued writes are kept."
 
 
+class RateLimited(Unreachable):
+    """The server takes no more from this device or user for a moment."""
+
+    code = "rate-limited"
+    action = "Nothing to do: it goes on by itself when the server said, and queued writes are kept."
+
+
 class NeedsAuth(SyncError):
     """The token is missing, wrong or expired."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,6 +18,7 @@ from homeport.errors import (
     IdentityBroken,
     NeedsAuth,
     ProtocolMismatch,
+    RateLimited,
     UpgradeRequired,
     UsageError,
 )
@@ -53,6 +55,7 @@ _STATUS: tuple[tuple[type[HomeportError], int, str], ...] = (
     (ProtocolMismatch, 426, "protocol-mismatch"),
     (UpgradeRequired, 426, "upgrade-required"),
     (Overloaded, 429, "busy"),
+    (RateLimited, 429, "rate-limited"),
     (DatabaseUnavailable, 503, "database-unavailable"),
 )
 _RETRY_S = {429: 1.0, 503: 2.0}
@@ -67,7 +70,10 @@ def judged(node: Node, error: HomeportError) -> tuple[int, Problem]:
         known = HomeportError, 503, "database-unavailable"
     _, status, code = known
     node.refusals[code] = node.refusals.get(code, 0) + 1
-    return status, Problem(code, error.message, _RETRY_S.get(status))
+    retry_s = _RETRY_S.get(status)
+    if isinstance(error, RateLimited):
+        retry_s = float(str(error.context["retry_after_s"]))
+    return status, Problem(code, error.message, retry_s)
 
 
 def refusal(node: Node, error: HomeportError) -> Response:
@@ -79,7 +85,7 @@ def problem(status: int, said: Problem) -> Response:
     """The answer with a ``Problem``."""
     headers = {}
     if said.retry_after_s is not None:
-        headers["Retry-After"] = str(max(1, round(said.retry_after_s)))
+        headers["Retry-After"] = str(max(1, math.ceil(said.retry_after_s)))
     if status == 415:
         headers["Accept-Encoding"] = ACCEPTED
     if status == 401:

@@ -19,7 +19,6 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from homeport.core.wire import (
-    MAX_UNIT_BYTES,
     PROTOCOL,
     Problem,
     PushRequest,
@@ -49,7 +48,6 @@ from .rules import ServerCollection
 
 log = logging.getLogger("homeport.server")
 
-MAX_REQUEST_BYTES = MAX_UNIT_BYTES + 1_000_000
 
 # An escaped backslash, a whole surrogate pair (both kept), or half of one.
 _SURROGATE = re.compile(
@@ -129,7 +127,10 @@ async def _sync(request: Request) -> Response:
     try:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         claims = node.auth.verify(token.strip() if scheme.lower() == "bearer" else "")
-        asked = _parse(await _body(node, request))
+        node.limits.enter(claims)
+        body = await _body(node, request)
+        asked = _parse(body)
+        node.limits.read(claims, asked.client, len(body))
         reply = await node.sync(claims, asked)
     except ClientDisconnect:
         return Response(status_code=400)
@@ -154,12 +155,13 @@ async def _sync(request: Request) -> Response:
 async def _body(node: Node, request: Request) -> bytes:
     """The body, unpacked as it comes in: what would become too large is refused half-way."""
     try:
-        unpacker = Unpacker(request.headers.get("content-encoding"), MAX_REQUEST_BYTES)
+        unpacker = Unpacker(request.headers.get("content-encoding"), node.max_request_bytes)
         async for part in request.stream():
             unpacker.feed(part)
         body = unpacker.finish()
     except TooMuch as error:
-        raise TooLarge(f"A request has at most {MAX_REQUEST_BYTES} bytes, unpacked.") from error
+        most = node.max_request_bytes
+        raise TooLarge(f"A request has at most {most} bytes, unpacked.") from error
     except UnknownEncoding as error:
         raise UnsupportedEncoding(f"This node does not unpack {error}.") from error
     except Damaged as error:

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from homeport.core.wire import PushRequest, Reply
-from homeport.errors import DatabaseUnavailable, HomeportError
+from homeport.core.wire import MAX_UNIT_BYTES, PushRequest, Reply
+from homeport.errors import DatabaseUnavailable, HomeportError, ServerError
 
 from .auth import Authenticator
 from .database import Connection, Database, connect
 from .exchange import Exchange
+from .limits import DEVICE_REQUESTS, USER_BYTES, USER_REQUESTS, Limits, RateLimit
 from .live import MAX_STREAMS, MAX_STREAMS_OF_USER, Hub, Nudger, Tailer
 from .pull import PAGE_BYTES, PAGE_S
 from .rules import (
@@ -27,6 +28,7 @@ from .schema import check_history, install
 
 log = logging.getLogger("homeport.server")
 
+MAX_REQUEST_BYTES = MAX_UNIT_BYTES + 1_000_000
 RETENTION_S = 30 * 24 * 3600.0
 PRUNE_INTERVAL_S = 15 * 60.0
 
@@ -44,6 +46,10 @@ class Node:
         page_bytes, page_s: limits of one page of a cut.
         hint_interval_s: how often the log is looked at without a nudge.
         max_streams, max_streams_per_user: live streams; one more is turned away with 429.
+        max_request_bytes: of one request, unpacked; not below what the largest unit needs.
+        device_requests, user_requests, user_bytes: how much one device and one user may ask and
+            send, counted by each node for itself (``server.limits``); more is turned away with
+            429. None = any.
     """
 
     def __init__(
@@ -61,7 +67,22 @@ class Node:
         hint_interval_s: float = 0.5,
         max_streams: int = MAX_STREAMS,
         max_streams_per_user: int = MAX_STREAMS_OF_USER,
+        max_request_bytes: int = MAX_REQUEST_BYTES,
+        device_requests: RateLimit | None = DEVICE_REQUESTS,
+        user_requests: RateLimit | None = USER_REQUESTS,
+        user_bytes: RateLimit | None = USER_BYTES,
     ) -> None:
+        if max_request_bytes < MAX_REQUEST_BYTES:
+            raise ServerError(
+                f"max_request_bytes is {MAX_REQUEST_BYTES} or more: a unit may be that large."
+            )
+        self.max_request_bytes = max_request_bytes
+        self.limits = Limits(
+            time.monotonic,
+            device_requests=device_requests,
+            user_requests=user_requests,
+            user_bytes=user_bytes,
+        )
         self.postgres = postgres
         self.auth = auth
         self.rules = Rules(collections)

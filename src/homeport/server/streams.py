@@ -68,6 +68,7 @@ async def _joined(
         DatabaseUnavailable: it does not answer.
     """
     claims = node.auth.verify(token)
+    node.limits.enter(claims)
     if len(collections) > MAX_COLLECTIONS:
         raise UsageError(f"A stream follows at most {MAX_COLLECTIONS} collections.")
     async with contextlib.AsyncExitStack() as stack:

@@ -18,6 +18,7 @@ from homeport.errors import (
     IdentityBroken,
     NeedsAuth,
     ProtocolMismatch,
+    RateLimited,
     ServerRefused,
     SyncError,
     Unreachable,
@@ -192,7 +193,8 @@ def _refusal(url: str, status: int, answer: bytes, wait_s: float | None) -> Sync
     if status in _PASSING:
         # A proxy knows the header only; the node says the same in both, the body more finely.
         after_s = problem.retry_after_s if problem.retry_after_s is not None else wait_s
-        return Unreachable(problem.message, retry_after_s=after_s)
+        passing = RateLimited if problem.code == RateLimited.code else Unreachable
+        return passing(problem.message, retry_after_s=after_s)
     kind = _ERRORS.get(status, ServerRefused)
     if problem.code == UpgradeRequired.code:
         kind = UpgradeRequired

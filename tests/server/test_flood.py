@@ -112,9 +112,9 @@ async def test_r19_a_full_queue_refuses_before_it_acknowledges_and_draining_free
             with pytest.raises(hp.errors.QueueFull):
                 await db[wells].put_many([{"id": f"b{n}"} for n in range(3)])
 
-            def unit(tx):
+            async def unit(tx):
                 for n in range(3):
-                    tx[wells].put({"id": f"u{n}"})
+                    await tx[wells].put({"id": f"u{n}"})
 
             with pytest.raises(hp.errors.QueueFull):
                 await db.run(unit)

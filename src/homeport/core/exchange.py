@@ -58,14 +58,14 @@ def ask(
     cursor = yield Meta(META_CURSOR)
     holds = _holds.decode((yield Meta(META_HOLDS)) or "{}")
     staged = read_staged((yield Meta(META_STAGED)))
+    former = yield from asked_about()
     if staged is None:
-        frozen = yield from freeze(tables)
+        frozen = yield from freeze(tables, after_reset=bool(former))
         batch = None if frozen is None else frozen.batch
     else:
         batch = read_in_flight((yield Meta(META_IN_FLIGHT)))
     position = None if staged is None else staged.position
     edit_wins = [name for name in declared if tables[name].deletes == "edit-wins"]
-    former = yield from asked_about()
     types = {name: tables[name].merge_specs for name in declared if tables[name].merge_specs}
     pull = PullRequest(cursor, position, holds, dict(declared), edit_wins, types)
     pull.unique = {name: found for name in declared if (found := _unique(tables[name]))}

@@ -16,7 +16,6 @@ from homeport.core import diff
 from homeport.core.context import Tables, read_policies
 from homeport.core.outbox import (
     BASE,
-    META_FORMER,
     META_IN_FLIGHT,
     META_NUMBER,
     META_OUTBOX,
@@ -79,13 +78,15 @@ class Frozen(msgspec.Struct):
     fresh: bool
 
 
-def freeze(tables: Tables) -> Plan[Frozen | None]:
-    """The batch in flight, or a new one, or None when nothing can be sent. A write operation."""
+def freeze(tables: Tables, *, after_reset: bool = False) -> Plan[Frozen | None]:
+    """The batch in flight, or a new one, or None when nothing can be sent. A write operation.
+
+    after_reset: the file has no cut since it was reset (``core.former``)."""
     waiting = read_in_flight((yield Meta(META_IN_FLIGHT)))
     if waiting is not None:
         return Frozen(waiting, fresh=False)
     state = read_state((yield Meta(META_OUTBOX)))
-    if not state.queued or (yield Meta(META_FORMER)) is not None:
+    if not state.queued or after_reset:
         return None  # after a reset, what the server lost goes first; the next cut tells
     unknown = msgspec.json.decode((yield Meta(META_UNKNOWN)) or "[]", type=list[str])
     units = yield from _choose(tables, set(unknown))

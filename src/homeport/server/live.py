@@ -13,6 +13,7 @@ import hashlib
 import logging
 import random
 import time
+import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -46,7 +47,9 @@ with moved as (
     select tenant, collection, bucket, xid from homeport.change_log
     where xid = any (array(select pg_snapshot_xip($1::text::pg_snapshot)))
 )
-select pg_current_snapshot()::text as now, m.tenant, m.collection, m.bucket,
+select pg_current_snapshot()::text as now,
+    (select json_object_agg(name, generation)::text from homeport.collections) as generations,
+    m.tenant, m.collection, m.bucket,
     m.xid::text::int8 as xid
 from (select) as one left join moved m on true
 """
@@ -262,6 +265,8 @@ class Tailer:
         self._hub = hub
         self._interval_s = interval_s
         self._limit_s = limit_s
+        self.name = uuid.uuid4().hex
+        """What the nudges of this node say."""
         self._woken = asyncio.Event()
         self._snapshot: str | None = None
         self._generations: Mapping[str, int] = {}
@@ -300,8 +305,10 @@ class Tailer:
             self.pause_s = min(self.pause_s * 2, LAST_PAUSE_S)
 
     async def _follow(self, connection: Connection) -> None:
-        def woken(*_: Any) -> None:
-            self._woken.set()
+        def woken(*told: Any) -> None:
+            # Our own nudge was preceded by a poke: the log was looked at already.
+            if told[-1] != self.name:
+                self._woken.set()
 
         async with asyncio.timeout(self._limit_s):
             await check_history(connection)
@@ -329,7 +336,7 @@ class Tailer:
         for row in rows:
             if row["tenant"] is not None:
                 self._hub.moved(row["tenant"], row["collection"], row["bucket"], row["xid"])
-        generations = await self._read_generations(connection)
+        generations = msgspec.json.decode(rows[0]["generations"] or "{}", type=dict[str, int])
         if generations != self._generations:
             for name, generation in generations.items():
                 if self._generations.get(name, generation) != generation:
@@ -361,5 +368,5 @@ class Nudger:
             self._tailer.poke()
             with contextlib.suppress(HomeportError):  # a lost nudge costs one timer interval
                 async with self._database.session(2.0) as connection:
-                    await connection.execute("select pg_notify($1, '')", CHANNEL)
+                    await connection.execute("select pg_notify($1, $2)", CHANNEL, self._tailer.name)
             await asyncio.sleep(self._gap_s)

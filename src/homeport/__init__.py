@@ -59,6 +59,7 @@ from homeport.errors import (
 )
 from homeport.ids import new_id
 from homeport.livequery import AsyncLiveQuery
+from homeport.making import rekey
 from homeport.opening import open, open_async  # noqa: A004 - hp.open reads as it should
 from homeport.optimistic import AsyncOptimisticUpdate
 from homeport.queries import AsyncQuery
@@ -148,6 +149,7 @@ __all__ = [
     "new_id",
     "open",
     "open_async",
+    "rekey",
 ]
 
 

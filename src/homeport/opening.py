@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -23,18 +22,18 @@ from homeport.drivers.engine import Engine
 from homeport.drivers.inline import InlineDriver
 from homeport.errors import ReadOnly, SchemaError, UsageError
 from homeport.ids import new_id
+from homeport.making import MEMORY, clock_ms, make_engine, make_store
 from homeport.options import Durability, Options
+from homeport.storage.secret import secret_of
 
 if TYPE_CHECKING:
     from asyncio import Future
 
     from homeport.core.indexing import IndexProgress
-    from homeport.core.stores import Store
     from homeport.database import AsyncDatabase
     from homeport.drivers.browser import BrowserDriver
 
 Path: TypeAlias = "str | os.PathLike[str]"
-MEMORY = ":memory:"
 
 THREADS = sys.platform != "emscripten"
 """Pyodide has neither threads nor files; its databases are those of the browser, by name."""
@@ -49,6 +48,7 @@ def open(  # noqa: A001 - hp.open reads as it should
     busy_timeout_s: float = 5.0,
     cache_mb: int = 32,
     max_bytes: int | None = None,
+    key: str | bytes | None = None,
     long_transaction_s: float | None = 5.0,
     defer_indexes: bool = False,
     index_progress: Callable[[IndexProgress], object] | None = None,
@@ -73,6 +73,8 @@ def open(  # noqa: A001 - hp.open reads as it should
         max_bytes: quota of the file (of the JSON texts for ``":memory:"``); a write that would pass
             it raises ``QuotaExceeded``, deletes go on. The log beside the file comes on top, up to
             64 MB. At least 1 MiB; None = no quota but the disk.
+        key: the file is encrypted: a passphrase, or 32 bytes. A new file is made so. Without the
+            right key nobody can read it. See ``hp.rekey``.
         long_transaction_s: a transaction that is open for longer while others wait for it is
             logged (``homeport.transactions``) and warned of (``LongTransactionWarning``) with the
             line where it began; None = never.
@@ -87,7 +89,8 @@ def open(  # noqa: A001 - hp.open reads as it should
 
     Raises:
         DuplicateValues: a new unique index met documents with the same value.
-        CannotOpen, ReadOnly, Corrupted, FileTooNew, SchemaMismatch, Busy: about the file.
+        CannotOpen, ReadOnly, Corrupted, FileTooNew, SchemaMismatch, Busy, KeyRequired, WrongKey:
+            about the file.
         SchemaError: about the declarations.
     """
     options = Options(
@@ -96,6 +99,7 @@ def open(  # noqa: A001 - hp.open reads as it should
         busy_timeout_s=busy_timeout_s,
         cache_mb=cache_mb,
         max_bytes=max_bytes,
+        key=secret_of(key),
         long_transaction_s=long_transaction_s,
         defer_indexes=defer_indexes,
         index_progress=index_progress,
@@ -123,6 +127,7 @@ def open_async(
     busy_timeout_s: float = 5.0,
     cache_mb: int = 32,
     max_bytes: int | None = None,
+    key: str | bytes | None = None,
     long_transaction_s: float | None = 5.0,
     defer_indexes: bool = False,
     index_progress: Callable[[IndexProgress], object] | None = None,
@@ -137,6 +142,7 @@ def open_async(
         busy_timeout_s=busy_timeout_s,
         cache_mb=cache_mb,
         max_bytes=max_bytes,
+        key=secret_of(key),
         long_transaction_s=long_transaction_s,
         defer_indexes=defer_indexes,
         index_progress=index_progress,
@@ -246,7 +252,7 @@ async def _in_browser(name: str, tables: Tables, options: Options) -> BrowserDri
 
     readonly = options.readonly
     store = await IndexedDBStore.open(
-        name, clock_ms=_clock_ms, durability=options.durability, readonly=readonly
+        name, clock_ms=clock_ms, durability=options.durability, readonly=readonly
     )
     store.slow.limit_s = options.slow_s
     expiring = any(table.collection.expiring for table in tables.values())
@@ -283,7 +289,7 @@ def _plan(path: Path, collections: Iterable[Collection[Any]] | None, options: Op
             f"open() takes the path of a file, not {path!r:.80}.",
             action='For example open("field.db", ...), or ":memory:".',
         )
-    options.check(browser=file != MEMORY and not THREADS)
+    options.check(browser=file != MEMORY and not THREADS, memory=file == MEMORY)
     if collections is None and (file == MEMORY or not THREADS):
         raise UsageError(
             f"There is no file {file!r} that could say its collections.",
@@ -292,7 +298,7 @@ def _plan(path: Path, collections: Iterable[Collection[Any]] | None, options: Op
     declared = None if collections is None else _tables(collections)
 
     def make() -> tuple[Engine, Tables]:
-        store = _store(file, options)
+        store = make_store(file, options)
         store.slow.limit_s = options.slow_s
         try:
             tables = declared or _tables(store.kept())  # type: ignore[attr-defined]
@@ -302,7 +308,7 @@ def _plan(path: Path, collections: Iterable[Collection[Any]] | None, options: Op
         expiring = any(table.collection.expiring for table in tables.values())
         try:
             store.define(list(tables.values()), build=options.build)
-            engine = _engine(
+            engine = make_engine(
                 store,
                 options.cache_bytes,
                 busy_timeout_s=options.busy_timeout_s,
@@ -341,14 +347,6 @@ def _behind(file: str) -> ReadOnly:
     )
 
 
-def _engine(store: Store, cache_bytes: int, **options: Any) -> Engine:
-    if not cache_bytes:
-        return Engine(store, new_unit=new_id, **options)
-    from homeport.drivers.cache import CachingEngine  # noqa: PLC0415 - most programs have none
-
-    return CachingEngine(store, cache_bytes=cache_bytes, new_unit=new_id, **options)
-
-
 def _tables(collections: Iterable[Collection[Any]]) -> Tables:
     if isinstance(collections, (Collection, str, Mapping)) or not isinstance(collections, Iterable):
         raise UsageError(
@@ -371,25 +369,3 @@ def _tables(collections: Iterable[Collection[Any]]) -> Tables:
     for table in tables.values():
         table.siblings = tables
     return tables
-
-
-def _store(path: str, options: Options) -> Store:
-    if path == MEMORY:
-        from homeport.storage.memory import MemoryStore  # noqa: PLC0415 - most programs use a file
-
-        return MemoryStore(clock_ms=_clock_ms, max_bytes=options.max_bytes)
-    from homeport.storage.sqlite import SQLiteStore  # noqa: PLC0415
-
-    return SQLiteStore.open(
-        path,
-        durability=options.durability,
-        readonly=options.readonly,
-        busy_timeout_s=options.busy_timeout_s,
-        cache_mb=options.cache_mb,
-        clock_ms=_clock_ms,
-        max_bytes=options.max_bytes,
-    )
-
-
-def _clock_ms() -> int:
-    return time.time_ns() // 1_000_000

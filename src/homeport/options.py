@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from homeport.core.arguments import check_flag, check_function, check_seconds, check_whole
 from homeport.core.indexing import Build, IndexProgress
 from homeport.errors import UsageError
+from homeport.storage.secret import Secret
 
 Durability: TypeAlias = Literal["full", "relaxed"]
 
@@ -24,14 +25,20 @@ class Options(NamedTuple):
     busy_timeout_s: float
     cache_mb: int
     max_bytes: int | None
+    key: Secret | None
     long_transaction_s: float | None
     defer_indexes: bool
     index_progress: Callable[[IndexProgress], object] | None
     slow_query_ms: float | None
     result_cache_mb: float
 
-    def check(self, *, browser: bool) -> None:
-        """Raise ``UsageError`` for what cannot be. browser: it is a database of the browser's."""
+    def check(self, *, browser: bool, memory: bool) -> None:
+        """Raise ``UsageError`` for what cannot be. browser, memory: it is no file."""
+        if self.key is not None and (browser or memory):
+            raise UsageError(
+                "key= is for files: what a browser keeps is not encrypted, and memory is no disk.",
+                action="Leave it out.",
+            )
         if self.durability not in ("full", "relaxed"):
             raise UsageError(f"durability is 'full' or 'relaxed', not {self.durability!r}.")
         check_flag(self.readonly, "readonly")

@@ -288,13 +288,21 @@ class AsyncSync(Handle):
         """Remove a dead letter for good → what was in it."""
         return self._plan(conflicts.discard(letter_id), "write")
 
-    def export(self, path: str | Path) -> Awaitable[int]:
+    def export(self, path: str | Path, *, plaintext: bool = False) -> Awaitable[int]:
         """Write everything that has not reached the server to a file, one JSON object a line:
         queued changes, conflicts and dead letters, with their contents → how many lines.
 
-        Nothing is removed. The file is there whole or not at all. Raises ``CannotOpen``.
+        Nothing is removed. The file is there whole or not at all.
+
+        Args:
+            path: of the file.
+            plaintext: of an encrypted database it must be True, because the file is not encrypted.
+
+        Raises:
+            CannotOpen: it cannot be written.
+            UsageError: the database is encrypted, and ``plaintext`` is not True.
         """
-        return self._do(reports.export(self._pump, path))
+        return self._do(reports.export(self._pump, path, plaintext=plaintext))
 
     def recover(
         self, strategy: Literal["recover", "recover-else-export", "discard"] = "recover"

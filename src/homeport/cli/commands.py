@@ -158,6 +158,21 @@ def inspect(
         raise typer.Exit(1)
 
 
+@cli.command()
+def rekey(
+    file: Annotated[Path, typer.Argument(help="A database file of Homeport, open nowhere.")],
+    remove: Annotated[bool, typer.Option("--remove", help="Write it without encryption.")] = False,
+) -> None:
+    """Encrypt a file, change its key, or remove it. Keys come from HOMEPORT_KEY and
+    HOMEPORT_NEW_KEY, or are asked for."""
+    from homeport.cli.keys import key_for, new_key  # noqa: PLC0415
+    from homeport.making import rekey as change  # noqa: PLC0415
+
+    old = key_for(file)
+    change(file, old, None if remove else new_key())
+    Console().print(f"{file} is {'not encrypted any more' if remove else 'encrypted'}.")
+
+
 Collections = Annotated[str, typer.Argument(metavar="COLLECTION", help="Name of a collection.")]
 FormatName = Annotated[
     Optional[str],  # noqa: UP045 - typer evaluates this at run time

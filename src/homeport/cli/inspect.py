@@ -17,6 +17,7 @@ from urllib.parse import quote as quote_url
 import apsw
 import msgspec
 
+from homeport.cli.keys import key_for
 from homeport.core.outbox import (
     META_BINDING,
     META_CLIENT,
@@ -26,9 +27,11 @@ from homeport.core.outbox import (
 )
 from homeport.core.wire import RESOLUTIONS
 from homeport.errors import CannotOpen, Corrupted, FileTooNew
+from homeport.storage.secret import Secret, secret_of
 from homeport.storage.sql import APPLICATION_ID, FORMAT, quote
 from homeport.storage.sql_layout import Layout
 from homeport.storage.sqlite_errors import translate
+from homeport.storage.sqlite_key import refused, unlock
 from homeport.storage.sqlite_verify import differing, unmatched
 
 # A side object of a collection: i_wells.depth_m, m_wells.tags_m, f_wells.text_data, x_wells.expires
@@ -97,6 +100,7 @@ def inspect_file(path: Path, *, verify: bool = False) -> Findings:
 def _reading(path: Path) -> Iterator[apsw.Connection]:
     # Without a write-ahead log beside it nobody has the file open, and it can be read as it stands;
     # otherwise SQLite would leave an empty log behind, or refuse a folder that cannot be written.
+    secret: Secret | None = None
     alone = not path.with_name(path.name + "-wal").exists()
     address = "file:" + quote_url(str(path.absolute())) + ("?immutable=1" if alone else "")
     try:
@@ -104,11 +108,16 @@ def _reading(path: Path) -> Iterator[apsw.Connection]:
             pass
         db = apsw.Connection(address, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
         try:
+            secret = secret_of(key_for(path))
+            if secret is not None:
+                unlock(db, str(path), secret)
             db.set_busy_timeout(2000)
             db.execute("begin")
             yield db
         finally:
             db.close()
+    except apsw.NotADBError as error:
+        raise refused(str(path), secret) or translate(error, str(path)) from error
     except apsw.Error as error:
         raise translate(error, str(path)) from error
     except OSError as error:

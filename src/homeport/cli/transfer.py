@@ -21,6 +21,7 @@ from rich.progress import (
 )
 
 from homeport._blocking.database import Database
+from homeport.cli.keys import key_for
 from homeport.core.entries import ExportReport
 from homeport.core.loading import LoadProgress, LoadReport
 from homeport.errors import CannotOpen, UnknownCollection, UsageError
@@ -54,7 +55,7 @@ def export_file(
     output) → what was written."""
     _present(file)
     with (
-        open_database(file, collections=None, readonly=True) as db,
+        open_database(file, collections=None, readonly=True, key=key_for(file)) as db,
         _bar(console, f"export {target}") as tell,
     ):
         documents = db[_known(db, collection)]
@@ -81,15 +82,16 @@ def _opened(file: Path, collection: str, key: str | None) -> Iterator[Database]:
     from homeport.core.schema import Collection  # noqa: PLC0415
 
     made: list[Collection[Any]] = []
+    secret = key_for(file)
     if file.exists():
-        with open_database(file, collections=None) as db:
+        with open_database(file, collections=None, key=secret) as db:
             made = list(db.collections)
     known = next((one for one in made if one.name == collection), None)
     if known is None:
         made.append(Collection(collection, key=key or "id"))
     elif key is not None and key != known.key:
         raise UsageError(f"The key of {collection} is {known.key!r}, not {key!r}.")
-    with open_database(file, collections=made) as db:
+    with open_database(file, collections=made, key=secret) as db:
         yield db
 
 

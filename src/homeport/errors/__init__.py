@@ -99,10 +99,12 @@ from homeport.errors.storage import (
     Corrupted,
     FileTooNew,
     Interrupted,
+    KeyRequired,
     QuotaExceeded,
     ReadOnly,
     SchemaMismatch,
     StorageError,
+    WrongKey,
 )
 from homeport.errors.usage import (
     Closed,
@@ -137,6 +139,7 @@ __all__ = [
     "InvalidKey",
     "InvalidQuery",
     "KeyExists",
+    "KeyRequired",
     "KeysExhausted",
     "LaunchFailed",
     "LoadFailed",
@@ -169,5 +172,6 @@ __all__ = [
     "UpgradeRequired",
     "UsageError",
     "ValidationFailed",
+    "WrongKey",
     "WrongUser",
 ]

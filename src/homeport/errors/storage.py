@@ -66,3 +66,17 @@ class QuotaExceeded(StorageError):
 
     code = "quota"
     action = "Free space and repeat the write; everything acknowledged before is safe."
+
+
+class KeyRequired(StorageError):
+    """The file is encrypted, and no key was given; nothing was changed."""
+
+    code = "key-required"
+    action = "Open it with key=..."
+
+
+class WrongKey(StorageError):
+    """The key does not fit the file, or the file is not encrypted; nothing was changed."""
+
+    code = "wrong-key"
+    action = "Use the key that the file was made with; without it nobody can read the file."

@@ -22,6 +22,7 @@ from homeport.core.stores import CommitStamp, Logged
 from homeport.errors import CannotOpen, Closed, ReadOnly
 from homeport.storage import sqlite_care, sqlite_schema, sqlite_stats
 from homeport.storage.places import usable_path
+from homeport.storage.secret import Secret, secret_of
 from homeport.storage.sql import Statements
 from homeport.storage.sqlite_busy import Turn
 from homeport.storage.sqlite_declared import Declarations
@@ -49,6 +50,7 @@ class SQLiteStore:
         cache_mb: page cache of each connection.
         clock_ms: milliseconds since 1970.
         max_bytes: quota of the file; None = none.
+        key: of an encrypted file (``sqlite_key``); None = it is not.
     """
 
     multiprocess = True
@@ -63,6 +65,7 @@ class SQLiteStore:
         cache_mb: float,
         clock_ms: Callable[[], int],
         max_bytes: int | None = None,
+        key: str | bytes | Secret | None = None,
     ) -> None:
         self.path = path
         self.max_bytes = max_bytes
@@ -73,6 +76,8 @@ class SQLiteStore:
         self.clock_ms = clock_ms
         self.slow = Usage(clock_ms)
         self.declared = Declarations(path, self.slow, readonly=readonly)
+        secret = secret_of(key)
+        self.encrypted = secret is not None
         self._opener = Opener(
             path,
             synchronous=SYNCHRONOUS[durability],
@@ -80,6 +85,7 @@ class SQLiteStore:
             busy_s=self.busy_s,
             cache_kib=max(1, round(cache_mb * 1024)),
             max_pages=None if max_bytes is None else max_bytes // PAGE_BYTES,
+            secret=secret,
         )
         self._sessions: list[SQLiteSession] = []
         self._spare: SQLiteSession | None = None
@@ -97,9 +103,10 @@ class SQLiteStore:
         cache_mb: float = 32,
         clock_ms: Callable[[], int],
         max_bytes: int | None = None,
+        key: str | bytes | Secret | None = None,
     ) -> SQLiteStore:
         """Open or create a file. Raises ``CannotOpen``, ``ReadOnly``, ``Corrupted``,
-        ``FileTooNew``, ``Busy``."""
+        ``FileTooNew``, ``Busy``, ``KeyRequired``, ``WrongKey``."""
         if durability not in SYNCHRONOUS:
             raise CannotOpen(f"durability is 'full' or 'relaxed', not {durability!r}.")
         store = cls(
@@ -110,6 +117,7 @@ class SQLiteStore:
             cache_mb=cache_mb,
             clock_ms=clock_ms,
             max_bytes=max_bytes,
+            key=key,
         )
         store._spare = store.session()
         return store

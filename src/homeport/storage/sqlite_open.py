@@ -10,7 +10,9 @@ import apsw
 
 from homeport.errors import Corrupted, FileTooNew, StorageError
 from homeport.storage import sql
+from homeport.storage.secret import Secret
 from homeport.storage.sqlite_busy import Waiting, patiently
+from homeport.storage.sqlite_key import moved, refused, unlock
 
 WAL_STOP_PAGES = 8_000
 """The write-ahead log is moved into the file at this size at the latest (32 MB), else when idle."""
@@ -34,8 +36,10 @@ class Opener:
         busy_s: float,
         cache_kib: int,
         max_pages: int | None = None,
+        secret: Secret | None = None,
     ) -> None:
         self.path = path
+        self._secret = secret
         self.readonly = readonly
         self._synchronous = synchronous
         self._busy_s = busy_s
@@ -83,11 +87,28 @@ class Opener:
         return self._prepared(name, flags, query_only=True)
 
     def _prepared(self, name: str, flags: int, *, query_only: bool) -> apsw.Connection:
-        return patiently(lambda: self._connected(name, flags, query_only=query_only), self._busy_s)
+        return patiently(lambda: self._opened(name, flags, query_only=query_only), self._busy_s)
 
-    def _connected(self, name: str, flags: int, *, query_only: bool) -> apsw.Connection:
+    def _opened(self, name: str, flags: int, *, query_only: bool) -> apsw.Connection:
+        while True:
+            salt: list[bytes] = []
+            try:
+                return self._connected(name, flags, salt, query_only=query_only)
+            except apsw.NotADBError as error:
+                if salt and moved(self.path, salt[0]):
+                    continue  # another process made the file in this moment, with its own salt
+                reason = refused(self.path, self._secret)
+                if reason is None:
+                    raise
+                raise reason from error
+
+    def _connected(
+        self, name: str, flags: int, salt: list[bytes], *, query_only: bool
+    ) -> apsw.Connection:
         connection = apsw.Connection(name, flags=flags, statementcachesize=STATEMENT_CACHE)
         try:
+            if self._secret is not None:
+                salt.append(unlock(connection, self.path, self._secret))
             connection.set_busy_handler(Waiting(self._busy_s))
             # A name that is no column is an error, never a text; and a statement is not compiled
             # anew for each value because statistics exist (a third of a short query).

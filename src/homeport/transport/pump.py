@@ -71,6 +71,7 @@ class Pump:
         self.rounds = Rounds(
             self.host.perform, tables, url, token, tell, on_reset, path, backend=backend
         )
+        self.rounds.recovery.encrypted = getattr(engine.store, "encrypted", False)
         self.live = live
         self.verify_ms = None if verify_s is None else int(verify_s * 1000)
         self.tell = tell

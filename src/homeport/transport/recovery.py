@@ -54,6 +54,8 @@ class Recovery:
         self._tell = tell
         self._new_id = new_id
         self._now_ms = now_ms
+        self.encrypted = False
+        """Is the database? Then nothing of it is put into a file beside it."""
         self._exports = False
         """Of the first cut after the reset, what cannot be applied goes to a file."""
         self._known: set[str] = set()
@@ -89,6 +91,10 @@ class Recovery:
     async def _export(self, ids: Sequence[str]) -> None:
         """Move dead letters to a file. Where there is no place for one, they stay in the list."""
         if not ids or self._path in ("", ":memory:"):
+            return
+        if self.encrypted:
+            detail = f"{len(ids)} units stay in the dead letters: the database is encrypted"
+            self._tell(Event("kept", self._now_ms(), detail=detail))
             return
         file = Path(self._path)
         target = file.with_name(f"{file.name}.unsent-{self._now_ms()}.ndjson")

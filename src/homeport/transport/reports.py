@@ -10,6 +10,7 @@ from homeport.core.exporting import unsent, waiting
 from homeport.core.integrity import Broken, IntegrityConflict, list_integrity, prune
 from homeport.core.status import SyncStatus
 from homeport.core.worker import queue_view
+from homeport.errors import UsageError
 from homeport.transport.exports import lines
 from homeport.transport.rounds import now_ms
 
@@ -75,8 +76,14 @@ async def not_sent(pump: Pump) -> AsyncIterator[dict[str, Any]]:
         yield each
 
 
-async def export(pump: Pump, path: str | Path) -> int:
-    """Write ``not_sent`` to a file → how many lines. Raises ``CannotOpen``."""
+async def export(pump: Pump, path: str | Path, *, plaintext: bool) -> int:
+    """Write ``not_sent`` to a file → how many lines. Raises ``CannotOpen``; ``UsageError`` for an
+    encrypted database, unless that is meant."""
+    if pump.rounds.recovery.encrypted and not plaintext:
+        raise UsageError(
+            "The database is encrypted, and what is exported would not be.",
+            action="Say sync.export(path, plaintext=True) if you mean it.",
+        )
     count = 0
     with lines(path) as write:
         async for record in not_sent(pump):

@@ -1,0 +1,72 @@
+"""The store and the engine of a path."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Any, Final
+
+from homeport.core.stores import Store
+from homeport.drivers.engine import Engine
+from homeport.errors import UsageError
+from homeport.ids import new_id
+from homeport.options import Options
+from homeport.storage.secret import secret_of
+
+MEMORY: Final = ":memory:"
+
+
+def make_store(path: str, options: Options) -> Store:
+    if path == MEMORY:
+        from homeport.storage.memory import MemoryStore  # noqa: PLC0415 - most programs use a file
+
+        return MemoryStore(clock_ms=clock_ms, max_bytes=options.max_bytes)
+    from homeport.storage.sqlite import SQLiteStore  # noqa: PLC0415
+
+    return SQLiteStore.open(
+        path,
+        durability=options.durability,
+        readonly=options.readonly,
+        busy_timeout_s=options.busy_timeout_s,
+        cache_mb=options.cache_mb,
+        clock_ms=clock_ms,
+        max_bytes=options.max_bytes,
+        key=options.key,
+    )
+
+
+def make_engine(store: Store, cache_bytes: int, **options: Any) -> Engine:
+    if not cache_bytes:
+        return Engine(store, new_unit=new_id, **options)
+    from homeport.drivers.cache import CachingEngine  # noqa: PLC0415 - most programs have none
+
+    return CachingEngine(store, cache_bytes=cache_bytes, new_unit=new_id, **options)
+
+
+def clock_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def rekey(path: str | os.PathLike[str], old: str | bytes | None, new: str | bytes | None) -> None:
+    """Change the key of a file that nobody has open: every page is written anew.
+
+    Args:
+        path: of the file.
+        old: its key; None = it is not encrypted.
+        new: the key that it gets (a passphrase, or 32 bytes); None = it is encrypted no more.
+
+    A crash leaves the file whole, under the one key or the other. What the disk keeps of pages that
+    were written before is out of reach of any program.
+
+    Raises:
+        WrongKey, KeyRequired: ``old`` is not the key; nothing was changed.
+        Busy: it is open, here or in another process.
+        CannotOpen: there is no such file.
+        UsageError: what is given is no key.
+    """
+    if sys.platform == "emscripten":
+        raise UsageError("rekey() is for files; a database of the browser's is not encrypted.")
+    from homeport.storage.sqlite_key import rekey as change  # noqa: PLC0415
+
+    change(os.fspath(path), secret_of(old), secret_of(new))

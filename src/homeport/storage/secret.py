@@ -1,0 +1,77 @@
+"""The key of an encrypted file, which shows itself to nobody.
+
+A passphrase is stretched by scrypt, once for each file that is opened and not once for each of its
+connections.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import unicodedata
+from typing import Final
+
+from homeport.errors import UsageError
+
+KEY_BYTES: Final = 32
+
+# OWASP's parameters for scrypt with 32 MiB of memory: about 0.3 s of one core.
+SCRYPT_N, SCRYPT_R, SCRYPT_P = 2**15, 8, 3
+SCRYPT_MEMORY = 64 * 1024 * 1024
+
+
+class Secret:
+    """A passphrase or a key; shows itself to nobody."""
+
+    __slots__ = ("_derived", "_lock", "_passphrase", "_raw")
+
+    def __init__(self, key: str | bytes) -> None:
+        """Raises ``UsageError`` for what is no key, without saying it."""
+        self._lock = threading.Lock()
+        self._derived: dict[bytes, bytes] = {}
+        self._raw: bytes | None = None
+        self._passphrase = b""
+        if isinstance(key, bytes):
+            if len(key) != KEY_BYTES:
+                raise UsageError(
+                    f"key= as bytes is a key of {KEY_BYTES} bytes, and this has {len(key)}.",
+                    action="Give os.urandom(32) that you keep, or a passphrase as text.",
+                )
+            self._raw = key
+            return
+        if not isinstance(key, str) or not key:
+            raise UsageError(
+                f"key= is a passphrase (text) or {KEY_BYTES} bytes, not {type(key).__name__}.",
+                action="Leave it out for a file that is not encrypted.",
+            )
+        try:
+            # The same letters, however the keyboard puts them together.
+            self._passphrase = unicodedata.normalize("NFKC", key).encode()
+        except UnicodeEncodeError:
+            raise UsageError("key= is no Unicode text.") from None
+
+    def pragma(self, salt: bytes) -> str:
+        """The key for a file with this salt, as SQLite3 Multiple Ciphers takes it."""
+        return f"raw:{self._key(salt).hex()}{salt.hex()}"
+
+    def _key(self, salt: bytes) -> bytes:
+        if self._raw is not None:
+            return self._raw
+        with self._lock:
+            found = self._derived.get(salt)
+            if found is None:
+                found = self._derived[salt] = hashlib.scrypt(
+                    self._passphrase, salt=salt, n=SCRYPT_N, r=SCRYPT_R, p=SCRYPT_P,
+                    maxmem=SCRYPT_MEMORY, dklen=KEY_BYTES,
+                )  # fmt: skip
+            return found
+
+    def __repr__(self) -> str:
+        return "<key>"
+
+    def __reduce__(self) -> str:
+        raise UsageError("A key is neither copied nor pickled.")
+
+
+def secret_of(key: str | bytes | Secret | None) -> Secret | None:
+    return key if key is None or isinstance(key, Secret) else Secret(key)

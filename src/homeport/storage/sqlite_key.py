@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MAGIC: Final = b"SQLite format 3\x00"
 SALT_BYTES: Final = 16
+PAGE_BYTES: Final = 4096
+HEAD_BYTES: Final = 256
 CIPHER: Final = "chacha20"
 
 
@@ -29,15 +31,17 @@ def head_of(path: str) -> bytes:
     """The first bytes of the file; empty when there is none."""
     try:
         with Path(path).open("rb") as file:
-            return file.read(256)
+            return file.read(HEAD_BYTES)
     except OSError:
         return b""
 
 
 def looks_encrypted(path: str) -> bool:
-    """Is it no plain SQLite file, but as random as an encrypted one?"""
+    """Is it no plain SQLite file, but whole pages, as random as encrypted ones?"""
     head = head_of(path)
-    return len(head) == 256 and not head.startswith(MAGIC) and sum(b >= 128 for b in head) > 80
+    if len(head) < HEAD_BYTES or head.startswith(MAGIC) or Path(path).stat().st_size % PAGE_BYTES:
+        return False
+    return sum(byte >= 128 for byte in head) > HEAD_BYTES // 3
 
 
 def unlock(connection: apsw.Connection, path: str, secret: Secret) -> bytes:

@@ -13,6 +13,8 @@ from homeport.core.choices import MINE, THEIRS, Side, by_field, contested, taken
 from homeport.core.codec import Table
 from homeport.core.context import Context, Tables, open_context
 from homeport.core.integrity import examine_documents, note
+from homeport.core.lifecycle import CONFLICTS as CONFLICT_STATES
+from homeport.core.lifecycle import ConflictState, advance, conflict_state
 from homeport.core.outbox import (
     BASE,
     CONFLICTS,
@@ -133,6 +135,7 @@ def resolve(
             f"There is no conflict {conflict_id!r}.", action="List them with sync.conflicts()."
         )
     record = diff.parse(text)
+    state = conflict_state(record)
     if fields is not None:
         theirs = yield from _theirs(record)
         choice = by_field(record["base"], record["local"], theirs, fields)
@@ -148,7 +151,9 @@ def resolve(
     found = [diff.parse(t) for t in (yield Find(CONFLICTS, EMPTY.and_where(where), "texts"))]
     siblings = {r["id"]: r for r in found}
     siblings[record["id"]] = record
-    if any("choice" not in r for r in siblings.values()):
+    undecided = any("choice" not in r for r in siblings.values())
+    after: ConflictState = "decided" if undecided else "settled"
+    if advance(CONFLICT_STATES, state, "chosen", after) == "decided":
         yield Write([Put(CONFLICTS, [record_row(CONFLICTS, record)])])
         return False
     yield from _finish(tables, record["unit"], list(siblings.values()))

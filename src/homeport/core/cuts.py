@@ -19,6 +19,7 @@ from homeport.core.context import Context, Event, Moved, Tables, open_context
 from homeport.core.former import answer_of, read_former
 from homeport.core.freeze import InFlight, read_in_flight
 from homeport.core.integrity import examine_documents, examine_rows, note
+from homeport.core.lifecycle import PLACES, advance, place_of
 from homeport.core.outbox import (
     BASE,
     META_CLIENT,
@@ -100,9 +101,13 @@ def receive(reply: Reply, asked: Asked, tables: Tables) -> Plan[Received]:
     cursor = yield Meta(META_CURSOR)
     client = yield Meta(META_CLIENT)
     position = None if staged is None else staged.position
+    anew = (yield Meta(META_FORMER)) is not None
+    place = place_of(cursor, staged=staged is not None, anew=anew)
     if asked != Asked(client, cursor, position):
+        advance(PLACES, place, "late reply", place)
         return Received("dropped")
     if reply.more is not None:
+        advance(PLACES, place, "page", "fetching")
         yield from stage(reply, reply.more, staged)
         return Received("staged", rows=len(reply.rows))
     in_flight = read_in_flight((yield Meta(META_IN_FLIGHT)))
@@ -111,7 +116,9 @@ def receive(reply: Reply, asked: Asked, tables: Tables) -> Plan[Received]:
     if answer is not None:
         sent = in_flight if in_flight and in_flight.number == answer.number else None
         if answer.number > number or (sent is not None and sent.hash != answer.hash):
+            advance(PLACES, place, "other copy", place)
             return Received("identity")
+    advance(PLACES, place, "last page", "current")
     cut = _Cut((yield from open_context(tables)), reply, asked, staged)
     return (yield from cut.apply(in_flight))
 

@@ -14,6 +14,7 @@ import msgspec
 
 from homeport.core import diff
 from homeport.core.context import Tables, read_policies
+from homeport.core.lifecycle import UNITS, unit_state
 from homeport.core.outbox import (
     BASE,
     META_IN_FLIGHT,
@@ -169,8 +170,8 @@ def _sendable(members: Sequence[Entry], tables: Tables, unknown: set[str]) -> bo
     record may stay behind)."""
     known = [e for e in members if e.collection not in unknown and e.collection in tables]
     left_out = all(e in known or e.collection == RESOLUTIONS for e in members)
-    waits = any(entry.held or entry.layer == "open" for entry in members)
-    return bool(known) and left_out and not waits
+    free = (unit_state(list(members), in_flight=False), "freeze") in UNITS
+    return bool(known) and left_out and free
 
 
 def _load_bases(tables: Tables, groups: Sequence[Sequence[Entry]]) -> Plan[dict[str, Base]]:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from homeport.core import diff
 from homeport.core.diff import same
 from homeport.core.edits import make_entry
+from homeport.core.lifecycle import UNITS, UnitEvent, UnitState, advance, unit_state
 from homeport.core.outbox import Entry, parsed, raw
 from homeport.core.policies import Clash, Doc, Rule, State, Step, as_a_unit, forced, step_of
 from homeport.core.wire import ABSENT, RESOLUTIONS, Verdict, present
@@ -104,31 +105,45 @@ def rebase(
     for group in groups:
         members = [(entry, docs[entry.ref]) for entry in group.entries]
         verdict = group.verdict.result if group.verdict is not None else None
+        state, event = _where(group)
+        ways = UNITS[state, event]
         for entry, doc in members:
-            ok, state = forced(entry, doc.seen)
-            doc.seen = state if ok else doc.seen
-        if verdict == "applied":
+            ok, seen = forced(entry, doc.seen)
+            doc.seen = seen if ok else doc.seen
+        if ways == ("done",):
             for entry, doc in members:
-                ok, state = forced(entry, doc.orig)
-                doc.orig = state if ok else doc.cur
+                ok, made = forced(entry, doc.orig)
+                doc.orig = made if ok else doc.cur
             out.removed.extend(group.entries)
             out.applied += 1
             out.committed += len(group.entries)
-        elif group.withdrawn:
+        elif ways == ("withdrawn",):
             out.withdrawn.add(group.id)
             _take_away(out, group, members)
-        elif verdict == "rejected" and group.verdict is not None:
+        elif ways == ("dead",) and group.verdict is not None:
             _bury(out, group, members, group.verdict.code, group.verdict.message, group.verdict.at)
-        elif group.in_flight and verdict is None:
+        elif ways == (state,):
             _show(out, members)
         elif group.wanted is not None:
             _decide(out, members, group.wanted)
-        elif group.held:
-            _show(out, members)
         else:
             out.retried += verdict == "retry"
-            _settle(out, group, members, rule_of, conflict=verdict == "conflict")
+            after = _settle(out, group, members, rule_of, conflict=verdict == "conflict")
+            advance(UNITS, state, event, after)
     return out
+
+
+def _where(group: Group) -> tuple[UnitState, UnitEvent]:
+    """The state of a unit, and what happens to it now."""
+    verdict = group.verdict.result if group.verdict is not None else None
+    answered = verdict in ("applied", "conflict", "retry") and not group.held
+    state = unit_state(group.entries, in_flight=group.in_flight or answered)
+    if group.withdrawn and not answered:
+        return state, "withdrawn"
+    if verdict is not None:
+        held = state == "held" and verdict != "rejected"
+        return state, "moved" if held and group.wanted is None else verdict
+    return state, "decided" if state == "held" and group.wanted is not None else "moved"
 
 
 def _show(out: Outcome, members: Sequence[tuple[Entry, Doc]]) -> None:
@@ -193,7 +208,7 @@ def _settle(
     rule_of: Callable[[str], Rule],
     *,
     conflict: bool,
-) -> None:
+) -> UnitState:
     tired = False
     if conflict:
         for entry, _ in members:
@@ -207,15 +222,18 @@ def _settle(
         message = f"depends on {cause}" if cause else "its document is not there any more"
         at = [n for n, step in enumerate(steps) if step.kind == "dead"]
         _bury(out, group, members, "depends", message, at)
-    elif "hold" in kinds or tired:
+        return "dead"
+    if "hold" in kinds or tired:
         _hold(out, group, steps, tired="hold" not in kinds)
-    elif "lose" in kinds:
+        return "held"
+    if "lose" in kinds:
         _lose(out, group, steps, rule_of)
-    else:
-        _keep(out, group, steps)
+        return "lost"
+    after = _keep(out, group, steps)
+    return unit_state(group.entries, in_flight=False) if after == "waiting" else after
 
 
-def _keep(out: Outcome, group: Group, steps: Sequence[Step]) -> None:
+def _keep(out: Outcome, group: Group, steps: Sequence[Step]) -> UnitState:
     left = 0
     for step in steps:
         entry, doc, mine, result, clash = step.entry, step.doc, step.mine, step.result, step.clash
@@ -234,6 +252,7 @@ def _keep(out: Outcome, group: Group, steps: Sequence[Step]) -> None:
         out.applied += 1
         out.committed += len(group.entries)
         out.logged = [(None if g is group else g, clash) for g, clash in out.logged]
+    return "waiting" if left else "done"
 
 
 def _lose(

@@ -7,6 +7,8 @@ from typing import Any
 
 from homeport.core import diff
 from homeport.core.context import Context, Moved
+from homeport.core.lifecycle import CONFLICTS as CONFLICT_STATES
+from homeport.core.lifecycle import advance, conflict_state
 from homeport.core.merge import Dead, Held, Outcome
 from homeport.core.outbox import CONFLICTS, parsed, record_row, write_json
 from homeport.core.query import EMPTY, AnyOf
@@ -39,13 +41,16 @@ def conflict_parts(
         refs = sorted({e.ref for e in (*outcome.kept, *outcome.removed) if e.held})
         for text in (yield Find(CONFLICTS, EMPTY.and_where(AnyOf("ref", refs)), "texts")):
             record = diff.parse(text)
+            state = conflict_state(record)
             if record["unit"] in over:
+                advance(CONFLICT_STATES, state, "unit gone", "settled")
                 drop.append(record["id"])
             elif record["ref"] in moved and record["id"] not in new:
                 remote = parsed(moved[record["ref"]].body)
                 if not diff.same(record["remote"], remote):
                     # A choice made against another remote has to be made again.
-                    record.pop("choice", None)
+                    if advance(CONFLICT_STATES, state, "moved", "open") == "open":
+                        record.pop("choice", None)
                     rows.append(record_row(CONFLICTS, {**record, "remote": remote}))
     parts: list[Part] = []
     if rows:

@@ -17,6 +17,7 @@ from homeport.core.context import Context, Event, Tables, open_context
 from homeport.core.integrity import examine_documents, note
 from homeport.core.keyforms import AnyKey
 from homeport.core.layers import Layer, open_layers, read_layer, write_layers
+from homeport.core.lifecycle import UNITS, UnitState, advance, unit_state
 from homeport.core.outbox import (
     LAYERS,
     META_OUTBOX,
@@ -158,8 +159,11 @@ def commit(layer_id: str) -> Plan[Layer]:
     tx: TxInfo = yield Meta("tx")
     texts = yield Find(OUTBOX, EMPTY.and_where(Compare("unit", "==", layer_id)), "texts")
     entries = [read_entry(text) for text in texts]
+    before: UnitState = unit_state(entries, in_flight=False)
     for entry in entries:
         entry.layer = "committed"
+    if entries:
+        advance(UNITS, before, "commit", unit_state(entries, in_flight=False))
     ended = None if entries else tx.stamp_ms
     layer = msgspec.structs.replace(
         layer, state="committed" if entries else "synced", until_ms=None, ended_ms=ended

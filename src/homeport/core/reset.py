@@ -15,6 +15,7 @@ from homeport.core.acknowledged import forget_all
 from homeport.core.context import Tables, open_context
 from homeport.core.former import Former, read_former
 from homeport.core.freeze import read_in_flight
+from homeport.core.lifecycle import PLACES, advance, place_of
 from homeport.core.outbox import (
     BASE,
     DEAD,
@@ -68,6 +69,9 @@ def reset(client: str, *, seen: str) -> Plan[bool]:
     if (yield Meta(META_CLIENT)) != seen:
         return False
     former = yield from read_former()
+    staged = (yield Meta(META_STAGED)) is not None
+    place = place_of((yield Meta(META_CURSOR)), staged=staged, anew=former is not None)
+    advance(PLACES, place, "begin anew", "anew")
     if former is None:
         # A second reset before the first cut: nothing was pushed in between.
         former = Former(seen, read_in_flight((yield Meta(META_IN_FLIGHT))))

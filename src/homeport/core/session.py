@@ -10,6 +10,7 @@ fraction that spreads the back-off. The pump (``transport.pump``) carries the ac
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 State: TypeAlias = Literal[
@@ -42,6 +43,11 @@ FAILURES: Final[dict[str, State]] = {
 }
 WAITING: Final = frozenset[State](("offline", "needs-auth", "forbidden", "incompatible", "refused"))
 """States that a timer leaves again by itself."""
+
+FAILED: Final[tuple[State, ...]] = (*dict.fromkeys(FAILURES.values()), "refused")
+STATES: Final[tuple[State, ...]] = (
+    "off", "idle", "syncing", "standby", "paused", *FAILED,
+)  # fmt: skip
 
 MAX_RETRY_AFTER_MS: Final = 600_000
 """A server's wish is followed up to here: what asks for more may be a proxy's mistake."""
@@ -123,6 +129,24 @@ Event: TypeAlias = (
 )
 
 
+_RUNNING: Final = tuple(state for state in STATES if state not in ("off", "paused", "standby"))
+
+TRANSITIONS: Final[Mapping[type, Mapping[State, tuple[State, ...]]]] = {
+    Started: {"off": ("syncing", "offline")},
+    Stopped: dict.fromkeys(STATES, ("off",)),
+    Paused: {state: ("paused",) for state in STATES if state != "off"},
+    Resumed: {state: ("syncing",) for state in STATES if state not in ("off", "standby")},
+    Standby: {**dict.fromkeys(_RUNNING, ("standby",)), "standby": ("syncing",)},
+    Woken: {"idle": ("syncing",), "offline": ("syncing",), "syncing": ("syncing",)},
+    Timer: {**dict.fromkeys((*sorted(WAITING), "idle"), ("syncing",))},
+    Answered: {"syncing": ("idle", "syncing")},
+    Failed: {"syncing": (*FAILED, "syncing")},
+    Watched: {**{state: (state,) for state in STATES}, "idle": ("syncing",)},
+}
+"""By event and state, the states that may follow; the state may also stay as it is. An event that
+has no entry for a state is ignored in it."""
+
+
 class Exchange(NamedTuple):
     """Do one round. pull: ask the server even when nothing is to be sent."""
 
@@ -191,13 +215,23 @@ class Session:
         self._marked_ms = 0
 
     def on(self, event: Event) -> list[Action]:
+        before = self.state
+        ways = TRANSITIONS[type(event)].get(before)
+        if ways is None:
+            return []
+        actions = self._act(event)
+        if self.state != before and self.state not in ways:
+            raise AssertionError(f"no way from {before} by {type(event).__name__} to {self.state}")
+        return actions
+
+    def _act(self, event: Event) -> list[Action]:
         match event:
             case Started():
                 return self._start(event)
             case Stopped():
                 return self._rest("off")
             case Paused():
-                return [] if self.state == "off" else self._rest("paused")
+                return self._rest("paused")
             case Resumed():
                 return self._resume(event.now_ms)
             case Standby():
@@ -230,8 +264,6 @@ class Session:
         return [*self._to("syncing"), Exchange(pull)]
 
     def _start(self, event: Started) -> list[Action]:
-        if self.state != "off":
-            return []
         self.failures = event.failures
         self._refreshed = False
         # A retry that is further away than the longest pause was written by another clock.
@@ -242,8 +274,6 @@ class Session:
         return self._exchange(event.now_ms, pull=True)
 
     def _resume(self, now_ms: int) -> list[Action]:
-        if self.state in ("off", "standby"):
-            return []
         if self.state == "syncing":
             self._again = True
             return []
@@ -252,7 +282,7 @@ class Session:
 
     def _standby(self, event: Standby) -> list[Action]:
         if event.other:
-            return [] if self.state in ("off", "paused", "standby") else self._rest("standby")
+            return [] if self.state == "standby" else self._rest("standby")
         return self._exchange(event.now_ms, pull=True) if self.state == "standby" else []
 
     def _wake(self, event: Woken) -> list[Action]:
@@ -265,14 +295,10 @@ class Session:
         return []
 
     def _timer(self, now_ms: int) -> list[Action]:
-        if self.state in WAITING:
-            renew = [Refresh()] if self.state == "needs-auth" else []
-            return [*renew, *self._exchange(now_ms, pull=True)]
-        return self._exchange(now_ms, pull=True) if self.state == "idle" else []
+        renew = [Refresh()] if self.state == "needs-auth" else []
+        return [*renew, *self._exchange(now_ms, pull=True)]
 
     def _answered(self, event: Answered) -> list[Action]:
-        if self.state != "syncing":
-            return []
         actions: list[Action] = []
         if event.contact:
             self.last_success_ms = event.now_ms
@@ -288,8 +314,6 @@ class Session:
         return [*actions, *self._to("idle"), Sleep(event.now_ms + self.poll_ms)]
 
     def _failed(self, event: Failed) -> list[Action]:
-        if self.state != "syncing":
-            return []
         self.last_error = event.message
         if event.code == "needs-auth" and event.renewable and not self._refreshed:
             self._refreshed = True

@@ -34,6 +34,8 @@ class Names:
             else:
                 assert value is not None, (where, pattern)
                 self.known[pattern] = value
+        elif isinstance(pattern, dict) and set(pattern) == {"one of"}:
+            assert value in pattern["one of"], (where, pattern, value)
         elif isinstance(pattern, dict):
             assert isinstance(value, dict), (where, pattern, value)
             assert pattern.keys() == value.keys(), (where, pattern, value)

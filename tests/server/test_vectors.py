@@ -41,8 +41,12 @@ class Run:
         subject, _, tenant = who.partition("@")
         return str(self.node.auth.mint(subject, tenant or "t1", 600.0))
 
-    async def post(self, who: str | None, body: bytes, path: str = "/v1/sync") -> tuple[int, bytes]:
+    async def post(
+        self, who: str | None, body: bytes, path: str = "/v1/sync", encoding: str | None = None
+    ) -> tuple[int, bytes]:
         headers = {"Authorization": f"Bearer {self.token(who)}"} if who is not None else {}
+        if encoding is not None:
+            headers["Content-Encoding"] = encoding
         async with self.http.post(self.url + path, data=io.BytesIO(body), headers=headers) as answer:
             if answer.status != 200:
                 problem = json.loads(await answer.read())
@@ -79,7 +83,7 @@ class Run:
                 body = b" " * step["raw"]["spaces"]
             else:
                 body = step["raw"].encode()
-            status, answer = await self.post(step["as"], body, step.get("path", "/v1/sync"))
+            status, answer = await self.post(step["as"], body, step.get("path", "/v1/sync"), step.get("encoding"))
             assert status == step["status"], answer
             if status == 200:
                 self.check(step, answer)

@@ -10,7 +10,7 @@ fraction that spreads the back-off. The pump (``transport.pump``) carries the ac
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 State: TypeAlias = Literal[
@@ -131,17 +131,22 @@ Event: TypeAlias = (
 
 _RUNNING: Final = tuple(state for state in STATES if state not in ("off", "paused", "standby"))
 
+
+def _from(states: Iterable[State], *ways: State) -> dict[State, tuple[State, ...]]:
+    return dict.fromkeys(states, ways)
+
+
 TRANSITIONS: Final[Mapping[type, Mapping[State, tuple[State, ...]]]] = {
-    Started: {"off": ("syncing", "offline")},
-    Stopped: dict.fromkeys(STATES, ("off",)),
-    Paused: {state: ("paused",) for state in STATES if state != "off"},
-    Resumed: {state: ("syncing",) for state in STATES if state not in ("off", "standby")},
-    Standby: {**dict.fromkeys(_RUNNING, ("standby",)), "standby": ("syncing",)},
-    Woken: {"idle": ("syncing",), "offline": ("syncing",), "syncing": ("syncing",)},
-    Timer: {**dict.fromkeys((*sorted(WAITING), "idle"), ("syncing",))},
-    Answered: {"syncing": ("idle", "syncing")},
-    Failed: {"syncing": (*FAILED, "syncing")},
-    Watched: {**{state: (state,) for state in STATES}, "idle": ("syncing",)},
+    Started: _from(("off",), "syncing", "offline"),
+    Stopped: _from(STATES, "off"),
+    Paused: _from((state for state in STATES if state != "off"), "paused"),
+    Resumed: _from((state for state in STATES if state not in ("off", "standby")), "syncing"),
+    Standby: {**_from(_RUNNING, "standby"), **_from(("standby",), "syncing")},
+    Woken: _from(("idle", "offline", "syncing"), "syncing"),
+    Timer: _from((*sorted(WAITING), "idle"), "syncing"),
+    Answered: _from(("syncing",), "idle", "syncing"),
+    Failed: _from(("syncing",), *FAILED, "syncing"),
+    Watched: {state: ("syncing",) if state == "idle" else (state,) for state in STATES},
 }
 """By event and state, the states that may follow; the state may also stay as it is. An event that
 has no entry for a state is ignored in it."""

@@ -143,7 +143,7 @@ TRANSITIONS: Final[Mapping[type, Mapping[State, tuple[State, ...]]]] = {
     Resumed: _from((state for state in STATES if state not in ("off", "standby")), "syncing"),
     Standby: {**_from(_RUNNING, "standby"), **_from(("standby",), "syncing")},
     Woken: _from(("idle", "offline", "syncing"), "syncing"),
-    Timer: _from((*sorted(WAITING), "idle"), "syncing"),
+    Timer: _from((state for state in STATES if state in WAITING or state == "idle"), "syncing"),
     Answered: _from(("syncing",), "idle", "syncing"),
     Failed: _from(("syncing",), *FAILED, "syncing"),
     Watched: {state: ("syncing",) if state == "idle" else (state,) for state in STATES},

@@ -129,7 +129,8 @@ Event: TypeAlias = (
 )
 
 
-_RUNNING: Final = tuple(state for state in STATES if state not in ("off", "paused", "standby"))
+_RESTING: Final[tuple[State, ...]] = ("off", "paused", "standby")
+_RUNNING: Final[tuple[State, ...]] = tuple(s for s in STATES if s not in _RESTING)
 
 
 def _from(states: Iterable[State], *ways: State) -> dict[State, tuple[State, ...]]:

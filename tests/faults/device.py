@@ -65,6 +65,8 @@ class Device:
         while True:
             self.working.wait()
             with self.busy:
+                if not self.working.is_set():
+                    continue  # told to rest in between
                 try:
                     self.step()
                 except hp.HomeportError as error:

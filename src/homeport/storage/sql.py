@@ -165,15 +165,12 @@ def _plain(indexes: Sequence[Index]) -> list[Index]:
 
 class TextTable:
     """A full-text table that writes keep: where its texts are among the extras of a row, and how
-    they are stored. filling: it is not complete, so what is in it is not known."""
+    they are stored."""
 
-    def __init__(
-        self, codec: Codec[Any], ident: str, columns: dict[str, str], *, filling: bool = False
-    ) -> None:
+    def __init__(self, codec: Codec[Any], ident: str, columns: dict[str, str]) -> None:
         self.places = tuple(codec.text_paths.index(path) for path in columns)
         self.put = text_put(ident, columns.values())
         self.drop = f"DELETE FROM {quote(ident)} WHERE rowid=?"
-        self.filling = filling
 
 
 class Statements:
@@ -251,7 +248,7 @@ class Statements:
             self.texts.append(TextTable(codec, text_ident(table.name, name), layout.text))
         if layout.next_text is not None:
             ident = text_ident(table.name, layout.next_text.name)
-            self.texts.append(TextTable(codec, ident, layout.next_text.columns, filling=True))
+            self.texts.append(TextTable(codec, ident, layout.next_text.columns))
 
     def put_at(self, stamp_ms: int) -> str:
         """``put`` for very many rows at one time: it binds nothing but the rows of ``Codec``."""

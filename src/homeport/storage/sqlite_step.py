@@ -11,9 +11,6 @@ from homeport.storage.sql_layout import Layout
 
 Execute = Callable[..., Any]
 
-SWEPT_PER_ROW = 1
-"""Rows of an old full-text table that are deleted in the time of one document's indexing."""
-
 
 class BuildStep:
     """Taken inside a write transaction.

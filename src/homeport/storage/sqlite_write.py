@@ -242,15 +242,12 @@ class Writes:
     def _index_text(
         self, table: TextTable, changes: list[tuple[int, Extras | None, Extras | None]]
     ) -> None:
-        if table.filling:
-            # What was there before may be in it or not.
-            gone = [(seq,) for seq, _, new in changes if not new]
-            changed = [(seq, new[1]) for seq, _, new in changes if new]
-        else:
-            gone = [(seq,) for seq, old, new in changes if old and not new]
-            changed = [
-                (seq, new[1]) for seq, old, new in changes if new and not (old and old[1] == new[1])
-            ]
+        # Of a table that is being filled it is not known what is in it. That makes no difference:
+        # a row that is not there yet is taken when the filling comes by.
+        gone = [(seq,) for seq, old, new in changes if old and not new]
+        changed = [
+            (seq, new[1]) for seq, old, new in changes if new and not (old and old[1] == new[1])
+        ]
         if gone:
             self.executemany(table.drop, gone)
         if changed:

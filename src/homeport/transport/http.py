@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import AsyncGenerator
 from types import TracebackType
-from typing import Any, NamedTuple
-
-import msgspec
 
 from homeport.core.streams import HEARTBEAT_MS, Kind
-from homeport.core.wire import PROTOCOL, Hello, Hint, Problem, Reply
-from homeport.errors import (
-    Forbidden,
-    HistoryBroken,
-    IdentityBroken,
-    NeedsAuth,
-    ProtocolMismatch,
-    RateLimited,
-    ServerRefused,
-    SyncError,
-    Unreachable,
-    UpgradeRequired,
+from homeport.core.wire import Hello, Hint, Reply
+from homeport.errors import ServerRefused, Unreachable
+from homeport.transport.answers import (
+    CONNECT_TIMEOUT_S,
+    READ_TIMEOUT_S,
+    authorization,
+    reply_of,
+    retry_after_s,
 )
-from homeport.transport.client import aiohttp, retry_after_s
+from homeport.transport.client import aiohttp
 from homeport.transport.encoding import (
     ACCEPTED,
     PACK_FROM_BYTES,
@@ -38,42 +30,8 @@ from homeport.transport.encoding import (
 from homeport.transport.live import STREAMS
 from homeport.transport.traffic import Meter
 
-CONNECT_TIMEOUT_S = 10.0
-READ_TIMEOUT_S = 60.0
-"""Longest silence of the server within one exchange."""
 MAX_REPLY_BYTES = 256_000_000
 """Of one page, unpacked: far above what a node sends, far below what a bomb becomes."""
-_ERRORS: dict[int, type[SyncError]] = {
-    401: NeedsAuth,
-    403: Forbidden,
-    409: IdentityBroken,
-    410: HistoryBroken,
-    426: ProtocolMismatch,
-}
-_PASSING = frozenset((408, 425, 429, 500, 502, 503, 504))
-
-_reply = msgspec.json.Decoder(Reply)
-_problem = msgspec.json.Decoder(Problem)
-
-
-class Identity(NamedTuple):
-    """Whom a token speaks for, as it says itself (the server verifies it, the device cannot)."""
-
-    tenant: str
-    subject: str
-
-
-def identity_of(token: str) -> Identity | None:
-    """Claims of a JWT without verification; None when it is no JWT or does not say."""
-    parts = token.split(".")
-    if len(parts) != 3:
-        return None
-    payload = parts[1] + "=" * (-len(parts[1]) % 4)
-    try:
-        claims: Any = msgspec.json.decode(base64.urlsafe_b64decode(payload))
-        return Identity(str(claims["tenant"]), str(claims["sub"]))
-    except (ValueError, KeyError, TypeError):
-        return None
 
 
 class HttpTransport:
@@ -121,25 +79,13 @@ class HttpTransport:
             raise ServerRefused(
                 f"{self.url!r} or the token cannot be used: {error}.", action="Correct it."
             ) from error
-        if status != 200:
-            raise _refusal(self.url, status, answer, wait_s)
-        try:
-            reply = _reply.decode(answer)
-        except (msgspec.MsgspecError, RecursionError) as error:
-            raise ServerRefused(
-                f"{self.url} answers, but not as a Homeport node does.", action="Check the address."
-            ) from error
-        if reply.v != PROTOCOL:
-            raise ProtocolMismatch(
-                f"{self.url} speaks version {reply.v} of the protocol, this device {PROTOCOL}."
-            )
-        return reply
+        return reply_of(self.url, status, answer, wait_s)
 
     async def _ask(self, body: bytes, token: str) -> tuple[int, bytes, float | None]:
         """One request → status, unpacked body, wish for a pause."""
         self.requests += 1
         headers = {
-            "Authorization": f"Bearer {token}",
+            **authorization(token),
             "Content-Type": "application/json",
             "Accept-Encoding": ACCEPTED,
         }
@@ -165,7 +111,7 @@ class HttpTransport:
     def hints(
         self, hello: Hello, kind: Kind = "websocket", heartbeat_s: float = HEARTBEAT_MS / 1000
     ) -> AsyncGenerator[Hint, None]:
-        """One stream of hints, to its end. Raises ``live.StreamEnded`` where there is a reason."""
+        """One stream of hints, to its end. Raises ``StreamEnded`` where there is a reason."""
         return STREAMS[kind](self._session, self.url, hello, heartbeat_s)
 
     async def close(self) -> None:
@@ -183,22 +129,3 @@ class HttpTransport:
         trace: TracebackType | None,
     ) -> None:
         await self.close()
-
-
-def _refusal(url: str, status: int, answer: bytes, wait_s: float | None) -> SyncError:
-    try:
-        problem = _problem.decode(answer)
-    except (msgspec.MsgspecError, RecursionError):
-        problem = Problem("", f"{url} answered with status {status}.")
-    if status in _PASSING:
-        # A proxy knows the header only; the node says the same in both, the body more finely.
-        after_s = problem.retry_after_s if problem.retry_after_s is not None else wait_s
-        passing = RateLimited if problem.code == RateLimited.code else Unreachable
-        return passing(problem.message, retry_after_s=after_s)
-    kind = _ERRORS.get(status, ServerRefused)
-    if problem.code == UpgradeRequired.code:
-        kind = UpgradeRequired
-    action = None
-    if status == 404:
-        action = "Check the address: there is no Homeport node at it."
-    return kind(problem.message, action=action, status=status)

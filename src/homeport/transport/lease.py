@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from typing import Final
 
 from homeport.ids import new_id
@@ -20,7 +21,12 @@ def is_dead(owner: str) -> bool:
     """Is the process that took the lease known to be gone? (Another machine's is not known.)"""
     host, _, rest = owner.partition("/")
     process, _, _ = rest.partition("/")
-    if os.name != "posix" or host != HOST or not process.isdecimal():
+    if (
+        sys.platform == "emscripten"
+        or os.name != "posix"
+        or host != HOST
+        or not process.isdecimal()
+    ):
         return False
     try:
         os.kill(int(process), 0)

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable
 from homeport.core.streams import Choice, Ended, Kind, Reason
 from homeport.core.wire import Hint
 from homeport.errors import HomeportError
-from homeport.transport.live import StreamEnded
+from homeport.transport.answers import StreamEnded
 from homeport.transport.rounds import Rounds, now_ms
 
 

@@ -39,9 +39,10 @@ from homeport.errors import (
     Unreachable,
 )
 from homeport.ids import new_id
+from homeport.transport.answers import identity_of
 from homeport.transport.backend import BackendTransport
 from homeport.transport.hosts import Perform, aside
-from homeport.transport.http import HttpTransport, identity_of
+from homeport.transport.network import transport_to
 from homeport.transport.recovery import OnReset, Recovery
 from homeport.transport.traffic import Meter
 
@@ -127,9 +128,7 @@ class Rounds:
         if self._net is None:
             backend = self.backend
             self._net = (
-                HttpTransport(self.url, self.meter)
-                if backend is None
-                else BackendTransport(backend)
+                transport_to(self.url, self.meter) if backend is None else BackendTransport(backend)
             )
         return self._net
 

@@ -1,0 +1,166 @@
+"""Bytes between a page and a node: the browser's ``fetch`` and its WebSocket.
+
+Also in a worker. Bodies and hints are the same as over sockets (``http``, ``live``); the browser
+does what aiohttp does there, by way of ``fetch.js``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+
+from homeport.core.streams import HEARTBEAT_MS, Kind
+from homeport.core.wire import Hello, Hint, Reply
+from homeport.errors import Unreachable
+from homeport.transport.answers import (
+    LOST_AFTER,
+    POLL_GRACE_S,
+    READ_TIMEOUT_S,
+    READY_S,
+    StreamEnded,
+    authorization,
+    hint_of,
+    poll_pause_s,
+    reply_of,
+    retry_after_s,
+    stream_closed,
+    stream_query,
+    stream_refused,
+)
+from homeport.transport.traffic import Meter
+
+
+@cache
+def _helper() -> Any:
+    from pyodide.code import run_js  # type: ignore[import-not-found] # noqa: PLC0415
+
+    return run_js(files("homeport.transport").joinpath("fetch.js").read_text("utf-8"))
+
+
+def _pairs(headers: Mapping[str, str]) -> Any:
+    from pyodide.ffi import to_js  # type: ignore[import-not-found] # noqa: PLC0415
+
+    return to_js([list(pair) for pair in headers.items()])
+
+
+class FetchTransport:
+    """Speaks to one node from a page. Raises from ``exchange`` what ``HttpTransport`` does.
+
+    meter: a browser does not tell what it packs and sends, so the bodies alone are counted.
+    """
+
+    def __init__(self, url: str, meter: Meter | None = None) -> None:
+        self.url = url.rstrip("/")
+        self.meter = meter or Meter()
+        self.requests = 0
+
+    async def exchange(self, body: bytes, token: str) -> Reply:
+        self.requests += 1
+        self.meter.body_sent += len(body)
+        headers = {**authorization(token), "Content-Type": "application/json"}
+        answer = await _helper().request(
+            "POST", f"{self.url}/v1/sync", _pairs(headers), body.decode(), READ_TIMEOUT_S * 1000
+        )
+        if hasattr(answer, "failed"):
+            raise Unreachable(f"{self.url} does not answer: {answer.text}.")
+        wait_s = retry_after_s(answer.retryAfter or None)
+        data = answer.bytes.to_bytes()
+        self.meter.body_received += len(data)
+        return reply_of(self.url, answer.status, data, wait_s)
+
+    def hints(
+        self, hello: Hello, kind: Kind = "websocket", heartbeat_s: float = HEARTBEAT_MS / 1000
+    ) -> AsyncGenerator[Hint, None]:
+        """One stream of hints, to its end. Raises ``StreamEnded`` where there is a reason."""
+        if kind == "long-poll":
+            return self._polls(hello, heartbeat_s)
+        return self._stream(hello, kind, heartbeat_s)
+
+    async def _stream(
+        self, hello: Hello, kind: Kind, heartbeat_s: float
+    ) -> AsyncGenerator[Hint, None]:
+        if kind == "websocket":
+            # A page hears nothing of the protocol's own pings, so silence says nothing here: the
+            # browser closes a connection that is gone, and the timer of the replication goes on.
+            silence_s = float("inf")
+            address = "ws" + self.url.removeprefix("http") + "/v1/live"
+            stream = _helper().socket(address, msgspec.json.encode(hello).decode())
+        else:
+            silence_s = heartbeat_s * LOST_AFTER
+            query = urlencode(stream_query(hello, hello.since, heartbeat_s))
+            headers = {**authorization(hello.token), "Accept": "text/event-stream"}
+            stream = _helper().events(f"{self.url}/v1/events?{query}", _pairs(headers))
+        ready = False
+        try:
+            while True:
+                limit_s = min(silence_s, LONGEST_WAIT_S) if ready else READY_S
+                item = await stream.next(limit_s * 1000)
+                if hasattr(item, "text") and not hasattr(item, "failed"):
+                    ready = True
+                    yield _decoded(item.text)
+                elif hasattr(item, "closed"):
+                    why = stream_closed(item.closed)
+                    if why is None and ready:
+                        return
+                    raise why or StreamEnded("unreachable" if item.closed == LOST else "refused")
+                elif hasattr(item, "refused"):
+                    raise stream_refused(item.refused, item.retryAfter or None)
+                elif hasattr(item, "failed"):
+                    if ready and item.failed == "late" and silence_s > limit_s:
+                        continue
+                    if ready:
+                        raise StreamEnded("cut")
+                    raise StreamEnded("silent" if item.failed == "late" else "unreachable")
+        finally:
+            stream.close()
+
+    async def _polls(self, hello: Hello, heartbeat_s: float) -> AsyncGenerator[Hint, None]:
+        loop = asyncio.get_running_loop()
+        headers = _pairs(authorization(hello.token))
+        since, ready = hello.since, False
+        limit_ms = (heartbeat_s + POLL_GRACE_S) * 1000
+        while True:
+            began = loop.time()
+            query = urlencode(stream_query(hello, since, heartbeat_s))
+            answer = await _helper().request(
+                "GET", f"{self.url}/v1/poll?{query}", headers, "", limit_ms
+            )
+            if hasattr(answer, "failed"):
+                raise StreamEnded("cut" if ready else "unreachable")
+            if answer.status != 200:
+                raise stream_refused(answer.status, answer.retryAfter or None)
+            hint = _decoded(answer.bytes.to_bytes())
+            ready = True
+            first = since is None and bool(hint.id)
+            since = hint.id or since
+            yield hint
+            if hint.t == "bye":
+                return
+            early = hint.t != "hint" and not first and loop.time() - began < heartbeat_s / 2
+            fraction = random.random()  # noqa: S311 - jitter
+            await asyncio.sleep(
+                poll_pause_s(early=early, heartbeat_s=heartbeat_s, fraction=fraction)
+            )
+
+    async def close(self) -> None:
+        """Nothing is kept open between two requests."""
+
+
+LONGEST_WAIT_S = 3600.0
+"""Of one question to a stream; then it is asked again."""
+LOST = 1006
+"""What a WebSocket says that was not closed, but ended."""
+
+
+def _decoded(text: str | bytes) -> Hint:
+    try:
+        return hint_of(text)
+    except msgspec.MsgspecError as error:
+        raise StreamEnded("refused") from error

@@ -19,7 +19,7 @@ import socket
 import sys
 import tempfile
 import zipfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import uvicorn
@@ -53,6 +53,8 @@ PYODIDE = ["pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.
            "pyodide-lock.json"]  # fmt: skip
 MODULES = {"app.py": HERE / "page", "chart.py": HERE / "page", "models.py": HERE}
 TOKEN_S = 12 * 3600.0
+LEAST_SAMPLES = 20
+"""Files with less are there to test readers of files, not to look at."""
 MOST_SAMPLES = 2_000
 """Of a curve in the field book; every n-th value of longer ones."""
 KINDS = {".mjs": "text/javascript", ".wasm": "application/wasm", ".whl": "application/zip"}
@@ -101,14 +103,6 @@ def site(node: Node, auth: Authenticator) -> ASGIApp:
             return Response(status_code=404)
         return FileResponse(found, media_type=KINDS.get(found.suffix))
 
-    @contextlib.asynccontextmanager
-    async def life(_: Starlette) -> AsyncIterator[None]:
-        await node.start()
-        try:
-            yield
-        finally:
-            await node.stop()
-
     inner = application(node, lifespan=False)
     pages = Starlette(
         routes=[
@@ -117,8 +111,7 @@ def site(node: Node, auth: Authenticator) -> ASGIApp:
             Route("/homeport.zip", homeport),
             Route("/fieldbook/{name}", module),
             Route("/{path:path}", file),
-        ],
-        lifespan=life,
+        ]
     )
 
     async def both(scope: Scope, receive: Receive, send: Send) -> None:
@@ -148,7 +141,7 @@ def documents(folder: Path) -> Iterator[tuple[Well, list[Curve]]]:
             held.samples += samples
         for curve in whole.values():
             curve.samples = curve.samples[:: max(1, math.ceil(len(curve.samples) / MOST_SAMPLES))]
-        if whole:
+        if max((len(curve.samples) for curve in whole.values()), default=0) >= LEAST_SAMPLES:
             known = log.well
             yield Well(
                 id=known.id, name=known.name, field=known.field, company=known.company,
@@ -169,13 +162,17 @@ def seed(url: str, token: str, folder: Path) -> int:
         return db[WELLS].count()
 
 
-async def serve(port: int, dsn: str, data: Path, *, json_line: bool) -> None:
+async def serve(port: int, dsn: str, data: Path, logs: Path, *, json_line: bool) -> None:
     """Serve until the process is ended."""
     auth = development(data)
     node = Node(dsn, auth=auth, collections=None)
+    await node.start()
     listener = socket.create_server(("127.0.0.1", port))
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    config = uvicorn.Config(site(node, auth), log_level="warning", ws="websockets-sansio")
+    config = uvicorn.Config(
+        site(node, auth), log_level="warning", ws="websockets-sansio", lifespan="off",
+        timeout_graceful_shutdown=2,
+    )  # fmt: skip
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     while not (server.started or serving.done()):
@@ -183,10 +180,13 @@ async def serve(port: int, dsn: str, data: Path, *, json_line: bool) -> None:
     if server.started:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         token = auth.mint("geologist", "field", TOKEN_S)
-        wells = await asyncio.to_thread(seed, url, token, data)
+        wells = await asyncio.to_thread(seed, url, token, logs)
         ready = json.dumps({"url": url, "token": token, "wells": wells})
         print(ready if json_line else f"{wells} wells. The field book: {url}/", flush=True)
-    await serving
+    try:
+        await serving
+    finally:
+        await node.stop()
 
 
 def main() -> None:
@@ -195,6 +195,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=7081, help="0 = a free one (default 7081)")
     parser.add_argument("--postgres", help="connection string (default: an embedded server)")
     parser.add_argument("--data", type=Path, help="kept over restarts (default: a temporary folder)")
+    parser.add_argument("--logs", type=Path, default=ROOT / ".data", help="where well logs are kept")
     parser.add_argument("--json", action="store_true", help="print {url, token, wells} when ready")
     chosen = parser.parse_args()
     for folder in FOLDERS.values():
@@ -204,7 +205,7 @@ def main() -> None:
         data = chosen.data or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         dsn = chosen.postgres or stack.enter_context(Postgres.start(data / "server")).dsn
         with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(serve(chosen.port, dsn, data, json_line=chosen.json))
+            asyncio.run(serve(chosen.port, dsn, data, chosen.logs, json_line=chosen.json))
 
 
 if __name__ == "__main__":

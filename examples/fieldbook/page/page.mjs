@@ -170,7 +170,9 @@ window.fieldbook = {
     if (rowNodes.length) wells.refreshCells({ rowNodes, columns: ["badge"], force: true });
   },
   showStatus(text) {
-    const { state, queued, conflicts, error, rows, total } = JSON.parse(text);
+    const { state, queued, conflicts, error, rows, total, writes } = JSON.parse(text);
+    this.writes = writes;
+    this.state = state;
     const badge = $("badge");
     const offline = state === "offline" || state === "paused";
     let label = LABELS[state] ?? state;

@@ -1,4 +1,4 @@
-"""What the field book keeps. The server that fills it and the page in the browser share this file."""
+"""What the field book keeps; the server that fills it and the page share this file."""
 
 from __future__ import annotations
 

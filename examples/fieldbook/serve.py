@@ -49,6 +49,7 @@ FOLDERS = {
     "wheels": ROOT / ".venv" / "emscripten",
 }
 PAGE = ["style.css", "page.mjs"]
+GRID = "grid/ag-grid-community.min.js"
 PYODIDE = ["pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip",
            "pyodide-lock.json"]  # fmt: skip
 MODULES = {"app.py": HERE / "page", "chart.py": HERE / "page", "models.py": HERE}
@@ -79,7 +80,7 @@ def site(node: Node, auth: Authenticator) -> ASGIApp:
 
     async def files(_: Request) -> Response:
         return JSONResponse({
-            "page": [*PAGE, "grid/ag-grid-community.min.js", *[f"pyodide/{name}" for name in PYODIDE]],
+            "page": [*PAGE, GRID, *[f"pyodide/{name}" for name in PYODIDE]],
             "archives": ["homeport.zip", *[f"wheels/{name}" for name in wheels]],
             "modules": [f"fieldbook/{name}" for name in MODULES],
         })  # fmt: skip
@@ -134,10 +135,12 @@ def documents(folder: Path) -> Iterator[tuple[Well, list[Curve]]]:
                 continue
             samples = [value if isinstance(value, float) else None for value in part.samples]
             key = f"{part.well_id}/{part.mnemonic}"
-            held = whole.setdefault(key, Curve(id=key, well_id=part.well_id, mnemonic=part.mnemonic))
-            held.unit, held.text = part.unit, part.text
-            held.top = min((one for one in (held.top, part.top) if one is not None), default=None)
-            held.base = max((one for one in (held.base, part.base) if one is not None), default=None)
+            new = Curve(
+                id=key, well_id=part.well_id, mnemonic=part.mnemonic, unit=part.unit,
+                text=part.text, top=part.top,
+            )  # fmt: skip
+            held = whole.setdefault(key, new)
+            held.base = part.base  # parts come in the order of their depths
             held.samples += samples
         for curve in whole.values():
             curve.samples = curve.samples[:: max(1, math.ceil(len(curve.samples) / MOST_SAMPLES))]
@@ -175,7 +178,7 @@ async def serve(port: int, dsn: str, data: Path, logs: Path, *, json_line: bool)
     )  # fmt: skip
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    while not (server.started or serving.done()):
+    while not (server.started or serving.done()):  # noqa: ASYNC110 - uvicorn has no event
         await asyncio.sleep(0.02)
     if server.started:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -194,8 +197,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--port", type=int, default=7081, help="0 = a free one (default 7081)")
     parser.add_argument("--postgres", help="connection string (default: an embedded server)")
-    parser.add_argument("--data", type=Path, help="kept over restarts (default: a temporary folder)")
-    parser.add_argument("--logs", type=Path, default=ROOT / ".data", help="where well logs are kept")
+    parser.add_argument("--data", type=Path, help="kept over restarts (default: nothing is)")
+    parser.add_argument("--logs", type=Path, default=ROOT / ".data", help="where logs are kept")
     parser.add_argument("--json", action="store_true", help="print {url, token, wells} when ready")
     chosen = parser.parse_args()
     for folder in FOLDERS.values():

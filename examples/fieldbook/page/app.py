@@ -9,9 +9,10 @@ import json
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import homeport as hp
 from fieldbook.chart import draw
 from fieldbook.models import CHARTS, COLLECTIONS, CURVES, MAIN, WELLS, Chart, Curve, Well
+
+import homeport as hp
 
 EDITABLE = ("status", "remark", "field")
 

@@ -22,9 +22,9 @@ def draw(curves: list[Curve]) -> str:
     span = base - top or 1.0
     tracks = "".join(_track(curve, n, top, span) for n, curve in enumerate(curves))
     marks = "".join(_mark(n / 5, top + span * n / 5) for n in range(6))
-    width = 60 + len(curves) * (WIDTH + 10)
+    width, height = 60 + len(curves) * (WIDTH + 10), TOP + HEIGHT + 12
     return (
-        f'<svg viewBox="0 0 {width} {TOP + HEIGHT + 12}" width="{width}" height="{TOP + HEIGHT + 12}"'
+        f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
         f' role="img" aria-label="{len(curves)} curves">{marks}{tracks}</svg>'
     )
 

@@ -14,7 +14,7 @@ JOBS ?= 2
 # Extra words for pytest, for example: make test ARGS='-k outbox -x'
 ARGS ?=
 
-.PHONY: help setup demo serve test unit soak faults lint format generate bench check clean
+.PHONY: help setup demo serve fieldbook test unit soak faults lint format generate bench check clean
 
 help: ## this text
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -27,6 +27,9 @@ demo: setup ## two devices, one node, PostgreSQL: offline, conflicts, and back i
 
 serve: setup ## a development node on a free port, with an embedded PostgreSQL
 	@$(PY) -m homeport serve --dev $(ARGS)
+
+fieldbook: setup ## the field book: a page on Pyodide, several tabs, offline, over real well logs
+	@$(PY) examples/fieldbook/serve.py $(ARGS)
 
 lint: setup ## ruff, mypy --strict, pyright, generated code up to date
 	@$(PY) -m ruff check .

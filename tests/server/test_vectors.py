@@ -16,6 +16,7 @@ import pytest
 
 from homeport.core.verify import slot_of, sums_of
 from homeport.core.wire import PushRequest, Reply
+from homeport.server.limits import RateLimit
 from homeport.server.rules import ServerCollection
 from tests.vectors_run import Names, load
 
@@ -212,6 +213,8 @@ async def test_node(scenario, dsn, make_node, sql, server_dsn):
         ]
     elif "collections" in options:
         collections = [ServerCollection(**one) for one in options.pop("collections")]
+    if "requests" in options:
+        options["device_requests"] = RateLimit(per_s=0.001, burst=options.pop("requests"))
     node = await make_node(dsn, collections, hint_interval_s=0.05, **options)
     async with served(node) as url, aiohttp.ClientSession() as http:
         run = Run(node, url, http, sql, grants, server_dsn)

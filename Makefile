@@ -14,10 +14,10 @@ JOBS ?= 2
 # Extra words for pytest, for example: make test ARGS='-k outbox -x'
 ARGS ?=
 
-.PHONY: help setup demo serve fieldbook test unit soak faults lint format generate bench check clean
+.PHONY: help setup demo serve fieldbook test unit soak faults lint format generate bench bench-browser check clean
 
 help: ## this text
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 setup: ## make .venv with everything in it (all other targets do this first)
 	@tools/setup.sh
@@ -58,6 +58,9 @@ faults: setup ## real processes killed, stopped and cut off; RUNS=100 of each ki
 
 bench: setup ## against the same work by hand and nine other databases; writes bench/latest.json
 	@$(PY) -m bench $(ARGS)
+
+bench-browser: setup ## in Chromium and Firefox, beside Dexie in the same page
+	@$(PY) -m bench.browser $(ARGS)
 
 format: setup ## let ruff lay out the code and sort its imports
 	@$(PY) -m ruff format src tools

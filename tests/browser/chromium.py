@@ -8,7 +8,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from playwright.async_api import BrowserContext, async_playwright
-from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import Page as PlaywrightPage
 
 from tests.browser import programs
@@ -44,7 +43,7 @@ class Chromium(Browser):
 
     def run(self, work: Callable[[], Coroutine[Any, Any, R]], timeout_s: float) -> R:
         """Run a coroutine function on Playwright's loop → its value."""
-        future = asyncio.run_coroutine_threadsafe(self._again(work), self._loop)
+        future = asyncio.run_coroutine_threadsafe(work(), self._loop)
         try:
             return future.result(timeout_s)
         except TimeoutError:
@@ -52,16 +51,6 @@ class Chromium(Browser):
                 raise
             future.cancel()
             raise Hung(f"Chromium has not answered within {timeout_s} s") from None
-
-    async def _again(self, work: Callable[[], Coroutine[Any, Any, R]]) -> R:
-        """Playwright 1.65 now and then gets an answer to what it does not wait for, and then refuses
-        the next command instead of sending it."""
-        try:
-            return await work()
-        except PlaywrightError as error:
-            if "Cannot find command to respond" not in str(error):
-                raise
-            return await work()
 
     async def _start(self) -> None:
         self._playwright = await async_playwright().start()
@@ -77,13 +66,19 @@ class Chromium(Browser):
         return self.run(self._browser.new_context, 30)
 
     def in_context(self, context: BrowserContext, origin: str, where: Any = "page") -> ChromiumPage:
-        page = ChromiumPage(self, self.run(context.new_page, 30))
+        page = self._page_of(context)
         self.pages.append(page)
         page.boot(origin, where)
         return page
 
     def _new_page(self) -> ChromiumPage:
-        return ChromiumPage(self, self.run(self.context.new_page, 30))
+        return self._page_of(self.context)
+
+    def _page_of(self, context: BrowserContext) -> ChromiumPage:
+        async def make() -> ChromiumPage:  # listeners are commands too: on Playwright's own loop
+            return ChromiumPage(self, await context.new_page())
+
+        return self.run(make, 30)
 
     def kill(self) -> None:
         assert self.profile is not None

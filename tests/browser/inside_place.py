@@ -14,3 +14,13 @@ def place() -> dict[str, Any]:
         "native": "[native code]" in js.Function.prototype.toString.call(js.indexedDB.open),
         "window": getattr(js, "document", None) is not None,
     }
+
+
+async def run(scripts: list[str]) -> int:
+    """Run scripts with ``await`` at their top, one behind the other, in one namespace."""
+    from pyodide.code import eval_code_async
+
+    names: dict[str, Any] = {}
+    for script in scripts:
+        await eval_code_async(script, globals=names)
+    return len(scripts)

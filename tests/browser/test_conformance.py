@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from homeport.testing import conformance
 from tests.browser.pages import Page
+from tests.browser.website import ROOT
 from tests.facade import cases, shared
 from tests.portable import inside
 
@@ -52,3 +55,12 @@ def test_plans_tabs_and_faults_as_in_node(page: Page) -> None:
         "older": ["d19", "d18", "d17"],
         "nowhere": "CannotOpen",
     }
+
+
+def test_the_examples_of_the_documentation_run(page: Page) -> None:
+    text = (ROOT / "docs" / "browser.md").read_text()
+    scripts = re.findall(r"runPythonAsync\(`\n(.*?)`\)", text, re.DOTALL)
+    examples = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert scripts and examples
+    end = ["await db.close()\nawait browser.delete_database('field')"]
+    assert page.call("browser.inside_place.run", [*scripts, *examples, *end]) == len(scripts + examples) + 1

@@ -94,6 +94,10 @@ def serve(
         Optional[str],  # noqa: UP045
         typer.Option(help="The issuer that tokens must name."),
     ] = None,
+    origin: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="Of pages in browsers that may speak to it; may be repeated; * = all."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """A node in front of PostgreSQL; with --dev everything is made for you."""
@@ -113,6 +117,7 @@ def serve(
         key_file=key_file,
         audience=audience,
         issuer=issuer,
+        origins=origin or (),
     )
 
 

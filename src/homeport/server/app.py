@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -74,8 +75,12 @@ def create_app(
     return application(Node(postgres, auth=auth, collections=collections, **options))
 
 
-def application(node: Node, *, lifespan: bool = True) -> Starlette:
-    """The application of a node; ``lifespan`` False when the node is started elsewhere."""
+def application(node: Node, *, lifespan: bool = True, origins: Sequence[str] = ()) -> Starlette:
+    """The application of a node; ``lifespan`` False when the node is started elsewhere.
+
+    origins: of pages that may speak to it from a browser (``https://app.example.com``), beside
+    those that it is mounted with; ``*`` = all. Who may do what hangs on tokens alone.
+    """
 
     @contextlib.asynccontextmanager
     async def life(_: Starlette) -> AsyncIterator[None]:
@@ -96,6 +101,14 @@ def application(node: Node, *, lifespan: bool = True) -> Starlette:
         exception_handlers={HTTPException: _unknown_path},
         lifespan=life if lifespan else None,
     )
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["Retry-After"],
+        )
     app.state.node = node
     return app
 

@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import uvicorn
@@ -50,6 +50,7 @@ def serve(
     key_file: Path | str | None = None,
     audience: str = "homeport",
     issuer: str | None = None,
+    origins: Sequence[str] = (),
 ) -> None:
     """Run a node until SIGTERM or SIGINT, then drain and stop (the embedded PostgreSQL too).
 
@@ -63,6 +64,7 @@ def serve(
         collections_module: ``package.module:attribute``, an iterable of ``ServerCollection``.
         key_file: secret (HS256) or public key (PEM) that verifies tokens; needed without ``dev``.
         audience, issuer: pinned claims of tokens.
+        origins: of pages in browsers that may speak to it; ``*`` = all.
 
     Raises:
         ServerError: a start that would be unsafe (open development mode, no key, standby, …).
@@ -92,7 +94,7 @@ def serve(
         token = auth.mint("dev", "dev", DEV_TTL_S) if dev else None
         if dev:
             sys.stderr.write(_BANNER.format(data_dir=folder, url=url))
-        asyncio.run(_run(node, listener, url, token, json_line=json_line))
+        asyncio.run(_run(node, listener, url, token, json_line=json_line, origins=origins))
 
 
 def mint(
@@ -112,11 +114,17 @@ class _Server(uvicorn.Server):
 
 
 async def _run(
-    node: Node, listener: socket.socket, url: str, token: str | None, *, json_line: bool
+    node: Node,
+    listener: socket.socket,
+    url: str,
+    token: str | None,
+    *,
+    json_line: bool,
+    origins: Sequence[str],
 ) -> None:
     await node.start()
     config = uvicorn.Config(
-        application(node, lifespan=False),
+        application(node, lifespan=False, origins=origins),
         lifespan="off",
         log_level="warning",
         access_log=False,

@@ -10,7 +10,7 @@
 // A record is {k: key, d: text, r: revision, c: created, m: modified, e: expires, t: token,
 // b: bucket} and the values of the indexes. A field without a value is left out; in an index column
 // it is [], which sorts behind every key, so that an index holds every document.
-(() => {
+() => {
   "use strict";
   const SEP = "\u001e";
   const databases = new Map(), transactions = new Map();
@@ -449,4 +449,4 @@
       try { transactions.get(id)?.tx.abort(); } catch { /* it is over already */ }
     },
   };
-})()
+}

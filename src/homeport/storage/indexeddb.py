@@ -122,11 +122,15 @@ class IndexedDBStore(DeclaredIndexes, TextCare, Connection):
                     action="Open it once without readonly=True.",
                 )
             await self._upgrade(late)
-        if not self.readonly:
+        if not self.readonly and not all(map(self._has_written, tables)):
             await self.perform(self._learn(tables), "write", [NAMED])
         for table in tables:
             self.tables[table.name] = table
         await self.perform(self._flags(), "read", [NAMED])
+
+    def _has_written(self, table: Table[Any]) -> bool:
+        """Is its model known here?"""
+        return table.codec.fingerprint in self._layouts[table.name].fingerprints
 
     async def _upgrade(self, late: Sequence[Table[Any]]) -> None:
         if self._handle is not None:

@@ -10,6 +10,7 @@ none crosses the border. The helper calls one function of ours with numbers and 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,6 +29,14 @@ BLOCKED_S = 5.0
 """How long to wait for another tab that keeps the old version open."""
 
 
+@cache
+def _maker() -> Any:
+    """What makes a helper; compiled once."""
+    from pyodide.code import run_js  # type: ignore[import-not-found] # noqa: PLC0415
+
+    return run_js(files("homeport.storage").joinpath("indexeddb.js").read_text("utf-8"))
+
+
 class Connection:
     """A connection that is made again when the browser or another tab has ended it.
 
@@ -43,7 +52,6 @@ class Connection:
         readonly: bool = False,
     ) -> None:
         import js  # type: ignore[import-not-found] # noqa: PLC0415
-        from pyodide.code import run_js  # type: ignore[import-not-found] # noqa: PLC0415
         from pyodide.ffi import create_proxy  # type: ignore[import-not-found] # noqa: PLC0415
 
         self.name = name
@@ -57,9 +65,7 @@ class Connection:
                 f"There is no IndexedDB here to open {name} in.",
                 action='Open ":memory:", or run in a browser that keeps data.',
             )
-        self._helper: Any = run_js(
-            files("homeport.storage").joinpath("indexeddb.js").read_text("utf-8")
-        )
+        self._helper: Any = _maker()()
         self._tell: Any = create_proxy(self._told)
         self._helper.listen(self._tell)
         self._flights: dict[int, Flight[Any] | Opening] = {}
@@ -189,7 +195,7 @@ class Connection:
         if places is None:
             places = self.everything()
         self._last_id += 1
-        flight: Flight[Any] = Flight(self._last_id, self._helper, steps)
+        flight: Flight[Any] = Flight(self._last_id, self._helper, steps, reading=mode == "read")
         self._flights[flight.id] = flight
         try:
             self._helper.begin(

@@ -23,8 +23,9 @@ def _future() -> Future[Any]:
 class Flight(Generic[R]):
     """One transaction of the helper, by number."""
 
-    def __init__(self, number: int, helper: Any, steps: Steps) -> None:
+    def __init__(self, number: int, helper: Any, steps: Steps, *, reading: bool = False) -> None:
         self.id = number
+        self._reading = reading
         self.future: Future[R] = _future()
         self._helper = helper
         self._steps: Steps | None = steps
@@ -43,6 +44,8 @@ class Flight(Generic[R]):
         except StopIteration as stop:
             self._steps, self._result = None, stop.value
             self._helper.commit(self.id)
+            if self._reading and not self.future.done():
+                self.future.set_result(self._result)  # nothing is left that could fail
         except BaseException as failure:
             self._steps, self.error = None, failure
             self._helper.abort(self.id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Callable
 from typing import Final
 
 from homeport.ids import new_id
@@ -35,3 +36,38 @@ def is_dead(owner: str) -> bool:
     except OSError:
         return False
     return False
+
+
+async def show_life(owner: str) -> None:
+    """Let other owners of this machine see that this one lives. A process is seen as it is."""
+    if sys.platform == "emscripten":
+        from homeport.transport import tabs  # noqa: PLC0415 - of a browser
+
+        await tabs.hold(owner)
+
+
+def end_life(owner: str) -> None:
+    """The owner is done."""
+    if sys.platform == "emscripten":
+        from homeport.transport import tabs  # noqa: PLC0415 - of a browser
+
+        tabs.release(owner)
+
+
+async def known_dead() -> Callable[[str], bool]:
+    """→ whether another owner is known to be gone, as things stand now."""
+    if sys.platform == "emscripten":
+        from homeport.transport import tabs  # noqa: PLC0415 - of a browser
+
+        return await tabs.known_dead()
+    return is_dead
+
+
+def on_online(callback: Callable[[], None]) -> Callable[[], None]:
+    """Call ``callback`` when the system says that the network is back → what ends that. Only a
+    browser says so."""
+    if sys.platform == "emscripten":
+        from homeport.transport import tabs  # noqa: PLC0415 - of a browser
+
+        return tabs.on_online(callback)
+    return lambda: None

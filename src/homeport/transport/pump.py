@@ -22,9 +22,9 @@ from homeport.core.wire import Hint
 from homeport.core.worker import Retry, claim, load_retry, queue_mark, release, save_retry
 from homeport.drivers.engine import Engine
 from homeport.errors import Closed, HomeportError, NeedsAuth, Unreachable
+from homeport.transport import lease
 from homeport.transport.comparing import compare, load_verified
 from homeport.transport.hosts import Host, PageHost, Perform, ThreadHost
-from homeport.transport.lease import is_dead, owner_name
 from homeport.transport.listening import Listener
 from homeport.transport.recovery import OnReset
 from homeport.transport.rounds import Rounds, Token, now_ms
@@ -76,9 +76,10 @@ class Pump:
         self.verify_ms = None if verify_s is None else int(verify_s * 1000)
         self.tell = tell
         self.session = s.Session(poll_ms=int(poll_s * 1000))
-        self.owner = owner_name()
+        self.owner = lease.owner_name()
         self._signalled = False
         self._renew_at = 0.0
+        self._forget_online: Callable[[], None] = lambda: None
         self.listener: Listener | None = None
         """Of the live streams, while it replicates in the background."""
         self.attempted: s.State | None = None
@@ -117,6 +118,8 @@ class Pump:
             return
         forget = self.engine.on_commit(self._committed)
         retry = await self.rounds.read(load_retry())
+        await lease.show_life(self.owner)
+        self._forget_online = lease.on_online(self._online)
         if await self._lead():
             self._handle(s.Started(now_ms(), retry.failures, retry.retry_at_ms))
         else:
@@ -134,6 +137,8 @@ class Pump:
             self._handle(s.Stopped(now_ms()))
             with contextlib.suppress(HomeportError):
                 await self.rounds.run(release(self.owner))
+        self._forget_online()
+        lease.end_life(self.owner)
         if self._timer is not None:
             self._timer.cancel()
         await self.host.cancel()
@@ -154,6 +159,11 @@ class Pump:
     async def resume(self) -> None:
         self.rounds.forget_token()
         self._handle(s.Resumed(now_ms()))
+
+    def _online(self) -> None:
+        """The network is back: what waits for a timer goes on now."""
+        if self.session.state == "offline":
+            self._handle(s.Resumed(now_ms()))
 
     def _committed(self) -> None:
         """Called after every commit, in the committing thread."""
@@ -346,7 +356,7 @@ class Pump:
         """Have, or get, the lease; asked of the file only when it has to be renewed."""
         if not self.engine.store.multiprocess or time.monotonic() < self._renew_at:
             return True
-        mine = await self.rounds.run(claim(self.owner, LEASE_MS, is_dead))
+        mine = await self.rounds.run(claim(self.owner, LEASE_MS, await lease.known_dead()))
         self._renew_at = time.monotonic() + LEASE_MS / 3000 if mine else 0.0
         return mine
 

@@ -1,0 +1,67 @@
+"""Homeport and Dexie side by side in one page: ``bench/browser.py`` starts it."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import homeport as hp
+from homeport import browser
+
+DOCS = hp.Collection("docs", indexes=["age", "org", ("org", "age"), hp.Multi("tags")])
+TOTAL = 10_000
+
+
+def document(n: int) -> dict[str, Any]:
+    """About 320 bytes of JSON; 200 documents of each age."""
+    return {
+        "id": f"doc-{n:06d}", "age": n % 50, "org": f"org-{n % 97}", "tags": [f"t{n % 7}", f"u{n % 11}"],
+        "name": f"name of number {n}", "rev": 0, "score": n / 7, "active": n % 2 == 0,
+        "text": ("a line of text that stands for what people write " * 3)[: 120 + n % 20],
+    }  # fmt: skip
+
+
+async def compare(repeats: int) -> dict[str, dict[str, float]]:
+    """Medians in ms of each operation, the two sides in turn."""
+    import js
+
+    documents = [document(n) for n in range(TOTAL)]
+    await js.window.dexie.seed(json.dumps(documents))
+    db = await hp.open_async("bench", collections=[DOCS], durability="relaxed")
+    await db[DOCS].put_many(documents)
+    keys = [one["id"] for one in documents]
+
+    async def reopen(_: int) -> None:
+        nonlocal db
+        await db.close()
+        db = await hp.open_async("bench", collections=[DOCS], durability="relaxed")
+
+    async def expect(wanted: Awaitable[Any], n: int) -> None:
+        found = await wanted
+        assert len(found) == n, len(found)
+
+    ours: dict[str, Callable[[int], Awaitable[Any]]] = {
+        "open": reopen,
+        "put": lambda n: db[DOCS].put({**documents[n], "rev": 1}),
+        "put_many": lambda n: db[DOCS].put_many(documents[:n]),
+        "get": lambda n: db[DOCS].get(keys[n]),
+        "get_many": lambda n: expect(db[DOCS].get_many(keys[:n]), n),
+        "range": lambda n: expect(db[DOCS].where(hp.F.age >= 20, hp.F.age < 25).all(), n),
+        "all": lambda n: expect(db[DOCS].all(), n),
+    }
+    sizes = {"open": 0, "put": 7, "put_many": 200, "get": 7, "get_many": 100, "range": 1_000, "all": TOTAL}
+    found: dict[str, dict[str, float]] = {}
+    for name, run in ours.items():
+        mine, theirs = [], []
+        for _ in range(repeats):
+            theirs.append(float(await getattr(js.window.dexie, name)(sizes[name])))
+            start = time.perf_counter()
+            await run(sizes[name])
+            mine.append((time.perf_counter() - start) * 1000)
+        found[name] = {"homeport": statistics.median(mine), "dexie": statistics.median(theirs)}
+    await db.close()
+    await browser.delete_database("bench")
+    return found

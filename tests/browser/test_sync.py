@@ -1,0 +1,93 @@
+"""Pages and workers sync with a real node and PostgreSQL, and agree with a desktop device."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.conftest import OpenPage
+from tests.browser.pages import Page
+from tests.browser.website import Website
+from tests.e2e.world import Device, Node
+
+INSIDE = "browser.inside_sync"
+
+
+@pytest.fixture(scope="module")
+def node(
+    module_database_dsn: str, website: Website, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Node]:
+    found = Node(
+        module_database_dsn, tmp_path_factory.mktemp("node"), extra=("--origin", website.origin)
+    )
+    yield found
+    found.stop()
+
+
+def until(look: Callable[[], Any], good: Callable[[Any], bool], limit_s: float = 40.0) -> Any:
+    deadline = time.monotonic() + limit_s
+    while not good(found := look()):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.1)
+    return found
+
+
+def test_a_page_a_second_tab_and_a_desktop_device_agree(
+    page: Page, tab: OpenPage, node: Node, tmp_path: Path
+) -> None:
+    """Also over a restart of the node, while which both sides write; and the second tab, which only
+    shows what the first one fetches, takes over when that is closed."""
+    name = f"sync-{page._browser.name}-{page.where}"  # type: ignore[attr-defined]
+    one, two, three = (f"{name}-{n}" for n in (1, 2, 3))
+    first = tab(page.where)
+    for each in (first, page):
+        each.call(f"{INSIDE}.open_", [name, node.url, node.token])
+    desktop = Device(tmp_path / "desktop.db", node.url, node.token)
+    try:
+        desktop.do("start")
+        first.call(f"{INSIDE}.put", [name, [{"id": one, "depth_m": 1.0}]])
+        until(lambda: desktop.do("get", c="wells", key=one), lambda found: found is not None)
+        desktop.do("put", c="wells", doc={"id": two, "depth_m": 2.0})
+        for each in (first, page):
+            until(lambda each=each: each.call(f"{INSIDE}.state", name), lambda found: two in found["wells"])
+        leads = [each.call(f"{INSIDE}.state", name)["leads"] for each in (first, page)]
+        assert leads == [True, False], "one tab replicates for both"
+
+        node.stop()
+        first.call(f"{INSIDE}.put", [name, [{"id": one, "depth_m": 10.0}]])
+        desktop.do("put", c="wells", doc={"id": three, "depth_m": 3.0})
+        until(lambda: first.call(f"{INSIDE}.state", name), lambda found: found["state"] == "offline")
+        assert first.call(f"{INSIDE}.state", name)["queued"] == 1
+        first.close()
+        node.start()
+        found = until(
+            lambda: page.call(f"{INSIDE}.state", name),
+            lambda found: three in found["wells"] and found["queued"] == 0,
+        )
+        assert found["leads"], "the tab that is left has taken over"
+        until(
+            lambda: desktop.do("get", c="wells", key=one),
+            lambda found: found is not None and found["depth_m"] == 10.0,
+        )
+        assert found["wells"][one] == 10.0
+    finally:
+        desktop.quit()
+    page.call(f"{INSIDE}.close", name)
+    # A refused connection is an error on the console of the page by itself.
+    page.forgive("Failed to load resource", "WebSocket connection to", "NetworkError")
+
+
+def test_every_kind_of_stream_and_the_blocking_facade(page: Page, node: Node) -> None:
+    found = page.call(f"{INSIDE}.kinds", [node.url, node.token])
+    assert {name for name, said in found.items() if said == "ready"} == {
+        "websocket good", "sse good", "long-poll good",
+    }, found  # fmt: skip
+    assert found["websocket bad"] == found["sse bad"] == found["long-poll bad"] == "StreamEnded: auth"
+    name = f"blocking-{page._browser.name}-{page.where}"  # type: ignore[attr-defined]
+    queued, count = page.call(f"{INSIDE}.blocking", [name, node.url, node.token])
+    assert [queued, count > 0] == [0, True]
+    page.forgive("Failed to load resource")

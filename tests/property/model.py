@@ -330,18 +330,14 @@ class Model:
     def _values(self, name: str, shape: Shape, path: str) -> list[Any]:
         return [value_at(row.document, path) for row in self._matching(name, shape)]
 
-    def _group_keys(self, name: str, document: dict[str, Any], path: str) -> set[Any]:
-        """The groups of a document: of a field with a multi-entry index its elements."""
-        value = value_at(document, path)
-        if not any(index.multi and index.fields == (path,) for index in self.collections[name].indexes):
-            return {encode(value)}
-        elements = value if isinstance(value, list) else []
-        return {key for one in elements if (key := encode(one)) is not None} or {None}
+    def _group_keys(self, document: dict[str, Any], path: str) -> set[Any]:
+        """The groups of a document: an array is one value, whatever indexes there are."""
+        return {encode(value_at(document, path))}
 
     def _distinct(self, name: str, outcome: Any, shape: Shape, paths: tuple[str, ...]) -> None:
         found: set[Any] = set()
         for row in self._matching(name, shape):
-            found |= set(product(*(self._group_keys(name, row.document, path) for path in paths)))
+            found |= set(product(*(self._group_keys(row.document, path) for path in paths)))
         wanted = sorted((keys for keys in found if None not in keys), key=lambda keys: tuple(map(order, keys)))
         given = [(encode(one),) if len(paths) == 1 else tuple(map(encode, one)) for one in outcome]
         need(given == wanted, "distinct", outcome, "instead of", wanted)
@@ -360,7 +356,7 @@ class Model:
     def _group(self, name: str, outcome: Any, shape: Shape, path: str) -> None:
         groups: dict[Any, int] = {}
         for row in self._matching(name, shape):
-            for key in self._group_keys(name, row.document, path):
+            for key in self._group_keys(row.document, path):
                 groups[key] = groups.get(key, 0) + 1
         wanted = sorted(groups.items(), key=lambda item: order(item[0]))
         need([(encode(value), n) for value, n in outcome] == wanted, "groups", outcome, "instead of", wanted)

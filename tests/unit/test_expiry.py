@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 import homeport as hp
-from homeport import opening
+from homeport import making
 from homeport.errors import SchemaError
 
 BRIEF = hp.Collection(
@@ -63,7 +63,7 @@ def test_every_write_reads_the_moment_that_a_document_names(
 ) -> None:
     path = ":memory:" if kind == "memory" else tmp_path / "a.db"
     clock = [1_900_000_000_000]
-    monkeypatch.setattr(opening, "_clock_ms", lambda: clock[0])
+    monkeypatch.setattr(making, "clock_ms", lambda: clock[0])
     soon, late = 1_900_000_000.5, "2100-01-01T00:00:00+00:00"
     with hp.open(path, collections=[UNTIL], durability="relaxed") as db:
         w = db[UNTIL]

@@ -39,7 +39,7 @@ const wells = createGrid($("wells"), {
   getRowId: ({ data }) => data.id,
   defaultColDef: { sortable: true, resizable: true, minWidth: 80 },
   columnDefs: [
-    { field: "name", minWidth: 160, flex: 2, filter: true, cellStyle: { cursor: "pointer" } },
+    { field: "name", minWidth: 160, flex: 2, filter: true, sort: "asc", cellStyle: { cursor: "pointer" } },
     { headerName: "sync", width: 118, sortable: false, cellRenderer: badgeCell, colId: "badge" },
     { field: "status", editable: true, width: 120 },
     { field: "remark", editable: true, minWidth: 140, flex: 2 },

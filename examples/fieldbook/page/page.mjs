@@ -178,7 +178,8 @@ window.fieldbook = {
     let label = LABELS[state] ?? state;
     if (total) label = `fetching ${rows} of ${total}`;
     if (queued) label = offline ? `offline, ${queued} waiting` : `${queued} pending`;
-    badge.dataset.state = offline ? "offline" : queued || total || state === "syncing" ? "pending"
+    if (label === "synced" && conflicts) label = "needs you";
+    badge.dataset.state = label === "needs you" ? "conflict" : offline ? "offline" : queued || total || state === "syncing" ? "pending"
       : label === "synced" ? "synced" : state === "off" ? "starting" : "failed";
     badge.textContent = label;
     badge.title = error ?? "";

@@ -83,8 +83,12 @@ class Hand:
         self.browser = browser
         self.page = page
         self.wrong: list[str] = []
-        page.on("pageerror", lambda error: self.wrong.append(str(error)))
-        page.on("console", lambda m: self.wrong.append(m.text) if m.type == "error" else None)
+
+        async def listen() -> None:  # on the loop of Playwright, as all that it is told
+            page.on("pageerror", lambda error: self.wrong.append(str(error)))
+            page.on("console", lambda m: self.wrong.append(m.text) if m.type == "error" else None)
+
+        browser.run(listen, 10)
 
     def do(self, work: Any, timeout_s: float = 60.0) -> Any:
         return self.browser.run(lambda: work, timeout_s)

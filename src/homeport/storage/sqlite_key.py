@@ -27,10 +27,11 @@ HEAD_BYTES: Final = 256
 CIPHER: Final = "chacha20"
 
 
-def head_of(path: str) -> bytes:
-    """The first bytes of the file; empty when there is none."""
+def head_of(path: str, at: int = 0) -> bytes:
+    """The first bytes of the file, or those from a position; empty when there is none."""
     try:
         with Path(path).open("rb") as file:
+            file.seek(at)
             return file.read(HEAD_BYTES)
     except OSError:
         return b""
@@ -39,9 +40,16 @@ def head_of(path: str) -> bytes:
 def looks_encrypted(path: str) -> bool:
     """Is it no plain SQLite file, but whole pages, as random as encrypted ones?"""
     head = head_of(path)
-    if len(head) < HEAD_BYTES or head.startswith(MAGIC) or Path(path).stat().st_size % PAGE_BYTES:
+    if len(head) < HEAD_BYTES or head.startswith(MAGIC):
         return False
-    return sum(byte >= 128 for byte in head) > HEAD_BYTES // 3
+    pages, rest = divmod(Path(path).stat().st_size, PAGE_BYTES)
+    # A plain file whose beginning is damaged is no encrypted one: every page has to look like it.
+    looked_at = {0, pages // 3, pages // 2, max(0, pages - 1)}
+    return not rest and all(_random(head_of(path, page * PAGE_BYTES)) for page in looked_at)
+
+
+def _random(part: bytes) -> bool:
+    return sum(byte >= 128 for byte in part) > HEAD_BYTES // 3
 
 
 def unlock(connection: apsw.Connection, path: str, secret: Secret) -> bytes:

@@ -21,7 +21,7 @@ from homeport.core.indexes import Index
 from homeport.core.indexing import GAP_S, Build, Duplicates, IndexProgress, Pace, Report, refused
 from homeport.core.keys import decode
 from homeport.core.words import TOKENIZER
-from homeport.errors import SchemaError, SchemaMismatch, UnknownCollection
+from homeport.errors import Corrupted, SchemaError, SchemaMismatch, UnknownCollection
 from homeport.storage import sql, sqlite_build, sqlite_loading, sqlite_schema, sqlite_textbuild
 from homeport.storage.sql import Statements
 from homeport.storage.sql_layout import Layout, Spec
@@ -147,6 +147,12 @@ class Declarations:
 
     # -- noticing
 
+    def _statements_of(self, table: Table[Any], layout: Layout) -> Statements:
+        try:
+            return Statements(table, layout)
+        except KeyError as error:  # an index without its column
+            raise Corrupted(f"The record of {table.name} in {self.path} is damaged.") from error
+
     def publish(self, execute: Execute, *, force: bool = False) -> None:
         """Notice what another connection may have changed: declarations, sync, the clock."""
         epoch, stamp = execute(sql.READ_EPOCH).fetchall()[0]
@@ -171,7 +177,7 @@ class Declarations:
                 layout = msgspec.json.encode(record.layout)
                 if self._layouts.get(name) != layout:
                     self._layouts[name] = layout
-                    found[name] = Statements(table, record.layout)
+                    found[name] = self._statements_of(table, record.layout)
                     table.usable = found[name].usable
                 table.synced = name in synced
                 foreign = record.fingerprints != [table.codec.fingerprint]

@@ -46,11 +46,11 @@ class Blocking:
         self.operations = 0
 
     def open(self) -> hp.Database:
-        before, opening._clock_ms = opening._clock_ms, self.clock
+        before, opening.clock_ms = opening.clock_ms, self.clock
         try:
             return hp.open(self.path, collections=self.collections, durability="relaxed")
         finally:
-            opening._clock_ms = before
+            opening.clock_ms = before
 
     def close(self) -> None:
         for db in self.databases:
@@ -144,11 +144,11 @@ class Asyncio:
         self.databases = [await self.opened() for _ in range(connections)]
 
     async def opened(self) -> hp.AsyncDatabase:
-        before, opening._clock_ms = opening._clock_ms, self.clock
+        before, opening.clock_ms = opening.clock_ms, self.clock
         try:
             return await hp.open_async(self.path, collections=self.collections, durability="relaxed")
         finally:
-            opening._clock_ms = before
+            opening.clock_ms = before
 
     async def close(self) -> None:
         for db in self.databases:

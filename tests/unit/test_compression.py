@@ -226,10 +226,17 @@ def test_live_queries_indexes_and_the_queue_of_sync(tmp_path: Path) -> None:
     with hp.open(tmp_path / "a.db", collections=[wells("gzip")]) as db:
         db.sync("http://127.0.0.1:9", token="t")
         live = db["wells"].where(hp.F.depth_m > 15).live()
+        live.next()
         db["wells"].put_many(well(n) for n in range(4))
+        change = live.next(timeout_s=5)
+        assert change is not None and list(change.added) == [well(2), well(3)]
         texts = db._driver.engine.run(Operation(Find(OUTBOX, EMPTY.with_order("id"), "texts"), "read", True))
         sent = [msgspec.json.decode(text)["doc"] for text in texts]
         assert sent == [well(n) for n in range(4)]
+        db["wells"].patch("w3", depth_m=1)
+        change = live.next(timeout_s=5)
+        assert change is not None and len(change.removed) == 1
+        db["wells"].patch("w3", depth_m=31.5)
         db.create_index("wells", "depth_m")
         assert db["wells"].where(hp.F.depth_m > 15).keys() == ["w2", "w3"]
         db.drop_index("wells", "depth_m")

@@ -93,7 +93,7 @@ def test_the_file_is_smaller_and_short_documents_are_text(tmp_path: Path) -> Non
             db["wells"].put({"id": "short", "name": "x"})
             sizes[way] = db.size()["wells"]
     assert sizes["gzip"] < 0.6 * sizes["none"] and sizes["zstd"] < 0.6 * sizes["none"]
-    for way, mark in (("gzip", sqlite_packing.ZLIB), ("zstd", sqlite_packing.ZSTD)):
+    for way, mark in (("gzip", sqlite_packing.GZIP), ("zstd", sqlite_packing.ZSTD)):
         found = stored(tmp_path / f"{way}.db")
         assert found["short"] == '{"id":"short","name":"x"}' and found["w1"][:1] == mark
 
@@ -167,7 +167,7 @@ def test_readonly_another_process_and_a_file_without_its_program(tmp_path: Path)
         assert db["wells"].get("w2") == well(2) and db["wells"].count() == 4
     with hp.open(path, collections=None) as db:
         db["wells"].put({**well(2), "id": "again"})
-    assert stored(path)["again"][:1] == sqlite_packing.ZLIB  # as it was declared last
+    assert stored(path)["again"][:1] == sqlite_packing.GZIP  # as it was declared last
     found = inspect_file(path, verify=True)
     assert found.problems == [] and found.collections[0].documents == 5
 
@@ -200,6 +200,25 @@ def test_a_damaged_document_is_named_and_can_be_replaced(
         assert db["wells"].get("w2") == well(2)
         db["wells"].put(well(1))
         assert db["wells"].get("w1") == well(1) and db._driver.engine.store.check() == []
+
+
+@pytest.mark.parametrize("way", ["gzip", "zstd"])
+def test_no_changed_byte_becomes_another_document(way: Any) -> None:
+    text = msgspec.json.encode(well(1, 100)).decode()
+    good = sqlite_packing.pack(text, way)
+    assert isinstance(good, bytes)
+    refused = 0
+    for place in range(len(good)):
+        for bit in (1, 16, 128):
+            try:
+                found = sqlite_packing.unpack(
+                    good[:place] + bytes([good[place] ^ bit]) + good[place + 1 :]
+                )
+            except ValueError:
+                refused += 1
+            else:
+                assert found == text  # what the stream does not use
+    assert refused > 2 * len(good)
 
 
 def test_without_the_package_zstd_is_refused_and_nothing_is_lost(

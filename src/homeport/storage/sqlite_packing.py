@@ -9,7 +9,6 @@ computed column ``doc``, so no statement that reads has to know.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,10 +26,12 @@ PACK_FROM_CHARACTERS: Final = 512
 REMEMBERED_CHARACTERS: Final = 4_000_000
 """Longer texts are not kept for the next statement that asks for them."""
 
-ZLIB: Final = b"\x01"
+GZIP: Final = b"\x01"
 ZSTD: Final = b"\x02"
 
-ZLIB_LEVEL: Final = 6
+GZIP_LEVEL: Final = 6
+GZIP_FORM: Final = 31
+"""As ``zlib`` calls it. Its own form has Adler-32, which lets moved digits pass; this has CRC-32."""
 ZSTD_LEVEL: Final = 3
 
 
@@ -69,19 +70,24 @@ def pack(text: str, way: Compression) -> str | bytes:
         options = {parameter.compression_level: ZSTD_LEVEL, parameter.checksum_flag: 1}
         packed: bytes = ZSTD + zstd.compress(plain, options=options)
     else:
-        packed = ZLIB + zlib.compress(plain, ZLIB_LEVEL)
+        packed = GZIP + _gzip(plain)
     return packed if len(packed) < len(plain) else text
+
+
+def _gzip(plain: bytes) -> bytes:
+    packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, GZIP_FORM)
+    return packer.compress(plain) + packer.flush()
 
 
 def unpack(packed: bytes) -> str:
     """Raises ``ValueError`` for what nobody packed, ``MissingDependency``."""
     way, stream = packed[:1], packed[1:]
     try:
-        if way == ZLIB:
-            return zlib.decompress(stream).decode()
+        if way == GZIP:
+            return zlib.decompress(stream, GZIP_FORM).decode()
         if way == ZSTD:
             return _unpack_zstd(stream).decode()
-    except (zlib.error, EOFError) as error:
+    except (zlib.error, EOFError, MemoryError) as error:  # a damaged length asks for too much
         raise ValueError(str(error)) from error
     raise ValueError(f"packed in a way that is not known: {way.hex() or 'nothing'}")
 
@@ -139,11 +145,8 @@ class Packing:
 def register(connection: apsw.Connection, path: str) -> None:
     """Give a connection both functions; before anything reads a collection."""
     packing = Packing(path)
-    made: tuple[tuple[str, Callable[..., Any]], ...] = (
-        ("homeport_pack", packing.pack),
-        ("homeport_text", packing.text),
-    )
-    for name, function in made:
+    functions: dict[str, Any] = {"homeport_pack": packing.pack, "homeport_text": packing.text}
+    for name, function in functions.items():
         # Innocuous: else SQLite refuses it in a schema that is not trusted.
         connection.create_scalar_function(
             name, function, 2, deterministic=True, flags=apsw.SQLITE_INNOCUOUS

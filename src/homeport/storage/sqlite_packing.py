@@ -31,7 +31,7 @@ ZSTD: Final = b"\x02"
 
 GZIP_LEVEL: Final = 6
 GZIP_FORM: Final = 31
-"""As ``zlib`` calls it. Its own form has Adler-32, which lets moved digits pass; this has CRC-32."""
+"""As ``zlib`` calls it. Its own form has Adler-32, which lets moved digits pass; this, CRC-32."""
 ZSTD_LEVEL: Final = 3
 
 

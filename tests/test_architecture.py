@@ -16,6 +16,7 @@ LINES = 400
 VOCABULARY = {
     "core.arguments",
     "core.codec",
+    "core.compression",
     "core.conditions",
     "core.diff",
     "core.expiry",

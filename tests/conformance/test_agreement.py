@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from homeport.core.query import (
 from homeport.core.requests import Count, Find, Put, Write
 from homeport.core.schema import Collection, FullText, Multi
 from homeport.errors import InvalidQuery
-from homeport.storage import sqlite_choice
+from homeport.storage import sqlite_choice, sqlite_packing
 from homeport.storage.memory import MemoryStore
 from homeport.storage.sqlite import SQLiteStore
 
@@ -132,22 +133,31 @@ KEYS = ["d0", 5, "\uffff", "\U0001f600", 2.5, ["x", 1], "A", -1]
 def sessions(tmp_path_factory: pytest.TempPathFactory):
     folder: Path = tmp_path_factory.mktemp("agreement")
     made = []
+    patch = pytest.MonkeyPatch()
+    patch.setattr(sqlite_packing, "pack", packed_always)
     for name, indexes in INDEXES.items():
-        for kind in ("sqlite", "memory"):
+        for kind in ("sqlite", "memory", *(["packed"] if name == "single" else [])):
             store = (
                 MemoryStore(clock_ms=lambda: 1)
                 if kind == "memory"
                 else SQLiteStore.open(
-                    str(folder / f"{name}.db"), durability="relaxed", clock_ms=lambda: 1
+                    str(folder / f"{kind}-{name}.db"), durability="relaxed", clock_ms=lambda: 1
                 )
             )
-            table = Table(Collection("docs", indexes=indexes))
+            way = "gzip" if kind == "packed" else "none"
+            table = Table(Collection("docs", indexes=indexes, compression=way))
             store.define([table])
             made.append((f"{kind}, {name}", store, table, store.session()))
     yield made
     for _, store, _, session in made:
         session.close()
         store.close()
+    patch.undo()
+
+
+def packed_always(text: str, way: str) -> str | bytes:
+    """Also what is short, and what does not shrink."""
+    return text if way == "none" else sqlite_packing.GZIP + gzip.compress(text.encode())
 
 
 @settings(max_examples=1000)

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from homeport.core.schema import Collection
+from homeport.storage import sqlite_packing
 from homeport.storage.memory import MemoryStore
 from homeport.storage.sqlite import SQLiteStore
 from homeport.testing import conformance
+from tests.conformance.test_agreement import packed_always
 
 TABLE = json.loads(
     (Path(__file__).parent.parent / "cases" / "semantics.json").read_text(encoding="utf-8")
@@ -19,8 +22,17 @@ CASES = conformance.cases(TABLE)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-@pytest.mark.parametrize("kind", ["sqlite", "memory"])
-def test_conformance(kind: str, case: conformance.Case, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", "memory", "packed"])
+def test_conformance(
+    kind: str, case: conformance.Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind == "packed":
+        # Every document of every collection; how large they are is a case of its own.
+        if str(case) == "sizes":
+            return
+        monkeypatch.setattr(Collection, "compression", property(lambda _: "gzip", lambda *_: None))
+        monkeypatch.setattr(sqlite_packing, "pack", packed_always)
+
     def make_store(clock_ms: Any) -> Any:
         if kind == "memory":
             return MemoryStore(clock_ms=clock_ms)

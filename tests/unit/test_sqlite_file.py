@@ -72,7 +72,7 @@ def test_every_pragma_is_what_was_asked_for(tmp_path: Path, durability: str, lev
             "page_size": 4096,
             "query_only": int(readonly),
             "application_id": sql.APPLICATION_ID,
-            "user_version": sql.FORMAT,
+            "user_version": sql.PLAIN_FORMAT,
         }
     store.close()
 

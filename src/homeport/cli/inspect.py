@@ -32,6 +32,7 @@ from homeport.storage.sql import APPLICATION_ID, FORMAT, quote
 from homeport.storage.sql_layout import Layout
 from homeport.storage.sqlite_errors import translate
 from homeport.storage.sqlite_key import refused, unlock
+from homeport.storage.sqlite_packing import register
 from homeport.storage.sqlite_verify import differing, unmatched
 
 # A side object of a collection: i_wells.depth_m, m_wells.tags_m, f_wells.text_data, x_wells.expires
@@ -111,6 +112,7 @@ def _reading(path: Path) -> Iterator[apsw.Connection]:
             secret = secret_of(key_for(path))
             if secret is not None:
                 unlock(db, str(path), secret)
+            register(db, str(path))
             db.set_busy_timeout(2000)
             db.execute("begin")
             yield db
@@ -139,7 +141,7 @@ def _check_kind(db: apsw.Connection, path: Path) -> int:
 def _findings(db: apsw.Connection, path: Path, version: int, *, verify: bool) -> Findings:
     system = {collection.name for collection in SYSTEM}
     compare = differing if verify else unmatched
-    problems = [row[0] for row in db.execute("pragma quick_check(20)") if row[0] != "ok"]
+    problems = _problems(db)
     sizes = _sizes(db)
     synced = set(_meta(db, META_COLLECTIONS) or ())
     own = []
@@ -203,6 +205,13 @@ def _sizes(db: apsw.Connection) -> dict[str, int]:
             owner = side.group(1).lower()
             sizes[owner] = sizes.get(owner, 0) + size
     return sizes
+
+
+def _problems(db: apsw.Connection) -> list[str]:
+    try:
+        return [row[0] for row in db.execute("pragma quick_check(20)") if row[0] != "ok"]
+    except Corrupted as error:  # of a packed document: the check unpacks each of them
+        return [error.message]
 
 
 def _exists(db: apsw.Connection, collection: str) -> bool:

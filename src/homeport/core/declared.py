@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from homeport.core.compression import Compression
 from homeport.core.indexes import Index, Kind
 from homeport.core.schema import Collection, Synced
 from homeport.errors import InvalidKey
@@ -40,6 +41,7 @@ class Declared(msgspec.Struct, frozen=True):
     ttl_s: float | None
     track_changes: bool
     expires_at: str | None = None
+    compression: Compression = "none"
 
 
 def declare(collection: Collection[Any]) -> str:
@@ -59,6 +61,7 @@ def declare(collection: Collection[Any]) -> str:
             ttl_s=collection.ttl_s,
             track_changes=collection.track_changes,
             expires_at=collection.expires_at,
+            compression=collection.compression,
         )
     ).decode()
 
@@ -76,6 +79,7 @@ def collection_of(name: str, text: str) -> Collection[dict[str, Any]]:
         ttl_s=found.ttl_s,
         expires_at=found.expires_at,
         track_changes=found.track_changes,
+        compression=found.compression,
     )
     # With the names that the file has for them, which come from the fields of the model.
     made._set(

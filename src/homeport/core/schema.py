@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar, overload
 from zlib import crc32
 
+from homeport.core.compression import Compression, checked_compression
 from homeport.core.expiry import with_expiry_index
 from homeport.core.fieldtypes import declared_types
 from homeport.core.indexes import Frozen, FullText, Index, Kind, Multi, Unique, check_path
@@ -210,6 +211,8 @@ class Collection(Frozen, Generic[T]):
         expires_at: the field that says when its document expires: a moment, or seconds since 1970.
             A document without it has ``ttl_s``.
         track_changes: False makes writes cheaper and the collection invisible to live queries.
+        compression: of documents above 512 bytes in a file, on this device alone: ``gzip`` (always
+            there) or ``zstd`` (needs a package before Python 3.14); ``none`` keeps plain text.
         version: of the documents, from 1; raise it when their form changes.
         upcasters: ``{1: fn}``: the function that makes a document of version 2 out of one of
             version 1 (plain JSON in, plain JSON out, nothing but the document).
@@ -217,6 +220,7 @@ class Collection(Frozen, Generic[T]):
 
     __slots__ = (
         "__weakref__",
+        "compression",
         "expires_at",
         "indexes",
         "key",
@@ -243,6 +247,7 @@ class Collection(Frozen, Generic[T]):
     ttl_s: float | None
     expires_at: str | None
     track_changes: bool
+    compression: Compression
     system: bool
     versions: Versions
 
@@ -260,6 +265,7 @@ class Collection(Frozen, Generic[T]):
         ttl_s: float | None = None,
         expires_at: str | None = None,
         track_changes: bool = True,
+        compression: Compression = "none",
         version: int = 1,
         upcasters: Mapping[int, Upcaster] | None = None,
     ) -> None: ...
@@ -277,6 +283,7 @@ class Collection(Frozen, Generic[T]):
         ttl_s: float | None = None,
         expires_at: str | None = None,
         track_changes: bool = True,
+        compression: Compression = "none",
         version: int = 1,
         upcasters: Mapping[int, Upcaster] | None = None,
     ) -> None: ...
@@ -293,6 +300,7 @@ class Collection(Frozen, Generic[T]):
         ttl_s: float | None = None,
         expires_at: str | None = None,
         track_changes: bool = True,
+        compression: Compression = "none",
         version: int = 1,
         upcasters: Mapping[int, Upcaster] | None = None,
     ) -> None:
@@ -342,6 +350,7 @@ class Collection(Frozen, Generic[T]):
             ttl_s=ttl_s,
             expires_at=expires_at,
             track_changes=track_changes,
+            compression=checked_compression(compression, name),
             system=name in SYSTEM_NAMES,
             versions=Versions(version, upcasters, name),
         )

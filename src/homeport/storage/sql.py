@@ -2,7 +2,8 @@
 
 The file is meant to be read with the SQLite shell too:
 
-    c_wells                 one row per document; ``doc`` is its JSON text with the key in it
+    c_wells                 one row per document; ``doc`` is its JSON text with the key in it; of a
+                            collection with compression it is computed from ``packed``
     i_wells.field_depth_m   one index per declared index
     m_wells.tags_m          entries of a multi-entry index: (k, seq)
     f_wells.text            full text, FTS5, by seq; holds words already folded (core.words);
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     from homeport.core.schema import Index
 
 APPLICATION_ID = 0x486D7074  # "Hmpt"
-FORMAT = 1  # PRAGMA user_version; a higher one is FileTooNew
+FORMAT = 2  # PRAGMA user_version; a higher one is FileTooNew
+PLAIN_FORMAT = 1  # of a file that never had a collection with compressed documents
+SET_FORMAT = f"PRAGMA user_version={FORMAT}"
 
 CHANGES_KEPT = 10_000  # rows of the log; a reader that is further behind runs its query again
 CHANGES_PRUNE_EVERY = 256  # commits between two prunings
@@ -71,7 +74,22 @@ def create_table(table_ident: str, layout: Layout) -> str:
     return (
         f"CREATE TABLE {quote(table_ident)}(seq INTEGER PRIMARY KEY, id NOT NULL UNIQUE,"
         " rev INTEGER NOT NULL, created INTEGER NOT NULL, modified INTEGER NOT NULL,"
-        f" expires INTEGER, tok TEXT, bkt TEXT, {keys}doc TEXT NOT NULL)"
+        f" expires INTEGER, tok TEXT, bkt TEXT, {keys}"
+        + (f"packed TEXT NOT NULL, {_DOC_COMPUTED})" if layout.packed else "doc TEXT NOT NULL)")
+    )
+
+
+# Whoever reads ``doc`` gets text, in every statement there is. A computed column that is not stored
+# costs nothing where it is not named.
+_DOC_COMPUTED = "doc TEXT GENERATED ALWAYS AS (homeport_text(packed, id)) VIRTUAL"
+
+
+def pack_documents(collection: str) -> tuple[str, str]:
+    """Make room for compressed documents in a table that has plain ones: no row is touched."""
+    table = quote(table_ident(collection))
+    return (
+        f"ALTER TABLE {table} RENAME COLUMN doc TO packed",
+        f"ALTER TABLE {table} ADD COLUMN {_DOC_COMPUTED}",
     )
 
 
@@ -203,6 +221,10 @@ class Statements:
         self.unique = tuple(index for index in ready if index.unique)
         self.plain = not (self.has_extras or self.unique or self.expiring or self.foreign)
         self.tracked = table.collection.track_changes
+        # The file may have packed documents of another declaration; this one says what is written.
+        way = table.collection.compression
+        self.doc_column = "packed" if layout.packed else "doc"
+        self.doc_value = "?2" if way == "none" else f"homeport_pack(?2, '{way}')"
         self.log_head = f'{{"{table.name}":['
         # Paths that lead to rows by themselves.
         self.leading = frozenset(i.fields[0] for i in _plain(ready)) | {codec.key}
@@ -261,8 +283,9 @@ class Statements:
             expires = "NULL"
         else:
             stamp = f"?{n + 3}"
-        names = ["id", "doc", *self.columns, "rev", "created", "modified", "expires"]
-        values = [f"?{i + 1}" for i in range(n + 2)] + ["1", stamp, stamp, expires]
+        names = ["id", self.doc_column, *self.columns, "rev", "created", "modified", "expires"]
+        values = ["?1", self.doc_value, *(f"?{i + 3}" for i in range(n))]
+        values += ["1", stamp, stamp, expires]
         updates = ["rev=rev+1", "modified=excluded.modified", "expires=excluded.expires"]
         if tokens:
             names += ["tok", "bkt"]
@@ -272,7 +295,7 @@ class Statements:
             names.append("built")
             values.append(str(self.layout.generation))
             updates.append(f"built={self.layout.generation}")
-        updates += [f"{c}=excluded.{c}" for c in (*self.columns, "doc")]
+        updates += [f"{c}=excluded.{c}" for c in (*self.columns, self.doc_column)]
         returning = " RETURNING seq" if self.has_extras else ""
         # Upsert, never REPLACE: a replaced row would change its seq under the side tables.
         return (

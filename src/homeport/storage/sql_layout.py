@@ -82,6 +82,9 @@ class Layout(msgspec.Struct, omit_defaults=True):
     that no index uses any more. unproved: declared unique, not examined for duplicates yet.
     next_text: full text that is being built; old_texts: names of such tables to be removed; texts:
     how often one was begun.
+
+    packed: documents may be compressed; they are then in the column ``packed``, and ``doc`` is
+    computed from it. Once so, it stays so.
     """
 
     columns: dict[str, str] = {}
@@ -99,6 +102,7 @@ class Layout(msgspec.Struct, omit_defaults=True):
     next_text: NextText | None = None
     old_texts: list[str] = []
     texts: int = 0
+    packed: bool = False
 
     @property
     def unfinished(self) -> bool:
@@ -132,7 +136,7 @@ def free_name(wanted: str, taken: Iterable[str]) -> str:
 
 def first_layout(table: Table[Any], words: int) -> Layout:
     """The layout of a collection that the file does not have yet."""
-    layout = Layout()
+    layout = Layout(packed=table.collection.compression != "none")
     for path in table.codec.columns:
         layout.columns[path] = free_name(f"k_{path}", layout.columns.values())
     for index in table.collection.indexes:

@@ -19,7 +19,7 @@ from homeport.core.query import QueryValue
 from homeport.core.schema import Collection
 from homeport.core.storageinfo import StoreFacts
 from homeport.core.stores import CommitStamp, Logged
-from homeport.errors import CannotOpen, Closed, ReadOnly
+from homeport.errors import CannotOpen, Closed, Corrupted, ReadOnly
 from homeport.storage import sqlite_care, sqlite_schema, sqlite_stats
 from homeport.storage.places import usable_path
 from homeport.storage.secret import Secret, secret_of
@@ -293,7 +293,10 @@ class SQLiteStore:
     def check(self) -> list[str]:
         """What SQLite finds wrong with the file; empty when nothing is."""
         with self._aside() as session:
-            rows = session.execute("PRAGMA integrity_check(20)").fetchall()
+            try:
+                rows = session.execute("PRAGMA integrity_check(20)").fetchall()
+            except Corrupted as error:  # it unpacks every packed document
+                return [error.message]
         return [text for (text,) in rows if text != "ok"]
 
     def verify_text(self) -> list[str]:

@@ -25,6 +25,7 @@ from homeport.errors import Corrupted, SchemaError, SchemaMismatch, UnknownColle
 from homeport.storage import sql, sqlite_build, sqlite_loading, sqlite_schema, sqlite_textbuild
 from homeport.storage.sql import Statements
 from homeport.storage.sql_layout import Layout, Spec
+from homeport.storage.sqlite_packing import require
 from homeport.storage.sqlite_step import BuildStep
 from homeport.storage.sqlite_usage import Usage
 
@@ -78,8 +79,12 @@ class Declarations:
     ) -> None:
         """Make the file follow the declarations. Raises ``SchemaMismatch`` when the documents
         contradict one, ``DuplicateValues`` when they break a new unique index, ``SchemaError`` when
-        two names differ by case alone.
+        two names differ by case alone,
+        ``MissingDependency`` for a compression that is not here.
         """
+        if not self.readonly:
+            for table in tables:
+                require(table.collection.compression, table.name)
         stored = sqlite_schema.read_stored(session.execute)
         _check_names([*self.tables.values(), *tables], session.execute)
         for table in tables:

@@ -13,6 +13,7 @@ from homeport.storage import sql
 from homeport.storage.secret import Secret
 from homeport.storage.sqlite_busy import Waiting, patiently
 from homeport.storage.sqlite_key import moved, refused, unlock
+from homeport.storage.sqlite_packing import register
 
 WAL_STOP_PAGES = 8_000
 """The write-ahead log is moved into the file at this size at the latest (32 MB), else when idle."""
@@ -115,6 +116,7 @@ class Opener:
             connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
             connection.config(apsw.SQLITE_DBCONFIG_DQS_DDL, 0)
             connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
+            register(connection, self.path)
             cursor = connection.cursor()
             self._identify(cursor)
             self._set_pragmas(cursor, query_only=query_only)
@@ -197,7 +199,7 @@ class Opener:
                 for statement in sql.BASE_DDL:
                     cursor.execute(statement).fetchall()
                 cursor.execute(f"PRAGMA application_id={sql.APPLICATION_ID}").fetchall()
-                cursor.execute(f"PRAGMA user_version={sql.FORMAT}").fetchall()
+                cursor.execute(f"PRAGMA user_version={sql.PLAIN_FORMAT}").fetchall()
             cursor.execute("COMMIT").fetchall()
         except BaseException:
             if connection.in_transaction:

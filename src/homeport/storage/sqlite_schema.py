@@ -68,6 +68,7 @@ def fits(table: Table[Any], stored: Stored | None) -> bool:
     layout = stored.layout
     return (
         not any(_changes(table, layout))
+        and (layout.packed or table.collection.compression == "none")
         and not any(name in layout.building for name in _names(table))
         and not (layout.next_text and layout.next_text.leaving)
         and not any(name in layout.unproved for name in _names(table))
@@ -148,6 +149,8 @@ class Follower:
             self._create(table)
             return
         layout = stored.layout
+        if table.collection.compression != "none" and not layout.packed:
+            self._pack(table, layout)
         drops, adds, records, stale = _changes(table, layout)
         leaving = [name for name in drops if layout.specs[name].kind == "fulltext"]
         for name in drops:
@@ -180,6 +183,8 @@ class Follower:
     def _create(self, table: Table[Any]) -> None:
         layout = first_layout(table, TOKENIZER)
         ident = sql.table_ident(table.name)
+        if layout.packed:
+            self.execute(sql.SET_FORMAT).fetchall()
         self.execute(sql.create_table(ident, layout)).fetchall()
         for name, columns, sparse in layout.indexes.values():
             self.execute(sql.create_index(ident, name, columns, sparse=sparse)).fetchall()
@@ -188,6 +193,12 @@ class Follower:
         if layout.text:
             self._create_text(table, layout)
         self._record(table, layout, [table.codec.fingerprint])
+
+    def _pack(self, table: Table[Any], layout: Layout) -> None:
+        # A version of Homeport that does not know the column must not open the file any more.
+        for statement in (sql.SET_FORMAT, *sql.pack_documents(table.name)):
+            self.execute(statement).fetchall()
+        layout.packed = True
 
     def _record(self, table: Table[Any], layout: Layout, fingerprints: list[str]) -> None:
         if table.collection.expiring:

@@ -74,7 +74,8 @@ def test_nothing_is_lost_when_another_takes_over(
         ("forgets_batches", "repeat", "by the ledger"),
         ("answers_without_writing", "no fault", "LOST"),
         ("skips_open_transactions", "SQL", "STUCK"),
-        ("tears_units", "no fault", "by the ledger"),
+        # What was torn may also be refused by PostgreSQL before anybody can look at it.
+        ("tears_units", "no fault", "by the ledger|STUCK"),
     ],
 )
 def test_planted_bugs_are_noticed(
@@ -85,7 +86,9 @@ def test_planted_bugs_are_noticed(
         result = play(world, kind, "planted", seconds=3.0, settle_s=5.0)
     finally:
         world.close()
-    assert any(word in text for text in result.violations), result.violations
+    assert any(one in text for one in word.split("|") for text in result.violations), (
+        result.violations
+    )
 
 
 def story() -> tuple[dict[str, list[dict[str, Any]]], dict[str, dict[str, Any]]]:

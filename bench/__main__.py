@@ -126,6 +126,8 @@ def main(arguments: list[str]) -> int:
                 )
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+        # What is measured stays, should the network side fail.
+        report.write(rows, facts, [], conditions, options.json)
     figures: list[report.Measure] = []
     wanted = [op for op in SYNC_OPS if op in options.ops]
     if wanted:

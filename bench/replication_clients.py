@@ -20,6 +20,7 @@ import msgspec
 from homeport.core.session import delay_ms
 from homeport.core.wire import PROTOCOL, Hello, PullRequest, PushRequest
 from homeport.errors import Unreachable
+from homeport.transport.answers import StreamEnded
 from homeport.transport.http import HttpTransport
 
 from bench.cities import Cities, Document
@@ -82,7 +83,7 @@ async def _crowd(
         await asyncio.gather(*(client.stop() for client in clients))
     who = f"{count:,} {CLIENTS}"
     refused = sum(client.refused for client in clients)
-    note = f"{refused} pulls were told to wait" if refused else ""
+    note = f"{refused} requests were told to wait" if refused else ""
     found = [
         Measure.of("a change, until half of the clients have it", who, _ms(half), "ms"),
         Measure.of("until all have it", who, _ms(last), "ms", note=note),
@@ -102,8 +103,8 @@ class _Client:
     """A device without a database: it pulls when it is told that something moved."""
 
     def __init__(self, node: Node) -> None:
-        self._node = node
         self._id = uuid.uuid4().hex
+        self._token = node.token_of(self._id)
         self._net = HttpTransport(node.url)
         self._pull = PullRequest(collections={CROWD.name: "merge"})
         self._seen: dict[str, float] = {}
@@ -133,12 +134,21 @@ class _Client:
         return self._seen[key]
 
     async def _listen(self) -> None:
-        hello = Hello(PROTOCOL, self._node.token, self._id, [CROWD.name])
-        async for hint in self._net.hints(hello):
-            if hint.t == "ready":
-                self._ready.set()
-            else:
-                self._again.set()
+        hello = Hello(PROTOCOL, self._token, self._id, [CROWD.name])
+        failures = 0
+        while True:
+            try:
+                async for hint in self._net.hints(hello):
+                    failures = 0
+                    if hint.t == "ready":
+                        self._ready.set()
+                    else:
+                        self._again.set()
+            except StreamEnded:
+                self.refused += 1  # so many at once: the node tells some to come back
+            failures += 1
+            await asyncio.sleep(delay_ms(failures, random.random()) / 1000)
+            self._again.set()  # what was said in between
 
     async def _work(self) -> None:
         while True:
@@ -151,7 +161,7 @@ class _Client:
         while True:
             request = PushRequest(PROTOCOL, self._id, self._pull)
             try:
-                reply = await self._net.exchange(encode(request), self._node.token)
+                reply = await self._net.exchange(encode(request), self._token)
             except Unreachable as error:
                 # As the session of a device does.
                 self.refused += 1

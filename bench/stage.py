@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from homeport.server.serve import mint
+
 from bench.cities import ROOT
 
 
@@ -21,11 +23,16 @@ class Node:
     url: str
     token: str
     pid: int
+    data: Path
 
     def resident_bytes(self) -> int:
         """Of its process (Linux)."""
         text = Path(f"/proc/{self.pid}/statm").read_text()
         return int(text.split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def token_of(self, subject: str) -> str:
+        """A token for one more user of the same tenant: each may have so many streams."""
+        return mint(subject, "dev", data_dir=self.data)
 
     def cpu_s(self) -> float:
         """Processor time that it has spent so far (Linux)."""
@@ -56,7 +63,7 @@ def node(dsn: str, folder: Path) -> Iterator[Node]:
         if not line:
             raise RuntimeError(f"The node did not start:\n{log.read_text()}")
         ready = json.loads(line)
-        yield Node(ready["url"], ready["token"], process.pid)
+        yield Node(ready["url"], ready["token"], process.pid, folder / ".homeport")
     finally:
         process.terminate()
         process.wait(timeout=30)

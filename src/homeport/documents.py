@@ -24,6 +24,7 @@ from homeport.interchange.kinds import Format, Place
 from homeport.queries import AsyncSelection
 from homeport.runners import AsyncRunner
 from homeport.sources import AsyncItems
+from homeport.storage.secret import secret_of
 from homeport.transfer import AsyncLoader
 
 if TYPE_CHECKING:
@@ -224,6 +225,7 @@ class AsyncDocuments(AsyncSelection[T]):
         delimiter: str | None = None,
         null: str | None = NULL,
         types: Mapping[str, CellType] | None = None,
+        key: str | bytes | None = None,
     ) -> Awaitable[LoadReport]:
         """Load the documents of a file, as ``load`` does → what was done.
 
@@ -238,9 +240,10 @@ class AsyncDocuments(AsyncSelection[T]):
             null: the CSV cell that means null; None = none does.
             types: CSV column → ``text number integer boolean json``, where the rule of the guide
                 (only what loses nothing is taken as a number) says something else.
+            key: of a sealed file (``export_to``): its passphrase, or 32 bytes.
 
-        Raises ``LoadFailed``, ``FormatError``, ``CannotOpen``, ``MissingDependency``, and as
-        ``load``.
+        Raises ``LoadFailed``, ``FormatError``, ``CannotOpen``, ``MissingDependency``,
+        ``KeyRequired``, ``WrongKey``, ``SealBroken``, and as ``load``.
         """
         loader = AsyncLoader(
             self._runner, self._table, progress, mode=mode, on_error=on_error, chunk=chunk
@@ -253,6 +256,7 @@ class AsyncDocuments(AsyncSelection[T]):
             delimiter=delimiter,
             null=null,
             types=types or {},
+            secret=secret_of(key),
         )
 
     def clear(self) -> Awaitable[int]:

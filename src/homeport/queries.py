@@ -40,6 +40,7 @@ from homeport.including import AsyncIncluding
 from homeport.interchange.kinds import Format, Place
 from homeport.livequery import AsyncLiveQuery
 from homeport.runners import AsyncRunner
+from homeport.storage.secret import secret_of
 from homeport.transfer import AsyncExporter
 from homeport.where import AsyncWhere
 
@@ -248,6 +249,7 @@ class AsyncSelection(Handle, AsyncAggregates[T]):
         *,
         progress: Callable[[LoadProgress], object] | None = None,
         delimiter: str | None = None,
+        key: str | bytes | None = None,
     ) -> Awaitable[ExportReport]:
         """Write the documents into a file, one snapshot of them → what was written.
 
@@ -259,12 +261,14 @@ class AsyncSelection(Handle, AsyncAggregates[T]):
             format: ``json``, ``ndjson``, ``csv`` or ``parquet``; None = as the name ends.
             progress: called with a ``LoadProgress`` after each thousand documents.
             delimiter: of CSV; None = a tab for ``.tsv``, else a comma.
+            key: the file is sealed: nobody reads it without this passphrase, or these 32 bytes.
+                Needs ``pip install 'homeport[crypto]'``.
 
         Raises ``CannotOpen``, ``QuotaExceeded`` (the disk is full), ``MissingDependency``,
         ``TransactionError`` inside a transaction.
         """
         exporter = AsyncExporter(self._runner, self._table, self._value, progress)
-        return exporter.export_to(target, format, delimiter=delimiter)
+        return exporter.export_to(target, format, delimiter=delimiter, secret=secret_of(key))
 
     async def __aiter__(self) -> AsyncIterator[T]:
         """Document by document, read in chunks. Each chunk is a snapshot of its own: a document

@@ -24,6 +24,7 @@ from homeport.sources import AsyncHands, AsyncItems, AsyncSource
 if TYPE_CHECKING:
     from homeport.interchange.files import Input
     from homeport.interchange.formats import Writer
+    from homeport.storage.secret import Secret
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -147,6 +148,7 @@ class AsyncExporter(Generic[T]):
         kind: str | None,
         *,
         delimiter: str | None,
+        secret: Secret | None = None,
     ) -> ExportReport:
         """Write all documents → what was written."""
         from homeport.interchange.formats import open_writer  # noqa: PLC0415 - few programs need it
@@ -156,7 +158,12 @@ class AsyncExporter(Generic[T]):
         state = self._runner.held("export_to()")
         try:
             target, writer = await call(
-                open_writer, place, kind, key=self._table.codec.key, delimiter=delimiter
+                open_writer,
+                place,
+                kind,
+                key=self._table.codec.key,
+                delimiter=delimiter,
+                secret=secret,
             )
             try:
                 rows = await self._write(state, writer, begun)

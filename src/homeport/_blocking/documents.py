@@ -26,6 +26,7 @@ from homeport.ids import new_id
 from homeport.interchange.kinds import Format, Place
 from homeport.runners import Runner
 from homeport.sources import Items
+from homeport.storage.secret import secret_of
 
 if TYPE_CHECKING:
     from homeport._blocking.optimistic import Optimistic, OptimisticUpdate
@@ -218,6 +219,7 @@ class Documents(Selection[T]):
         delimiter: str | None = None,
         null: str | None = NULL,
         types: Mapping[str, CellType] | None = None,
+        key: str | bytes | None = None,
     ) -> LoadReport:
         """Load the documents of a file, as ``load`` does → what was done.
 
@@ -232,9 +234,10 @@ class Documents(Selection[T]):
             null: the CSV cell that means null; None = none does.
             types: CSV column → ``text number integer boolean json``, where the rule of the guide
                 (only what loses nothing is taken as a number) says something else.
+            key: of a sealed file (``export_to``): its passphrase, or 32 bytes.
 
-        Raises ``LoadFailed``, ``FormatError``, ``CannotOpen``, ``MissingDependency``, and as
-        ``load``.
+        Raises ``LoadFailed``, ``FormatError``, ``CannotOpen``, ``MissingDependency``,
+        ``KeyRequired``, ``WrongKey``, ``SealBroken``, and as ``load``.
         """
         loader = Loader(
             self._runner, self._table, progress, mode=mode, on_error=on_error, chunk=chunk
@@ -247,6 +250,7 @@ class Documents(Selection[T]):
             delimiter=delimiter,
             null=null,
             types=types or {},
+            secret=secret_of(key),
         )
 
     def clear(self) -> int:

@@ -43,6 +43,7 @@ from homeport.errors import InvalidQuery, UsageError
 from homeport.handles import Handle
 from homeport.interchange.kinds import Format, Place
 from homeport.runners import Runner
+from homeport.storage.secret import secret_of
 
 if TYPE_CHECKING:
     from homeport.core.explanation import Explanation
@@ -246,6 +247,7 @@ class Selection(Handle, Aggregates[T]):
         *,
         progress: Callable[[LoadProgress], object] | None = None,
         delimiter: str | None = None,
+        key: str | bytes | None = None,
     ) -> ExportReport:
         """Write the documents into a file, one snapshot of them → what was written.
 
@@ -257,12 +259,14 @@ class Selection(Handle, Aggregates[T]):
             format: ``json``, ``ndjson``, ``csv`` or ``parquet``; None = as the name ends.
             progress: called with a ``LoadProgress`` after each thousand documents.
             delimiter: of CSV; None = a tab for ``.tsv``, else a comma.
+            key: the file is sealed: nobody reads it without this passphrase, or these 32 bytes.
+                Needs ``pip install 'homeport[crypto]'``.
 
         Raises ``CannotOpen``, ``QuotaExceeded`` (the disk is full), ``MissingDependency``,
         ``TransactionError`` inside a transaction.
         """
         exporter = Exporter(self._runner, self._table, self._value, progress)
-        return exporter.export_to(target, format, delimiter=delimiter)
+        return exporter.export_to(target, format, delimiter=delimiter, secret=secret_of(key))
 
     def __iter__(self) -> Iterator[T]:
         """Document by document, read in chunks. Each chunk is a snapshot of its own: a document

@@ -25,6 +25,7 @@ from homeport.sources import Hands, Items, Source
 if TYPE_CHECKING:
     from homeport.interchange.files import Input
     from homeport.interchange.formats import Writer
+    from homeport.storage.secret import Secret
 T = TypeVar("T")
 R = TypeVar("R")
 Progress = Callable[[LoadProgress], object]
@@ -128,7 +129,9 @@ class Exporter(Generic[T]):
         self._progress = progress
         self._hands = Hands()
 
-    def export_to(self, place: Place, kind: str | None, *, delimiter: str | None) -> ExportReport:
+    def export_to(
+        self, place: Place, kind: str | None, *, delimiter: str | None, secret: Secret | None = None
+    ) -> ExportReport:
         """Write all documents → what was written."""
         from homeport.interchange.formats import open_writer
 
@@ -137,7 +140,12 @@ class Exporter(Generic[T]):
         state = self._runner.held("export_to()")
         try:
             target, writer = call(
-                open_writer, place, kind, key=self._table.codec.key, delimiter=delimiter
+                open_writer,
+                place,
+                kind,
+                key=self._table.codec.key,
+                delimiter=delimiter,
+                secret=secret,
             )
             try:
                 rows = self._write(state, writer, begun)

@@ -188,6 +188,11 @@ Delimiter = Annotated[
     typer.Option(help="Between the cells of CSV; else a tab for .tsv, a comma for .csv."),
 ]
 
+KeyFile = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--key-file", help="A file with the key of a sealed file."),
+]
+
 
 @cli.command("import")
 def import_(
@@ -218,9 +223,11 @@ def import_(
         Optional[list[str]],  # noqa: UP045
         typer.Option("--type", metavar="COLUMN=TYPE", help="text number integer boolean json."),
     ] = None,
+    key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Load the documents of a JSON, NDJSON, CSV or Parquet file into a collection."""
+    from homeport.cli.keys import key_in  # noqa: PLC0415
     from homeport.cli.transfer import import_file, types_of  # noqa: PLC0415
 
     report = import_file(
@@ -237,6 +244,7 @@ def import_(
         delimiter=delimiter,
         null=null,
         types=types_of(kind or []),
+        sealing_key=key_in(key_file),
     )
     if as_json:
         failures = [{"line": n, "message": error.message} for n, error in report.failures]
@@ -260,9 +268,11 @@ def export(
         typer.Option(metavar="JSON", help='Only what a filter leaves: {"depth_m": {"$gt": 2000}}.'),
     ] = None,
     delimiter: Delimiter = None,
+    key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a collection into a JSON, NDJSON, CSV or Parquet file."""
+    from homeport.cli.keys import key_in  # noqa: PLC0415
     from homeport.cli.transfer import export_file  # noqa: PLC0415
 
     try:
@@ -277,6 +287,7 @@ def export(
         console=Console(stderr=True),
         format=format_name,
         delimiter=delimiter,
+        key=key_in(key_file),
     )
     if target != "-":
         facts = {"rows": report.rows, "bytes": report.bytes, "seconds": report.seconds}

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from homeport.errors import UsageError
+from homeport.errors import CannotOpen, UsageError
 from homeport.storage.sqlite_key import looks_encrypted
 
 VARIABLE = "HOMEPORT_KEY"
@@ -43,6 +43,22 @@ def new_key() -> str | bytes:
     if getpass.getpass("Once more: ") != first:
         raise UsageError("The two keys differ; nothing was changed.", action="Call it again.")
     return parsed(first)
+
+
+def key_in(file: Path | None) -> str | bytes | None:
+    """The key that a file holds, for a sealed file; None when there is none to be read."""
+    if file is None:
+        return None
+    try:
+        text = file.read_text("utf-8").strip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise CannotOpen(
+            f"The key file {file} cannot be read: {reason}.", action="Check --key-file."
+        ) from error
+    if not text:
+        raise UsageError(f"The key file {file} is empty.")
+    return parsed(text)
 
 
 def parsed(text: str) -> str | bytes:

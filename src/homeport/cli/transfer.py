@@ -35,12 +35,20 @@ Tell = Callable[[LoadProgress], None]
 
 
 def import_file(
-    file: Path, collection: str, source: str, *, key: str | None, console: Console, **options: Any
+    file: Path,
+    collection: str,
+    source: str,
+    *,
+    key: str | None,
+    sealing_key: str | bytes | None,
+    console: Console,
+    **options: Any,
 ) -> LoadReport:
-    """Load a file (``-`` = standard input) into a collection → what was done."""
+    """Load a file (``-`` = standard input) into a collection → what was done. key: the key field of
+    a new collection. sealing_key: of a sealed source."""
     with _opened(file, collection, key) as db, _bar(console, f"import {source}") as tell:
         place: str | IO[bytes] = sys.stdin.buffer if source == STDIO else source
-        report = db[collection].import_from(place, progress=tell, **options)
+        report = db[collection].import_from(place, progress=tell, key=sealing_key, **options)
     for line, error in report.failures[:SHOWN]:
         console.print(f"line {line}: {escape(error.message)}", highlight=False)
     if report.failed > SHOWN:

@@ -30,7 +30,10 @@
     │   ├── Corrupted
     │   ├── SchemaMismatch      the file was made by another declaration
     │   ├── FileTooNew
-    │   └── QuotaExceeded       disk full or quota reached
+    │   ├── QuotaExceeded       disk full or quota reached
+    │   ├── KeyRequired         it is encrypted, and no key was given
+    │   ├── WrongKey            the key does not fit
+    │   └── SealBroken          a sealed document was changed or moved
     ├── SyncError               replication
     │   ├── Unreachable         no network, no server, no answer in time
     │   │   └── RateLimited     the server takes no more for a moment
@@ -103,6 +106,7 @@ from homeport.errors.storage import (
     QuotaExceeded,
     ReadOnly,
     SchemaMismatch,
+    SealBroken,
     StorageError,
     WrongKey,
 )
@@ -158,6 +162,7 @@ __all__ = [
     "RolledBack",
     "SchemaError",
     "SchemaMismatch",
+    "SealBroken",
     "ServerError",
     "ServerRefused",
     "StorageError",

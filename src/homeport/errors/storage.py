@@ -80,3 +80,13 @@ class WrongKey(StorageError):
 
     code = "wrong-key"
     action = "Use the key that the file was made with; without it nobody can read the file."
+
+
+class SealBroken(StorageError):
+    """A sealed document or value does not open: it was changed, or taken from another place.
+
+    ``context`` names its collection and key.
+    """
+
+    code = "seal-broken"
+    action = "Restore it from the server or a backup: what is stored was changed."

@@ -11,10 +11,22 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from homeport.errors import CannotOpen, FormatError, QuotaExceeded, UsageError
 from homeport.interchange.kinds import Place
+from homeport.interchange.sealed import (
+    START,
+    SealedReader,
+    SealedWriter,
+    is_sealed,
+    key_required,
+    read_head,
+)
+from homeport.storage.vault import Vault
+
+if TYPE_CHECKING:
+    from homeport.storage.secret import Secret
 
 MAX_LINE_BYTES = 128 * 1024 * 1024
 """One line, or one document of an array, may take so much; it has to be in memory at once."""
@@ -55,9 +67,19 @@ class Input:
     them have been read.
     """
 
-    def __init__(self, place: Place, *, again: bool = False, encoding: str | None = None) -> None:
-        """again: the file will be read twice; what can be read once only is copied first."""
+    def __init__(
+        self,
+        place: Place,
+        *,
+        again: bool = False,
+        encoding: str | None = None,
+        secret: Secret | None = None,
+    ) -> None:
+        """again: the file will be read twice; what can be read once only is copied first. secret:
+        the key of a sealed file."""
         self._encoding = _checked(encoding)
+        self._secret = secret
+        self._vault: Vault | None = None
         self._own = False
         self.size: int | None = None
         if isinstance(place, (str, os.PathLike)):
@@ -74,11 +96,22 @@ class Input:
                 self._own = True
         self._start = self._file.tell() if again else 0
         self._zipped = self.name.lower().endswith(".gz")
-        self._begin()
+        try:
+            self._begin()
+        except BaseException:
+            self.close()
+            raise
 
     def _begin(self) -> None:
         self._counted = _Counted(self._file)
         stream: Any = io.BufferedReader(self._counted, 1 << 18)
+        if self._secret is not None:
+            ring = read_head(stream, self.name)
+            if self._vault is None:
+                self._vault = Vault.opened(ring, self._secret, self.name)
+            stream = io.BufferedReader(SealedReader(stream, self._vault, self.name), 1 << 18)
+        elif is_sealed(self.guard(lambda: stream.peek(len(START)), 1)):
+            raise key_required(self.name)
         if self._zipped:
             stream = io.BufferedReader(gzip.GzipFile(fileobj=stream, mode="rb"), 1 << 18)
         self.stream: io.BufferedReader = stream
@@ -103,7 +136,11 @@ class Input:
         return f"{os.path.basename(self.name)[-100:]}:{self.size}:{changed}"  # noqa: PTH119
 
     def binary(self) -> IO[bytes]:
-        """The file itself, for formats that read it in their own way."""
+        """The file itself, for formats that read it in their own way; a sealed one is opened in
+        memory, so that nothing of it comes to the disk."""
+        if self._vault is not None:
+            return io.BytesIO(self.guard(self.stream.read, 1))
+        self._file.seek(self._start)
         return self._file
 
     def encoding(self) -> str:
@@ -239,7 +276,10 @@ class Output:
     Written into an open file, it is that file, and nothing can be taken back.
     """
 
-    def __init__(self, place: Place, *, zipped: bool | None = None) -> None:
+    def __init__(
+        self, place: Place, *, zipped: bool | None = None, secret: Secret | None = None
+    ) -> None:
+        vault = None if secret is None else Vault.made(secret)
         self.path: str | None = None
         self._temporary = ""
         if isinstance(place, (str, os.PathLike)):
@@ -258,11 +298,15 @@ class Output:
             self._file = place
         if zipped is None:
             zipped = self.path is not None and self.path.lower().endswith(".gz")
+        base: Any = self._file
+        self._sealed: SealedWriter | None = None
+        if vault is not None:
+            base = self._sealed = SealedWriter(self._file, vault)
         self._zip: gzip.GzipFile | None = None
         if zipped:
             # No name and no time in it: equal documents make equal files.
-            self._zip = gzip.GzipFile(filename="", fileobj=self._file, mode="wb", mtime=0)
-        self.stream: IO[bytes] = self._zip or self._file  # type: ignore[assignment]
+            self._zip = gzip.GzipFile(filename="", fileobj=base, mode="wb", mtime=0)
+        self.stream: IO[bytes] = self._zip or base  # type: ignore[assignment]
         self.bytes = 0
 
     def write(self, data: bytes) -> None:
@@ -277,6 +321,8 @@ class Output:
         try:
             if self._zip is not None:
                 self._zip.close()
+            if self._sealed is not None:
+                self._sealed.finish()
             self._file.flush()
             if self.path is None:
                 return self.bytes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from homeport.core.cellkinds import NULL, CellType
 from homeport.errors import HomeportError, UsageError
@@ -14,6 +14,9 @@ from homeport.interchange.json_array import ArrayReader, ArrayWriter
 from homeport.interchange.json_lines import LinesReader, LinesWriter
 from homeport.interchange.kinds import FORMATS, Format, Place
 from homeport.interchange.parquet import ParquetReader, ParquetWriter
+
+if TYPE_CHECKING:
+    from homeport.storage.secret import Secret
 
 _SUFFIXES: Final[Mapping[str, Format]] = {
     ".json": "json",
@@ -83,13 +86,14 @@ def open_reader(
     null: str | None = NULL,
     types: Mapping[str, CellType],
     kinds_of: Callable[[str], set[str] | None],
+    secret: Secret | None = None,
 ) -> tuple[Input, Reader]:
     """What reads a file. Raises ``CannotOpen``, ``UsageError``."""
     kind = format_of(place, given)
     if types and kind != "csv":
         raise UsageError("types= is about the cells of CSV files.")
     twice = kind in ("csv", "parquet")
-    source = Input(place, again=twice, encoding=encoding)
+    source = Input(place, again=twice, encoding=encoding, secret=secret)
     if kind == "csv":
         return source, TableReader(
             source,
@@ -110,18 +114,19 @@ def open_writer(
     *,
     key: str,
     delimiter: str | None,
+    secret: Secret | None = None,
 ) -> tuple[Output, Writer]:
     """What writes a file. Raises ``CannotOpen``, ``UsageError``, ``MissingDependency``."""
     kind = format_of(place, given)
     if kind == "parquet":
         if isinstance(place, (str, os.PathLike)) and os.fspath(place).lower().endswith(".gz"):
             raise UsageError("A Parquet file is compressed inside.", action="Leave .gz away.")
-        target = Output(place, zipped=False)
+        target = Output(place, zipped=False, secret=secret)
         return target, _guarded(target, lambda: ParquetWriter(target, key))
     delimiter = delimiter_of(place, delimiter)
     if len(delimiter) != 1 or delimiter in '"\r\n':
         raise UsageError(f"delimiter is one character, not {delimiter!r}.")
-    target = Output(place)
+    target = Output(place, secret=secret)
     if kind == "csv":
         return target, TableWriter(target, key=key, delimiter=delimiter)
     return target, LinesWriter(target) if kind == "ndjson" else ArrayWriter(target)

@@ -7,10 +7,12 @@ connections.
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
-import unicodedata
+from base64 import b64decode, b64encode
 from typing import Final
 
+from homeport.core.sealing import ITERATIONS, SALT_BYTES, Kdf, passphrase_bytes
 from homeport.errors import UsageError
 
 KEY_BYTES: Final = 32
@@ -45,8 +47,7 @@ class Secret:
                 action="Leave it out for a file that is not encrypted.",
             )
         try:
-            # The same letters, however the keyboard puts them together.
-            self._passphrase = unicodedata.normalize("NFKC", key).encode()
+            self._passphrase = passphrase_bytes(key)
         except UnicodeEncodeError:
             raise UsageError("key= is no Unicode text.") from None
 
@@ -65,6 +66,23 @@ class Secret:
                     maxmem=SCRYPT_MEMORY, dklen=KEY_BYTES,
                 )  # fmt: skip
             return found
+
+    def sealing_kdf(self) -> Kdf:
+        """How a new ring makes its user key from this."""
+        if self._raw is not None:
+            return Kdf("raw")
+        salt = b64encode(os.urandom(SALT_BYTES)).decode()
+        return Kdf("pbkdf2-sha256", salt, ITERATIONS)
+
+    def sealing_key(self, kdf: Kdf) -> bytes | None:
+        """The user key of a ring (``core.sealing``); None when it is made in another way."""
+        if kdf.name == "raw":
+            return self._raw
+        if kdf.name != "pbkdf2-sha256" or self._raw is not None:
+            return None
+        from hashlib import pbkdf2_hmac  # noqa: PLC0415 - Pyodide has none
+
+        return pbkdf2_hmac("sha256", self._passphrase, b64decode(kdf.salt), kdf.iterations)
 
     def __repr__(self) -> str:
         return "<key>"

@@ -69,7 +69,8 @@ def open(  # noqa: A001 - hp.open reads as it should
             power cut may take the last commits, a crash of the program takes nothing.
         readonly: write nothing; the file must exist.
         busy_timeout_s: how long a write waits for another thread or process, then ``Busy``.
-        cache_mb: page cache of each connection.
+        cache_mb: page cache of each connection; in a browser, memory for what was read of documents
+            that nobody has changed since.
         max_bytes: quota of the file (of the JSON texts for ``":memory:"``); a write that would pass
             it raises ``QuotaExceeded``, deletes go on. The log beside the file comes on top, up to
             64 MB. At least 1 MiB; None = no quota but the disk.
@@ -252,7 +253,11 @@ async def _in_browser(name: str, tables: Tables, options: Options) -> BrowserDri
 
     readonly = options.readonly
     store = await IndexedDBStore.open(
-        name, clock_ms=clock_ms, durability=options.durability, readonly=readonly
+        name,
+        clock_ms=clock_ms,
+        durability=options.durability,
+        readonly=readonly,
+        cache_bytes=options.cache_mb * 1024 * 1024,
     )
     store.slow.limit_s = options.slow_s
     expiring = any(table.collection.expiring for table in tables.values())

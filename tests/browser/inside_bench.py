@@ -43,25 +43,44 @@ async def compare(repeats: int) -> dict[str, dict[str, float]]:
         found = await wanted
         assert len(found) == n, len(found)
 
+    fresh = iter(range(TOTAL, 2 * TOTAL))
+
+    async def put_new(_: int) -> None:
+        await db[DOCS].put(document(next(fresh)))
+
     ours: dict[str, Callable[[int], Awaitable[Any]]] = {
         "open": reopen,
         "put": lambda n: db[DOCS].put({**documents[n], "rev": 1}),
+        "put_new": put_new,
         "put_many": lambda n: db[DOCS].put_many(documents[:n]),
         "get": lambda n: db[DOCS].get(keys[n]),
         "get_many": lambda n: expect(db[DOCS].get_many(keys[:n]), n),
         "range": lambda n: expect(db[DOCS].where(hp.F.age >= 20, hp.F.age < 25).all(), n),
         "all": lambda n: expect(db[DOCS].all(), n),
     }
-    sizes = {"open": 0, "put": 7, "put_many": 200, "get": 7, "get_many": 100, "range": 1_000, "all": TOTAL}
+    sizes = {"open": 0, "put": 7, "put_new": 0, "put_many": 200, "get": 7, "get_many": 100, "range": 1_000, "all": TOTAL}
     found: dict[str, dict[str, float]] = {}
-    for name, run in ours.items():
+    # Cold: on a database that was opened just before; warm: asked before, and nothing has changed.
+    warm = ("get_many", "range", "all")
+    rows = [(name, name, cold) for name in ours for cold in ((True, False) if name in warm else (False,))]
+    for row, name, cold in rows:
+        run = ours[name]
+        row = f"{row}, {'cold' if cold else 'warm'}" if name in warm else row
+        if name == "get_many" and cold:
+            await db[DOCS].delete_many([one["id"] for one in map(document, range(TOTAL, next(fresh)))])
+            await js.window.dexie.tidy(TOTAL)
+        if name in warm and not cold:
+            await run(sizes[name])
         mine, theirs = [], []
         for _ in range(repeats):
             theirs.append(float(await getattr(js.window.dexie, name)(sizes[name])))
+            if cold:
+                await reopen(0)
+                await db[DOCS].get(keys[0])
             start = time.perf_counter()
             await run(sizes[name])
             mine.append((time.perf_counter() - start) * 1000)
-        found[name] = {"homeport": statistics.median(mine), "dexie": statistics.median(theirs)}
+        found[row] = {"homeport": statistics.median(mine), "dexie": statistics.median(theirs)}
     await db.close()
     await browser.delete_database("bench")
     return found

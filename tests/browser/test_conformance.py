@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from homeport.testing import conformance
+from tests.browser.conftest import OpenPage
 from tests.browser.pages import Page
 from tests.browser.website import ROOT
 from tests.facade import cases, shared
@@ -55,6 +56,22 @@ def test_plans_tabs_and_faults_as_in_node(page: Page) -> None:
         "older": ["d19", "d18", "d17"],
         "nowhere": "CannotOpen",
     }
+
+
+def test_what_is_kept_in_memory_is_never_stale(page: Page) -> None:
+    found = page.call("portable.inside_cache.coherence", timeout_s=120)
+    assert found["served"] >= 4, "what nobody has changed is not read again"
+    assert found["bounded"]
+
+
+def test_tabs_that_write_at_once_read_no_old_row(tab: OpenPage) -> None:
+    calls = [one.start("portable.inside_cache.turn", ["turns", 300]) for one in (tab(), tab())]
+    found = [call.result(120) for call in calls]
+    for seen in found:
+        numbers = [n for pair in seen for n in pair]
+        assert numbers == sorted(numbers), "no tab goes back"
+        assert all(before < after for before, after in seen), "its own write is seen at once"
+    assert max(seen[-1][1] for seen in found) == 600
 
 
 def test_the_examples_of_the_documentation_run(page: Page) -> None:

@@ -66,3 +66,9 @@ def test_faults_of_the_browser_are_typed_and_lose_nothing(everything: Any) -> No
         "older": ["d19", "d18", "d17"],
         "nowhere": "CannotOpen",
     }
+
+
+def test_what_is_kept_in_memory_is_never_stale() -> None:
+    found = pyodide.run("inside_cache.coherence")
+    assert found["served"] >= 4, "what nobody has changed is not read again"
+    assert found["bounded"]

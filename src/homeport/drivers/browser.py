@@ -66,6 +66,14 @@ class LaterStore(Protocol):
         """What a transaction over these tables has to name; none = all."""
         ...
 
+    def keeps(self, request: Request) -> bool:
+        """Does answering this read look at the log of changes?"""
+        ...
+
+    def packed(self, operation: Operation[Any]) -> Operation[Any]:
+        """The operation, or one with the same result that moves less."""
+        ...
+
     def perform(
         self, steps: Steps[Any], mode: Mode, places: Sequence[str] | None
     ) -> Coroutine[Any, Any, Any]:
@@ -128,6 +136,7 @@ class BrowserDriver:
         self._new_unit = new_unit
         self._expiring = expiring
         self._next_purge = 0.0
+        self._reader = store.session()  # one that only reads has no state
 
     @property
     def engine(self) -> Engine:
@@ -140,17 +149,20 @@ class BrowserDriver:
     async def _run(self, operation: Operation[R]) -> R:
         if self.later.closed:
             refuse_closed()
-        session = self._store.session()
+        asked, operation = operation, self._store.packed(operation)
         writing = operation.mode == "write"
+        session = self._store.session() if writing else self._reader
         steps = self._write(session, operation) if writing else _steps(session, operation)
         start = time.perf_counter()
         result = await self._store.perform(steps, operation.mode, self._places(operation))
-        self._note(operation.plan, result, time.perf_counter() - start)
+        seconds = time.perf_counter() - start
         if writing:
             self.later.announce()
             if self._expiring:
                 await self._purge()
-        return operation.finished(result)
+        found = operation.finished(result)
+        self._note(asked.plan, result if operation is asked else found, seconds)
+        return found
 
     def _write(self, session: LaterSession, operation: Operation[Any]) -> Steps[Any]:
         unit = self._new_unit() if isinstance(operation, UnitOperation) else None
@@ -168,7 +180,8 @@ class BrowserDriver:
     def _places(self, operation: Operation[Any]) -> Sequence[str] | None:
         plan, scope, log = operation.plan, operation.scope, True
         if isinstance(plan, Request):
-            log = isinstance(plan, (Changes, Meta, Search, Vocabulary))
+            kinds = (Changes, Meta, Search, Vocabulary)
+            log = isinstance(plan, kinds) or self._store.keeps(plan)
             table = getattr(plan, "table", None)
             scope = scope or ((table,) if table is not None else ())
         if not scope and not (log and isinstance(plan, Request)):

@@ -13,7 +13,7 @@ from homeport.core.advisor import SlowQueries
 from homeport.core.codec import Table
 from homeport.core.loading import META_LOAD
 from homeport.core.operations import unfiltered
-from homeport.core.requests import Find
+from homeport.core.requests import Count, Find, GetMany, Operation, Request
 from homeport.core.schema import SYSTEM_NAMES
 from homeport.core.storageinfo import StoreFacts
 from homeport.errors import Closed, SchemaMismatch, UsageError
@@ -21,7 +21,16 @@ from homeport.storage import web_storage
 from homeport.storage.indexeddb_connection import Connection
 from homeport.storage.indexeddb_explain import explain
 from homeport.storage.indexeddb_indexes import DeclaredIndexes
-from homeport.storage.indexeddb_schema import CHANGES, NAMED, Layout, check, place_of, read_layout
+from homeport.storage.indexeddb_read import Packed
+from homeport.storage.indexeddb_schema import (
+    CHANGES,
+    FLAGS,
+    NAMED,
+    Layout,
+    check,
+    place_of,
+    read_layout,
+)
 from homeport.storage.indexeddb_schema import follow as follow_declarations
 from homeport.storage.indexeddb_session import IndexedDBSession, Stepped, unknown
 from homeport.storage.indexeddb_text import TextCare
@@ -33,6 +42,10 @@ if TYPE_CHECKING:
     from homeport.core.query import QueryValue
 
 UPGRADES_TRIED = 5
+KEYS_LEAST = 4
+"""Fewer documents by key are read faster than it is found out whether they have changed."""
+
+CACHE_BYTES = 32 * 1024 * 1024
 CHANGES_LEFT = 100
 """Rows of the change log that an aggressive clean-up leaves."""
 
@@ -56,9 +69,14 @@ class IndexedDBStore(DeclaredIndexes, TextCare, Connection):
         clock_ms: Callable[[], int],
         durability: Literal["full", "relaxed"] = "full",
         readonly: bool = False,
+        cache_bytes: int = CACHE_BYTES,
     ) -> IndexedDBStore:
-        """Open or create a database. Raises ``CannotOpen``, ``Busy``, ``QuotaExceeded``."""
-        store = cls(name, clock_ms=clock_ms, durability=durability, readonly=readonly)
+        """Open or create a database. Raises ``CannotOpen``, ``Busy``, ``QuotaExceeded``.
+
+        cache_bytes: for what was read, while nothing has changed it; 0 = keep nothing.
+        """
+        options = {"durability": durability, "readonly": readonly, "cache_bytes": cache_bytes}
+        store = cls(name, clock_ms=clock_ms, **options)
         try:
             await store._connect()
         except BaseException:
@@ -126,7 +144,12 @@ class IndexedDBStore(DeclaredIndexes, TextCare, Connection):
             await self.perform(self._learn(tables), "write", [NAMED])
         for table in tables:
             self.tables[table.name] = table
-        await self.perform(self._flags(), "read", [NAMED])
+        flags, self._flags = self._flags, None
+        if flags is None:
+            (flags,) = await self.perform(
+                ask({"op": "named", "get": FLAGS, "set": []}), "read", [NAMED]
+            )
+        self.notice(*flags)
 
     def _has_written(self, table: Table[Any]) -> bool:
         """Is its model known here?"""
@@ -136,6 +159,7 @@ class IndexedDBStore(DeclaredIndexes, TextCare, Connection):
         if self._handle is not None:
             self._helper.close(self._handle)
             self._handle = None
+        self._flags = None
         layouts = dict(self._layouts)
         opening = self._opening(lambda: follow_declarations(late, layouts))
         self._helper.open(opening.id, self.name, self._version + 1)
@@ -173,12 +197,6 @@ class IndexedDBStore(DeclaredIndexes, TextCare, Connection):
             yield from ask({"op": "named", "get": [], "set": [["layout", text]]})
         self._layouts = layouts
 
-    def _flags(self) -> Stepped[None]:
-        ((epoch, synced),) = yield from ask(
-            {"op": "named", "get": ["epoch", "sync.collections"], "set": []}
-        )
-        self.notice(epoch, synced)
-
     def notice(self, epoch: str | None, synced: str | None) -> None:  # noqa: ARG002
         """What the database says about its collections."""
         names = set(msgspec.json.decode(synced)) if synced else set()
@@ -205,6 +223,33 @@ class IndexedDBStore(DeclaredIndexes, TextCare, Connection):
         log_places = [NAMED, CHANGES] if writing or log else []
         return [*log_places, *(place_of(name) for name in names if name in self.tables)]
 
+    def keeps(self, request: Request) -> bool:
+        """May the answer of this read be kept in memory?"""
+        kind = type(request)
+        if kind is Find:
+            kept = request.form in ("keys", "texts")  # type: ignore[attr-defined]
+        elif kind is GetMany:
+            kept = len(request.keys) >= KEYS_LEAST  # type: ignore[attr-defined]
+        else:
+            kept = kind in (Packed, Count)
+        return kept and self.kept.cacheable(request.table)  # type: ignore[attr-defined]
+
+    def packed(self, operation: Operation[Any]) -> Operation[Any]:
+        """The same operation, with the texts of its documents in one piece."""
+        plan = operation.plan
+        if type(plan) is not Find or not operation.documents:
+            return operation
+        table = plan.table
+        decode = table.codec.decode_list
+
+        def finish(pieces: list[Any]) -> list[Any]:
+            if len(pieces) == 1:
+                return decode(pieces[0])
+            return [document for piece in pieces for document in decode(piece)]
+
+        request = Packed(table, plan.query, "text")
+        return Operation(request, "read", True, (table,), operation.bounded, finish, True)
+
     def next_stamp(self, stored_ms: int) -> int:
         """The clock, never going back within the database."""
         self._stamp_ms = max(self._stamp_ms, stored_ms, self.clock_ms())
@@ -219,7 +264,7 @@ class IndexedDBStore(DeclaredIndexes, TextCare, Connection):
         self, table: Table[Any], query: QueryValue, *, run: bool = False
     ) -> Explanation:
         """How a query is answered; run: and how long that takes."""
-        place = [self.place(table)]
+        place = [CHANGES, self.place(table)]
         found: Explanation = await self.perform(explain(self, table, query), "read", place)
         if not run:
             return found

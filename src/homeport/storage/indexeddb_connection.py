@@ -18,9 +18,10 @@ import msgspec
 
 from homeport.core.requests import Mode
 from homeport.errors import Busy, CannotOpen, Closed, ReadOnly, SchemaMismatch
+from homeport.storage.indexeddb_cache import Kept
 from homeport.storage.indexeddb_errors import translate
 from homeport.storage.indexeddb_flight import Flight, Opening
-from homeport.storage.indexeddb_schema import NAMED, Layout, Stepped, follow, read_layout
+from homeport.storage.indexeddb_schema import NAMED, Layout, Stepped, follow, read_all
 
 if TYPE_CHECKING:
     from asyncio import Task
@@ -40,7 +41,7 @@ def _maker() -> Any:
 class Connection:
     """A connection that is made again when the browser or another tab has ended it.
 
-    hinted: is called when another connection may have committed.
+    hinted: is called when another connection may have committed. kept: what it has in memory.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Connection:
         clock_ms: Callable[[], int],
         durability: Literal["full", "relaxed"] = "full",
         readonly: bool = False,
+        cache_bytes: int = 0,
     ) -> None:
         import js  # type: ignore[import-not-found] # noqa: PLC0415
         from pyodide.ffi import create_proxy  # type: ignore[import-not-found] # noqa: PLC0415
@@ -73,11 +75,14 @@ class Connection:
         self._handle: int | None = None
         self._version = 0
         self._layouts: dict[str, Layout] = {}
+        self._flags: list[str | None] | None = None
+        """``FLAGS`` as they were when it was connected; None = they may be others now."""
         self._connecting: Task[None] | None = None
+        self.kept = Kept(cache_bytes)
 
     # -- what the helper tells
 
-    def _told(self, what: str, number: int, name: str, text: str) -> None:
+    def _told(self, what: str, number: int, name: str, text: Any) -> None:
         if what == "hint":
             self.hinted()
             return
@@ -92,7 +97,7 @@ class Connection:
         if isinstance(found, Opening):
             self._opened(found, what, name, text)
         elif what == "step":
-            found.advance(text)
+            found.advance(text if isinstance(text, str) else text.to_bytes())
         elif what == "failed":
             found.fail(translate(name, text, self.name))
         else:
@@ -111,6 +116,7 @@ class Connection:
         elif what == "open":
             del self._flights[opening.id]
             version, handle = int(name or 0), int(text or 0)
+            self.kept.clear()  # it may be another database of the same name
             if not opening.succeed((version, handle)):
                 self._helper.close(handle)
         elif what == "refused":
@@ -130,7 +136,7 @@ class Connection:
         self._helper.open(opening.id, self.name, 0)
         self._version, self._handle = await opening.future
         try:
-            self._layouts = await self.fly(read_layout(), "read", [NAMED]).landed()
+            self._layouts, self._flags = await self.fly(read_all(), "read", [NAMED]).landed()
         except SchemaMismatch as error:
             raise CannotOpen(
                 f"The database {self.name} of this site is not one of Homeport's.",

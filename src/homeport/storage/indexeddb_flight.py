@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from asyncio import Future
 
 R = TypeVar("R")
-Steps = Generator[str, str, Any]
+Steps = Generator[str, Any, Any]
 
 
 def _future() -> Future[Any]:
@@ -33,14 +33,14 @@ class Flight(Generic[R]):
         self.error: BaseException | None = None
         self._cancelled = False
 
-    def advance(self, results: str | None, error: BaseException | None = None) -> None:
+    def advance(self, results: str | bytes | None, error: BaseException | None = None) -> None:
         """Send the results of a step (or throw its error), and hand over the next step."""
         steps = self._steps
         if steps is None:
             return
         try:
             # The first step is sent nothing.
-            step = steps.send(results) if error is None else steps.throw(error)  # type: ignore[arg-type]
+            step = steps.send(results) if error is None else steps.throw(error)
         except StopIteration as stop:
             self._steps, self._result = None, stop.value
             self._helper.commit(self.id)

@@ -25,7 +25,7 @@ from homeport.core.requests import (
 from homeport.core.textquery import Asked, terms
 from homeport.storage.indexeddb_ranges import cover, word_range, words_of
 from homeport.storage.indexeddb_route import Leg, Route, order_of, route
-from homeport.storage.indexeddb_wire import ask, ask_texts, public_of, to_wire
+from homeport.storage.indexeddb_wire import ask, ask_packed, ask_texts, public_of, to_wire
 
 if TYPE_CHECKING:
     from homeport.core.codec import Table
@@ -39,6 +39,12 @@ CHUNK = 1_000
 FIRST_ROWS = 64
 """Rows read at once while looking for a few that satisfy what no index decides; doubled as it goes
 on."""
+
+
+class Packed(Find):
+    """As ``Find`` for texts → a list of JSON arrays of them, as text or as bytes."""
+
+    __slots__ = ()
 
 
 class Reads:
@@ -96,6 +102,29 @@ class Reads:
         if request.form == "texts":
             return texts
         return ["[" + ",".join(texts[at : at + CHUNK]) + "]" for at in range(0, len(texts), CHUNK)]
+
+    def packed(self, request: Packed) -> Stepped[list[str | bytes]]:
+        """In one piece where the engine has the order and decides every condition."""
+        table, query = request.table, request.query
+        self.store.known(table)
+        way = route(query, table.codec)
+        whole = query.after is None and not query.offset and query.limit != 0
+        if not (way.test is None and way.sorted and way.distinct and whole):
+            found: list[str | bytes] = yield from self.find(Find(table, query, "text"))  # type: ignore[assignment]
+            return found
+        (leg,) = way.legs
+        if not leg.ranges:
+            return []
+        command = {
+            "op": "pack",
+            "s": self.store.place(table),
+            "i": leg.index,
+            "r": leg.ranges,
+            "d": "prev" if way.down else "next",
+            "n": query.limit,
+            "now": self.now_of(table),
+        }
+        return [(yield from ask_packed(command))]
 
     def count(self, request: Count) -> Stepped[int]:
         table, query = request.table, request.query

@@ -25,6 +25,9 @@ Stepped: TypeAlias = Generator[str, str, R]
 
 NAMED: Final = "named"
 CHANGES: Final = "changes"
+FLAGS: Final = ("epoch", "sync.collections")
+"""Named texts that say how the collections are to be treated."""
+
 BATCH_ROWS: Final = 500
 
 
@@ -99,6 +102,12 @@ def check(table: Table[Any], stored: Layout | None) -> None:
 def read_layout() -> Stepped[dict[str, Layout]]:
     ((text,),) = yield from ask({"op": "named", "get": ["layout"], "set": []})
     return msgspec.json.decode(text or "{}", type=dict[str, Layout])
+
+
+def read_all() -> Stepped[tuple[dict[str, Layout], list[str | None]]]:
+    """The layouts and the ``FLAGS``."""
+    ((text, *flags),) = yield from ask({"op": "named", "get": ["layout", *FLAGS], "set": []})
+    return msgspec.json.decode(text or "{}", type=dict[str, Layout]), flags
 
 
 def follow(tables: Sequence[Table[Any]], layouts: dict[str, Layout]) -> Stepped[None]:

@@ -33,10 +33,12 @@ from homeport.core.requests import (
     TxInfo,
     Write,
 )
+from homeport.core.resultcache import key_of
 from homeport.core.textrequests import Found, Search, Vocabulary
 from homeport.core.uniqueness import Value, refusals, values_of
 from homeport.errors import HomeportError, TransactionError, UnknownCollection
-from homeport.storage.indexeddb_read import Reads
+from homeport.storage.indexeddb_read import Packed, Reads
+from homeport.storage.indexeddb_schema import FLAGS
 from homeport.storage.indexeddb_text import Texts
 from homeport.storage.indexeddb_wire import ask, encoded_of, to_wire, wire_row
 
@@ -67,10 +69,12 @@ class IndexedDBSession:
         self._notes: list[tuple[str, Key]] = []
         self._marks: list[tuple[int, int]] = []
         self._declared = False
+        self._row = 0
         self._answers: dict[type[Request], Callable[[Any], Stepped[Any]]] = {
             Get: self.reads.get,
             GetMany: self.reads.get_many,
             Find: self.reads.find,
+            Packed: self.reads.packed,
             Count: self.reads.count,
             Aggregate: self.reads.aggregate,
             Search: self._search,
@@ -83,10 +87,45 @@ class IndexedDBSession:
 
     def answer(self, request: Request) -> Stepped[Any]:
         """Steps whose value is the answer. A write outside ``begin`` is its own transaction."""
+        if self._mode != "write" and self.store.keeps(request):
+            return self._kept_many(request) if type(request) is GetMany else self._kept(request)
         steps = self._answers[type(request)](request)
         if self._mode is None and isinstance(request, (Write, DeleteWhere)):
             return self._own(steps)
         return steps
+
+    # -- what is in memory; a write reads what is stored
+
+    def _kept(self, request: Any) -> Stepped[Any]:
+        kept, table = self.store.kept, request.table
+        self.store.known(table)
+        asked = type(request), key_of(request)
+        current = asked[1] is not None and (yield from kept.current())
+        if current:
+            found = kept.answer(table, asked)
+            if found is not None:
+                return found.copy() if type(found) is list else found
+        state = kept.state
+        found = yield from self._answers[type(request)](request)
+        if current and kept.state == state:
+            kept.keep_answer(table, asked, found.copy() if type(found) is list else found)
+        return found
+
+    def _kept_many(self, request: GetMany) -> Stepped[list[str | None]]:
+        kept, table = self.store.kept, request.table
+        self.store.known(table)
+        names = [encode_key(key) for key in request.keys]
+        if not (yield from kept.current()):
+            return (yield from self.reads.get_many(request))
+        state = kept.state
+        texts = [kept.text(table, name) for name in names]
+        missing = [n for n, text in enumerate(texts) if text is None]
+        wanted = GetMany(table, [request.keys[n] for n in missing])
+        for n, text in zip(missing, (yield from self.reads.get_many(wanted)), strict=True):
+            texts[n] = text
+            if text is not None and kept.state == state:
+                kept.keep_text(table, names[n], text)
+        return texts
 
     def _own(self, steps: Stepped[R]) -> Stepped[R]:
         yield from self.begin("write")
@@ -111,9 +150,8 @@ class IndexedDBSession:
     ) -> Stepped[None]:
         """Begin in the open engine transaction: a write notices what other tabs changed."""
         if mode == "write":
-            (epoch, synced), (_, stamp_ms) = yield from ask(
-                {"op": "named", "get": ["epoch", "sync.collections"], "set": []}, {"op": "head"}
-            )
+            (((epoch, synced), (head, stamp_ms)),) = yield from ask({"op": "begin", "get": FLAGS})
+            self._row = head + 1
             self.store.notice(epoch, synced)
             self._tx = TxInfo(self.store.next_stamp(stamp_ms), unit)
             self.reads.now_ms = self._tx.stamp_ms
@@ -129,20 +167,18 @@ class IndexedDBSession:
                 name: list(keys.values()) if len(keys) <= CHANGE_KEYS_MAX else None
                 for name, keys in body.items()
             }
+            prune = self._row % CHANGES_PRUNE_EVERY == 0
             yield from ask(
                 {
                     "op": "log",
                     "stamp": self._tx.stamp_ms,
                     "at": 1,
-                    "every": CHANGES_PRUNE_EVERY,
-                    "kept": CHANGES_KEPT,
+                    "drop": self._row - CHANGES_KEPT if prune else None,
                 },
                 texts=[_encode_json(logged).decode()],
             )
         if self._declared:
-            (epoch, synced), *_ = yield from ask(
-                {"op": "named", "get": ["epoch", "sync.collections"], "set": []}
-            )
+            (epoch, synced), *_ = yield from ask({"op": "named", "get": FLAGS, "set": []})
             self.store.notice(epoch, synced)
         self.forget()
 

@@ -51,6 +51,12 @@ def ask_texts(
     return _decode(answers), out
 
 
+def ask_packed(command: Command) -> Generator[str, Any, bytes]:
+    """A step of one command that packs what it has found."""
+    found: bytes = yield _encode((command,)).decode()
+    return found
+
+
 def to_wire(key: Encoded | None) -> Any:
     """An encoded key (None = the field is missing) as ``indexeddb.js`` reads it."""
     if key is None:

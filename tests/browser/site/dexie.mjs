@@ -14,7 +14,7 @@ const timed = (work) => async (n) => {
   if (Array.isArray(found) && found.length !== n) throw new Error(`found ${found.length}, not ${n}`);
   return took;
 };
-let documents = [];
+let documents = [], fresh = 10_000;
 window.dexie = {
   async seed(text) {
     documents = JSON.parse(text);
@@ -28,6 +28,11 @@ window.dexie = {
     await db.open();
   }),
   put: timed((n) => db.docs.put({ ...documents[n], rev: documents[n].rev + 1 })),
+  put_new: timed(() => {
+    const id = "doc-" + String(fresh++).padStart(6, "0");
+    return db.docs.put({ ...documents[fresh % 10_000], id });
+  }),
+  tidy: timed((n) => db.docs.where("id").aboveOrEqual("doc-" + String(n).padStart(6, "0")).delete()),
   put_many: timed((n) => db.docs.bulkPut(documents.slice(0, n)).then(() => null)),
   get: timed((n) => db.docs.get(documents[n].id).then(() => null)),
   get_many: timed((n) => db.docs.bulkGet(documents.slice(0, n).map((one) => one.id))),

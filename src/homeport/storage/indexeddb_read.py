@@ -110,7 +110,7 @@ class Reads:
         way = route(query, table.codec)
         whole = query.after is None and not query.offset and query.limit != 0
         if not (way.test is None and way.sorted and way.distinct and whole):
-            found: list[str | bytes] = yield from self.find(Find(table, query, "text"))  # type: ignore[assignment]
+            found: list[str | bytes] = yield from self.find(Find(table, query, "text"))
             return found
         (leg,) = way.legs
         if not leg.ranges:

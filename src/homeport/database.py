@@ -171,6 +171,9 @@ class AsyncDatabase(Handle):
                 takes the server's state; ``"manual"`` waits for ``recover()``.
             verify_s: so often the file is compared with the server, while ``start()`` runs; None =
                 never.
+
+        Raises:
+            MissingDependency: a server is asked by the package of ``homeport[sync]``.
         """
         if self._by_itself:
             raise UsageError(
@@ -178,7 +181,7 @@ class AsyncDatabase(Handle):
                 "settled is known to its program.",
                 action="Open it with collections=[...].",
             )
-        from homeport.replication import AsyncSync  # noqa: PLC0415 - loads the network client
+        from homeport.replication import AsyncSync  # noqa: PLC0415 - loads asyncio
 
         handle = AsyncSync(
             self,

@@ -29,6 +29,7 @@ from homeport.ids import new_id
 from homeport.transactions import table_of
 from homeport.transport import reports
 from homeport.transport.hosts import Work, at_once
+from homeport.transport.network import require_network
 from homeport.transport.pump import Pump
 from homeport.transport.recovery import OnReset, checked
 from homeport.transport.rounds import Token
@@ -95,6 +96,8 @@ class AsyncSync(Handle):
         ):
             raise UsageError(f"collections= takes a list, not {collections!r:.60}.")
         checked(on_reset)
+        if backend is None:
+            require_network()
         self._engine = db._driver.engine
         self._engine.forbid_inside("sync()")
         self._waiter = AsyncWaiter()

@@ -118,6 +118,46 @@ def test_a_folder_that_is_not_there_is_never_taken_for_an_empty_one(tmp_path):
         assert sync.status().queued == 0
 
 
+def test_what_others_put_into_the_folder_costs_nobody_anything(tmp_path, monkeypatch):
+    """Conflict copies, empty and half files, brackets, and a folder that goes away in between."""
+    folder = SharedFolder(tmp_path / "shared", create=True)
+    changes = folder.path / "changes"
+    with hp.open(tmp_path / "a.db", collections=[WELLS]) as db:
+        db["wells"].put({"id": "w1"})
+        db.sync(folder).now()
+    (mine,) = changes.glob("*/*.json")
+    whole = mine.read_bytes()
+    for name, data in {
+        f"{mine.stem} (conflicted copy 2026-11-21).json": whole,
+        "0000000009-UPPER.JSON": whole,
+        "0000000009-empty.json": b"",
+        "0000000009-half.json": whole[: len(whole) // 2],
+        "0000000009-brackets.json": b"[" * 100_000,
+        "0000000009-bytes.json": b'{"homeport":1,"sha256":"\xff\xfe","bytes":0}\n',
+        ".DS_Store": b"x",
+    }.items():
+        (mine.parent / name).write_bytes(data)
+    (changes / "desktop.ini").write_text("x")
+    (changes / "gone").mkdir()
+    scandir = os.scandir
+
+    def racing(path):
+        if Path(path).name == "gone":
+            raise FileNotFoundError(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", racing)
+    with hp.open(tmp_path / "b.db", collections=[WELLS]) as db:
+        db.sync(SharedFolder(folder.path)).now()
+        assert db["wells"].all() == [{"id": "w1"}]
+        db["wells"].put({"id": "w2"})
+        db.sync(SharedFolder(folder.path)).now()
+    with hp.open(tmp_path / "a.db", collections=[WELLS]) as db:
+        sync = db.sync(folder)
+        sync.now()
+        assert db["wells"].keys() == ["w1", "w2"] and sync.status().queued == 0
+
+
 def test_bad_arguments(tmp_path):
     (tmp_path / "mine.txt").write_text("x")
     with pytest.raises(CannotOpen, match="holds other files"):

@@ -102,3 +102,20 @@ def test_without_the_extra_there_is_gzip(monkeypatch):
     assert choose("zstd, gzip") == "gzip"
     with pytest.raises(UnknownEncoding):
         Unpacker("zstd", LIMIT)
+
+
+def test_a_window_of_zstd_is_bounded():
+    """A few bytes must not make a node ask for gigabytes of memory (RFC 9659: 8 MB)."""
+    parameter = encoding.zstd.CompressionParameter
+    body = b"x" * 300_000
+    for log, good in ((23, True), (24, False), (27, False)):
+        packer = encoding.zstd.ZstdCompressor(options={parameter.window_log: log})
+        packed = packer.compress(body[:9]) + packer.compress(body[9:]) + packer.flush()
+        unpacker = encoding.Unpacker("zstd", 1_000_000)
+        if good:
+            unpacker.feed(packed)
+            assert unpacker.finish() == body
+        else:
+            with pytest.raises(encoding.Damaged):
+                unpacker.feed(packed)
+                unpacker.finish()

@@ -169,6 +169,9 @@ class Database(Handle):
                 takes the server's state; ``"manual"`` waits for ``recover()``.
             verify_s: so often the file is compared with the server, while ``start()`` runs; None =
                 never.
+
+        Raises:
+            MissingDependency: a server is asked by the package of ``homeport[sync]``.
         """
         if self._by_itself:
             raise UsageError(

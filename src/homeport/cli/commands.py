@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from homeport.errors import HomeportError, MissingDependency, UsageError
+from homeport.errors import HomeportError, UsageError
 
 cli = typer.Typer(
     name="homeport",
@@ -34,13 +34,6 @@ Dsn = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-
-
-def _node_needs(error: ModuleNotFoundError) -> MissingDependency:
-    return MissingDependency(
-        f"A node needs the package {error.name!r}, which is not installed.",
-        action="Install it with: pip install 'homeport[server,embedded]'",
-    )
 
 
 @cli.callback()
@@ -98,13 +91,26 @@ def serve(
         Optional[list[str]],  # noqa: UP045
         typer.Option(help="Of pages in browsers that may speak to it; may be repeated; * = all."),
     ] = None,
+    device_requests: Annotated[
+        str, typer.Option(metavar="RATE", help="Of one device: 50/500 = 50 a second, 500 at once.")
+    ] = "50/500",
+    user_requests: Annotated[
+        str, typer.Option(metavar="RATE", help="Of one user, from all devices; none = any.")
+    ] = "500/5000",
+    user_bytes: Annotated[
+        str, typer.Option(metavar="RATE", help="Bytes, unpacked, that one user sends.")
+    ] = "20000000/200000000",
+    max_streams: Annotated[
+        int, typer.Option(min=1, help="Live streams of this node.")
+    ] = 10_000,
+    max_streams_per_user: Annotated[
+        int, typer.Option(min=1, help="Live streams of one user on this node.")
+    ] = 100,
     as_json: AsJson = False,
 ) -> None:
     """A node in front of PostgreSQL; with --dev everything is made for you."""
-    try:
-        from homeport.server.serve import serve as run_node  # noqa: PLC0415 - needs the extra
-    except ModuleNotFoundError as error:
-        raise _node_needs(error) from error
+    from homeport.server.limits import rate_limit  # noqa: PLC0415 - needs the extra
+    from homeport.server.serve import serve as run_node  # noqa: PLC0415 - needs the extra
 
     run_node(
         postgres,
@@ -118,6 +124,11 @@ def serve(
         audience=audience,
         issuer=issuer,
         origins=origin or (),
+        device_requests=rate_limit(device_requests, "--device-requests"),
+        user_requests=rate_limit(user_requests, "--user-requests"),
+        user_bytes=rate_limit(user_bytes, "--user-bytes"),
+        max_streams=max_streams,
+        max_streams_per_user=max_streams_per_user,
     )
 
 
@@ -134,10 +145,8 @@ def rebase_log(
     ],
 ) -> None:
     """Make a restored dump usable: every device fetches anew and keeps its queued writes."""
-    try:
-        from homeport.server import schema  # noqa: PLC0415 - needs the extra
-    except ModuleNotFoundError as error:
-        raise _node_needs(error) from error
+    from homeport.server import schema  # noqa: PLC0415 - needs the extra
+
     changed = asyncio.run(schema.rebase_log(postgres))
     sys.stdout.write(f"{changed} documents have a new version; the node may be started.\n")
 

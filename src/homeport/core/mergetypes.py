@@ -94,7 +94,10 @@ class Counter(MergeType):
             count = now + mine - start
             return Merged(count) if abs(count) <= keys.MAX_SAFE_INT else None
         sides: list[Any] = [now, mine, -start]  # numbers all
-        total = fsum(sides)
+        try:
+            total = fsum(sides)
+        except OverflowError:  # a whole number, or a step on the way, beyond all doubles
+            return None
         return Merged(total) if isfinite(total) else None
 
 

@@ -38,6 +38,12 @@ class TooLarge(UsageError):
     code = "too-large"
 
 
+class Late(UsageError):
+    """A request whose body does not come."""
+
+    code = "too-slow"
+
+
 class UnsupportedEncoding(UsageError):
     """A ``Content-Encoding`` that this node does not unpack."""
 
@@ -47,6 +53,7 @@ class UnsupportedEncoding(UsageError):
 _STATUS: tuple[tuple[type[HomeportError], int, str], ...] = (
     (NeedsAuth, 401, "needs-auth"),
     (Forbidden, 403, "forbidden"),
+    (Late, 408, "too-slow"),
     (IdentityBroken, 409, "identity-broken"),
     (HistoryBroken, 410, "history-broken"),
     (TooLarge, 413, "too-large"),
@@ -86,6 +93,8 @@ def problem(status: int, said: Problem) -> Response:
     headers = {}
     if said.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(said.retry_after_s)))
+    if status in (408, 413):
+        headers["Connection"] = "close"  # the rest of the body is not waited for
     if status == 415:
         headers["Accept-Encoding"] = ACCEPTED
     if status == 401:

@@ -42,9 +42,10 @@ from homeport.transport.encoding import (
 )
 
 from . import streams
-from .answers import TooLarge, UnsupportedEncoding, problem, refusal
+from .answers import Late, TooLarge, UnsupportedEncoding, problem, refusal
 from .auth import Authenticator
 from .node import Node, decode_request
+from .patience import TooSlow, in_time
 from .rules import ServerCollection
 
 log = logging.getLogger("homeport.server")
@@ -169,9 +170,11 @@ async def _body(node: Node, request: Request) -> bytes:
     """The body, unpacked as it comes in: what would become too large is refused half-way."""
     try:
         unpacker = Unpacker(request.headers.get("content-encoding"), node.max_request_bytes)
-        async for part in request.stream():
+        async for part in in_time(request.stream()):
             unpacker.feed(part)
         body = unpacker.finish()
+    except TooSlow as error:
+        raise Late("The body of the request did not come in time.") from error
     except TooMuch as error:
         most = node.max_request_bytes
         raise TooLarge(f"A request has at most {most} bytes, unpacked.") from error
@@ -193,6 +196,8 @@ def _parse(body: bytes) -> PushRequest:
         raise ProtocolMismatch(f"This node speaks version {PROTOCOL}, the device {asked.v}.")
     if not 0 < len(asked.client) <= 200 or "\0" in asked.client:
         raise UsageError("The name of the client is empty or too long.")
+    if any(len(one) > 200 or "\0" in one for one in asked.pull.former):
+        raise UsageError("A former name of the client is too long, or none.")
     return asked
 
 

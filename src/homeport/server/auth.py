@@ -113,7 +113,7 @@ def development(data_dir: Path) -> Authenticator:
 
 
 def _is_time(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**53
 
 
 def _is_name(value: object) -> TypeGuard[str]:

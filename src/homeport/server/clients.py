@@ -27,7 +27,7 @@ async def retire(connection: Connection, claims: Claims, clients: Sequence[str])
         " on conflict (tenant, subject, client) do update set retired = true where not c.retired",
         claims.tenant,
         claims.subject,
-        list(clients),
+        sorted({*clients}),
     )
 
 

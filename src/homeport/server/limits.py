@@ -46,6 +46,25 @@ class RateLimit:
             raise UsageError("A bucket that holds less than one token lets nothing through.")
 
 
+def rate_limit(text: str, what: str) -> RateLimit | None:
+    """``PER_S/BURST`` of a command line, or ``none``; BURST left out = ten times PER_S.
+
+    Raises:
+        UsageError: it is neither. what: the option, for the message.
+    """
+    if text.strip().lower() == "none":
+        return None
+    per_s, slash, burst = text.partition("/")
+    try:
+        rate = float(per_s)
+        return RateLimit(rate, float(burst) if slash else max(1.0, rate * 10))
+    except (ValueError, UsageError) as error:
+        raise UsageError(
+            f"{what} is {text!r:.60}, which is no rate.",
+            action="Say 50/500 for 50 a second and 500 at once, or none.",
+        ) from error
+
+
 DEVICE_REQUESTS = RateLimit(50, 500)
 USER_REQUESTS = RateLimit(500, 5_000)
 USER_BYTES = RateLimit(20_000_000, 200_000_000)

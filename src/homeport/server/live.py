@@ -15,7 +15,7 @@ import random
 import time
 import uuid
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -151,7 +151,7 @@ class _Id(msgspec.Struct, array_like=True):
 
     snapshot: str
     digest: str
-    made_s: int
+    made_s: Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 
 
 async def catch_up(connection: Connection, subscriber: Subscriber, since: str) -> None:

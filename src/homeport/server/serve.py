@@ -15,15 +15,23 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import uvicorn
-
 from homeport.errors import MissingDependency, SchemaError, ServerError
 
 from .app import application
 from .auth import DEV_TTL_S, Authenticator, development
+from .limits import DEVICE_REQUESTS, USER_BYTES, USER_REQUESTS, RateLimit
+from .live import MAX_STREAMS, MAX_STREAMS_OF_USER
 from .node import Node
+from .patience import patient
 from .postgres import Postgres
 from .rules import ServerCollection
+
+try:
+    import uvicorn
+except ImportError as missing:
+    raise MissingDependency(
+        "A node needs the package uvicorn.", action="pip install 'homeport[server]'."
+    ) from missing
 
 DEFAULT_PORT = 7080
 DEFAULT_DATA_DIR = ".homeport"
@@ -51,6 +59,11 @@ def serve(
     audience: str = "homeport",
     issuer: str | None = None,
     origins: Sequence[str] = (),
+    device_requests: RateLimit | None = DEVICE_REQUESTS,
+    user_requests: RateLimit | None = USER_REQUESTS,
+    user_bytes: RateLimit | None = USER_BYTES,
+    max_streams: int = MAX_STREAMS,
+    max_streams_per_user: int = MAX_STREAMS_OF_USER,
 ) -> None:
     """Run a node until SIGTERM or SIGINT, then drain and stop (the embedded PostgreSQL too).
 
@@ -65,6 +78,8 @@ def serve(
         key_file: secret (HS256) or public key (PEM) that verifies tokens; needed without ``dev``.
         audience, issuer: pinned claims of tokens.
         origins: of pages in browsers that may speak to it; ``*`` = all.
+        device_requests, user_requests, user_bytes, max_streams, max_streams_per_user: as ``Node``
+            has them.
 
     Raises:
         ServerError: a start that would be unsafe (open development mode, no key, standby, …).
@@ -89,7 +104,16 @@ def serve(
         listener = stack.enter_context(_listen(host, port))
         if dsn is None:
             dsn = stack.enter_context(Postgres.start(folder)).dsn
-        node = Node(dsn, auth=auth, collections=declared)
+        node = Node(
+            dsn,
+            auth=auth,
+            collections=declared,
+            device_requests=device_requests,
+            user_requests=user_requests,
+            user_bytes=user_bytes,
+            max_streams=max_streams,
+            max_streams_per_user=max_streams_per_user,
+        )
         url = f"http://{_bracket(host)}:{listener.getsockname()[1]}"
         token = auth.mint("dev", "dev", DEV_TTL_S) if dev else None
         if dev:
@@ -135,6 +159,8 @@ async def _run(
         timeout_graceful_shutdown=DRAIN_S,
         server_header=False,
     )
+    config.load()
+    config.http_protocol_class = patient(config.http_protocol_class)
     server = _Server(config)
 
     def drain() -> None:

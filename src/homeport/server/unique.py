@@ -342,5 +342,6 @@ def _duplicates(collection: str, index: UniqueIndex, found: Sequence[Any]) -> Du
 
 
 def _literal(text: str) -> str:
-    quoted = "'" + text.replace("'", "''") + "'"
-    return quoted if "\\" not in text else " E" + quoted.replace("\\", "\\\\")
+    # It stands inside of a function's body, which the next dollar signs would end.
+    quoted = text.replace("\\", "\\\\").replace("'", "''").replace("$", "\\x24")
+    return f"'{quoted}'" if quoted == text else f" E'{quoted}'"

@@ -92,7 +92,7 @@ def reply_of(url: str, status: int, answer: bytes, wait_s: float | None) -> Repl
         raise _refusal(url, status, answer, wait_s)
     try:
         reply = _reply.decode(answer)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ServerRefused(
             f"{url} answers, but not as a Homeport node does.", action="Check the address."
         ) from error
@@ -106,7 +106,7 @@ def reply_of(url: str, status: int, answer: bytes, wait_s: float | None) -> Repl
 def _refusal(url: str, status: int, answer: bytes, wait_s: float | None) -> SyncError:
     try:
         problem = _problem.decode(answer)
-    except (msgspec.MsgspecError, RecursionError):
+    except (ValueError, RecursionError):
         problem = Problem("", f"{url} answered with status {status}.")
     if status in _PASSING:
         # A proxy knows the header only; the node says the same in both, the body more finely.

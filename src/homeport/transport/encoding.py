@@ -93,7 +93,9 @@ class Unpacker:
         if name == "gzip":
             self._gzip = zlib.decompressobj(31)
         elif name in ENCODINGS:
-            self._zstd = zstd.ZstdDecompressor()
+            # RFC 9659: a window of 8 MB at most, so that a header alone cannot ask for gigabytes.
+            options = {zstd.DecompressionParameter.window_log_max: 23}
+            self._zstd = zstd.ZstdDecompressor(options=options)
         elif name != "identity":
             raise UnknownEncoding(name[:40])
 

@@ -55,16 +55,22 @@ class FolderFiles:
             found: list[str] = []
             for folder in os.scandir(self.path / "changes"):
                 if folder.is_dir():
-                    found.extend(
-                        f"{folder.name}/{file.name}"
-                        for file in os.scandir(folder.path)
-                        if file.name.endswith(".json") and not file.name.startswith(".")
-                    )
+                    found.extend(self.of_client(folder))
         except FileNotFoundError:
             return []
         except OSError as error:
             raise Unreachable(f"{self.path} cannot be read: {error}.") from error
         return found
+
+    def of_client(self, folder: os.DirEntry[str]) -> list[str]:
+        """Its files; none where the folder went away meanwhile, which says nothing of others."""
+        with contextlib.suppress(FileNotFoundError):
+            return [
+                f"{folder.name}/{file.name}"
+                for file in os.scandir(folder.path)
+                if file.name.endswith(".json") and not file.name.startswith(".")
+            ]
+        return []
 
     def load(self, name: str) -> bytes | None:
         try:

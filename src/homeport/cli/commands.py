@@ -100,9 +100,7 @@ def serve(
     user_bytes: Annotated[
         str, typer.Option(metavar="RATE", help="Bytes, unpacked, that one user sends.")
     ] = "20000000/200000000",
-    max_streams: Annotated[
-        int, typer.Option(min=1, help="Live streams of this node.")
-    ] = 10_000,
+    max_streams: Annotated[int, typer.Option(min=1, help="Live streams of this node.")] = 10_000,
     max_streams_per_user: Annotated[
         int, typer.Option(min=1, help="Live streams of one user on this node.")
     ] = 100,

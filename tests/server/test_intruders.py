@@ -289,6 +289,19 @@ async def test_a_hundred_megabytes_are_not_read(dsn, make_node):
         assert (await client.post(asked()))[0] == 200
 
 
+async def test_a_node_that_is_late_before_it_has_begun_still_gets_on(dsn, make_node):
+    """A page has something on it also when waiting for the database took all of its time."""
+    node = await make_node(dsn, page_s=0.0)
+    writer, reader = Device(node), Device(node, "bob")
+    for part in range(3):
+        units = [put(f"{part}-{n:02d}", {"id": f"{part}-{n:02d}"}) for n in range(40)]
+        reply = await node.sync(writer.claims, writer.request(*units))
+        assert results(reply.batch.verdicts) == ["applied"] * 40
+    async with asyncio.timeout(20):
+        await reader.sync()
+    assert len(reader.docs()) == 120 and reader.pages < 20
+
+
 def test_rates_of_the_command_line():
     assert rate_limit("50/500", "--x") == RateLimit(50, 500)
     assert rate_limit("5", "--x") == RateLimit(5, 50)

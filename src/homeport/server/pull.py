@@ -58,9 +58,9 @@ class _Page:
 
     @property
     def full(self) -> bool:
-        return not self.unlimited and (
-            self.size >= self.page_bytes or time.monotonic() >= self.deadline
-        )
+        # Something is on every page, however late it is: else a busy node never came to an end.
+        late = bool(self.rows) and time.monotonic() >= self.deadline
+        return not self.unlimited and (self.size >= self.page_bytes or late)
 
     def add(self, found: Iterable[Any]) -> None:
         for row in found:

@@ -56,7 +56,8 @@ class World:
 
     def start_node(self) -> None:
         database = SimulatedDatabase(self.postgres, self.faults)
-        self.node = Exchange(database, Rules(None), page_bytes=self.page_bytes)
+        # Real time must not decide where a page ends.
+        self.node = Exchange(database, Rules(None), page_bytes=self.page_bytes, page_s=float("inf"))
 
     def new_id(self) -> str:
         return f"id{next(self._ids):06d}"

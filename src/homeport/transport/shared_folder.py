@@ -62,7 +62,7 @@ class FolderFiles:
             raise Unreachable(f"{self.path} cannot be read: {error}.") from error
         return found
 
-    def of_client(self, folder: os.DirEntry[str]) -> list[str]:
+    def of_client(self, folder: os.DirEntry[str]) -> Iterable[str]:
         """Its files; none where the folder went away meanwhile, which says nothing of others."""
         with contextlib.suppress(FileNotFoundError):
             return [

@@ -93,7 +93,7 @@ def problem(status: int, said: Problem) -> Response:
     headers = {}
     if said.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(said.retry_after_s)))
-    if status in (408, 413):
+    if status == 408:
         headers["Connection"] = "close"  # the rest of the body is not waited for
     if status == 415:
         headers["Accept-Encoding"] = ACCEPTED

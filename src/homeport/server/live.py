@@ -165,7 +165,7 @@ async def catch_up(connection: Connection, subscriber: Subscriber, since: str) -
     if not young or last.digest != subscriber.digest or not is_snapshot(last.snapshot):
         subscriber.resync()
         return
-    names = sorted(subscriber.collections)
+    names = sorted(name for name in subscriber.collections if "\0" not in name)
     rows = await connection.fetch(_SINCE, subscriber.tenant, last.snapshot, names, MAX_PENDING + 1)
     if len(rows) > MAX_PENDING:
         subscriber.resync()

@@ -71,8 +71,6 @@ async def _joined(
     node.limits.enter(claims)
     if len(collections) > MAX_COLLECTIONS:
         raise UsageError(f"A stream follows at most {MAX_COLLECTIONS} collections.")
-    if any("\0" in name for name in collections):
-        raise UsageError("No collection has U+0000 in its name.")
     async with contextlib.AsyncExitStack() as stack:
         async with node.database.session() as connection:
             scope = await node.rules.scope(claims, collections, connection.fetch)

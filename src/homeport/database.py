@@ -22,7 +22,7 @@ from homeport.core.storageinfo import CleanupReport, StorageInfo
 from homeport.core.units import unit
 from homeport.documents import AsyncDocuments
 from homeport.drivers.inline import Transaction
-from homeport.errors import UsageError
+from homeport.errors import CannotSync, UsageError
 from homeport.handles import Handle
 from homeport.indexcare import AsyncIndexCare
 from homeport.indexing import AsyncIndexBuilder
@@ -181,6 +181,9 @@ class AsyncDatabase(Handle):
                 "settled is known to its program.",
                 action="Open it with collections=[...].",
             )
+        reason = getattr(self._driver.engine.store, "no_sync", None)
+        if reason is not None:
+            raise CannotSync(reason)
         from homeport.replication import AsyncSync  # noqa: PLC0415 - loads asyncio
 
         handle = AsyncSync(

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from homeport.core.stores import Store
 from homeport.drivers.engine import Engine
+from homeport.drivers.forks import close_in_children
 from homeport.errors import UsageError
 from homeport.ids import new_id
 from homeport.options import Options
@@ -22,6 +23,8 @@ def make_store(path: str, options: Options) -> Store:
         from homeport.storage.memory import MemoryStore  # noqa: PLC0415 - most programs use a file
 
         return MemoryStore(clock_ms=clock_ms, max_bytes=options.max_bytes)
+    if options.storage == "simple":
+        return _simple_store(path, options)
     from homeport.storage.sqlite import SQLiteStore  # noqa: PLC0415
 
     return SQLiteStore.open(
@@ -36,12 +39,36 @@ def make_store(path: str, options: Options) -> Store:
     )
 
 
-def make_engine(store: Store, cache_bytes: int, **options: Any) -> Engine:
-    if not cache_bytes:
-        return Engine(store, new_unit=new_id, **options)
-    from homeport.drivers.cache import CachingEngine  # noqa: PLC0415 - most programs have none
+def _simple_store(path: str, options: Options) -> Store:
+    from homeport.storage.json_file import JsonFile  # noqa: PLC0415 - most programs have none
+    from homeport.storage.simple import SimpleStore  # noqa: PLC0415
 
-    return CachingEngine(store, cache_bytes=cache_bytes, new_unit=new_id, **options)
+    durable, wait_s = options.durability == "full", options.busy_timeout_s
+    file = JsonFile(path, readonly=options.readonly, durable=durable, busy_timeout_s=wait_s)
+    try:
+        return SimpleStore(
+            file,
+            path,
+            clock_ms=clock_ms,
+            max_bytes=options.max_bytes,
+            readonly=options.readonly,
+        )
+    except BaseException:
+        file.close()
+        raise
+
+
+def make_engine(store: Store, cache_bytes: int, **options: Any) -> Engine:
+    engine: Engine
+    if not cache_bytes:
+        engine = Engine(store, new_unit=new_id, **options)
+    else:
+        from homeport.drivers.cache import CachingEngine  # noqa: PLC0415 - most programs have none
+
+        engine = CachingEngine(store, cache_bytes=cache_bytes, new_unit=new_id, **options)
+    if hasattr(store, "keeper"):
+        close_in_children(engine)  # the file is the parent's
+    return engine
 
 
 def clock_ms() -> int:

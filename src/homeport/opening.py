@@ -23,7 +23,7 @@ from homeport.drivers.inline import InlineDriver
 from homeport.errors import ReadOnly, SchemaError, UsageError
 from homeport.ids import new_id
 from homeport.making import MEMORY, clock_ms, make_engine, make_store
-from homeport.options import Durability, Options
+from homeport.options import Durability, Options, Storage
 from homeport.storage.secret import secret_of
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def open(  # noqa: A001 - hp.open reads as it should
     index_progress: Callable[[IndexProgress], object] | None = None,
     result_cache_mb: float = 0,
     slow_query_ms: float | None = 100.0,
+    storage: Storage = "database",
 ) -> Database:
     """Open a database, creating the file if there is none; a context manager.
 
@@ -87,6 +88,9 @@ def open(  # noqa: A001 - hp.open reads as it should
             0 = no such cache.
         slow_query_ms: queries that take at least so long are recorded by their shape, for
             ``slow_queries`` and ``advise``; None records none.
+        storage: ``simple``: one small JSON file that a person can read, instead of SQLite. Every
+            commit writes it whole and every query looks at all of it; it is open once at a time
+            (``Busy``) and does not sync (``CannotSync``). For a few thousand documents.
 
     Raises:
         DuplicateValues: a new unique index met documents with the same value.
@@ -106,6 +110,7 @@ def open(  # noqa: A001 - hp.open reads as it should
         index_progress=index_progress,
         slow_query_ms=slow_query_ms,
         result_cache_mb=result_cache_mb,
+        storage=storage,
     )
     make = _plan(path, collections, options)
     file = os.fspath(path)
@@ -134,6 +139,7 @@ def open_async(
     index_progress: Callable[[IndexProgress], object] | None = None,
     result_cache_mb: float = 0,
     slow_query_ms: float | None = 100.0,
+    storage: Storage = "database",
 ) -> Opening:
     """As ``open``, for asyncio: ``async with hp.open_async(...) as db`` or
     ``db = await hp.open_async(...)``."""
@@ -149,6 +155,7 @@ def open_async(
         index_progress=index_progress,
         slow_query_ms=slow_query_ms,
         result_cache_mb=result_cache_mb,
+        storage=storage,
     )
     make = _plan(path, collections, options)
     file = os.fspath(path)
@@ -295,7 +302,8 @@ def _plan(path: Path, collections: Iterable[Collection[Any]] | None, options: Op
             action='For example open("field.db", ...), or ":memory:".',
         )
     options.check(browser=file != MEMORY and not THREADS, memory=file == MEMORY)
-    if collections is None and (file == MEMORY or not THREADS):
+    simple = options.storage == "simple"
+    if collections is None and (file == MEMORY or not THREADS or simple):
         raise UsageError(
             f"There is no file {file!r} that could say its collections.",
             action="Pass collections=[...].",

@@ -12,6 +12,7 @@ from homeport.errors import UsageError
 from homeport.storage.secret import Secret
 
 Durability: TypeAlias = Literal["full", "relaxed"]
+Storage: TypeAlias = Literal["database", "simple"]
 
 MIN_QUOTA_BYTES = 1024 * 1024
 """The smallest quota: an empty file with the library's own collections takes an eighth of it."""
@@ -31,9 +32,14 @@ class Options(NamedTuple):
     index_progress: Callable[[IndexProgress], object] | None
     slow_query_ms: float | None
     result_cache_mb: float
+    storage: Storage
 
     def check(self, *, browser: bool, memory: bool) -> None:
         """Raise ``UsageError`` for what cannot be. browser, memory: it is no file."""
+        if self.storage not in ("database", "simple"):
+            raise UsageError(f"storage is 'database' or 'simple', not {self.storage!r:.60}.")
+        if self.storage == "simple":
+            self._check_simple(browser=browser, memory=memory)
         if self.key is not None and (browser or memory):
             raise UsageError(
                 "key= is for files: what a browser keeps is not encrypted, and memory is no disk.",
@@ -61,6 +67,24 @@ class Options(NamedTuple):
             raise UsageError(f"result_cache_mb is a number from 0, not {cache_mb!r:.60}.")
         if cache_mb and browser:
             raise UsageError("result_cache_mb is no option of a database of the browser's.")
+
+    def _check_simple(self, *, browser: bool, memory: bool) -> None:
+        if browser or memory:
+            raise UsageError(
+                "storage='simple' is one JSON file, and here are no files.",
+                action="Leave it out.",
+            )
+        if self.key is not None:
+            raise UsageError(
+                "key= is for ordinary files: a simple store is not encrypted.",
+                action="Leave it out, or leave storage='simple' out.",
+            )
+        if self.defer_indexes or self.index_progress is not None:
+            raise UsageError(
+                "A simple store builds no indexes: defer_indexes and index_progress are no "
+                "options of it.",
+                action="Leave them out.",
+            )
 
     @property
     def cache_bytes(self) -> int:

@@ -26,7 +26,7 @@ from homeport.core.schema import Collection, IndexForm
 from homeport.core.storageinfo import CleanupReport, StorageInfo
 from homeport.core.units import unit
 from homeport.drivers.inline import Transaction
-from homeport.errors import UsageError
+from homeport.errors import CannotSync, UsageError
 from homeport.handles import Handle
 from homeport.runners import Driver
 from homeport.snapshots import Snapshot
@@ -178,6 +178,9 @@ class Database(Handle):
                 "A database that was opened without declarations does not sync: how conflicts are settled is known to its program.",
                 action="Open it with collections=[...].",
             )
+        reason = getattr(self._driver.engine.store, "no_sync", None)
+        if reason is not None:
+            raise CannotSync(reason)
         from homeport._blocking.replication import Sync
 
         handle = Sync(

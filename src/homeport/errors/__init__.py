@@ -35,6 +35,7 @@
     │   ├── WrongKey            the key does not fit
     │   └── SealBroken          a sealed document was changed or moved
     ├── SyncError               replication
+    │   ├── CannotSync          a simple store has no queue for a server
     │   ├── Unreachable         no network, no server, no answer in time
     │   │   └── RateLimited     the server takes no more for a moment
     │   ├── NeedsAuth           the token is missing, wrong or expired
@@ -74,6 +75,7 @@ from homeport.errors.data import (
     ValidationFailed,
 )
 from homeport.errors.replication import (
+    CannotSync,
     Forbidden,
     HistoryBroken,
     IdentityBroken,
@@ -127,6 +129,7 @@ __all__ = [
     "BulkError",
     "Busy",
     "CannotOpen",
+    "CannotSync",
     "Closed",
     "Corrupted",
     "DataError",

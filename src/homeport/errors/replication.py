@@ -12,6 +12,13 @@ class SyncError(HomeportError):
     action = "See sync.status(); queued writes are kept."
 
 
+class CannotSync(SyncError):
+    """Where this database keeps its documents there is no place for a queue."""
+
+    code = "cannot-sync"
+    action = "Open a database that syncs (leave storage='simple' out) and import the documents."
+
+
 class Unreachable(SyncError):
     """No network, no server, or no answer in time."""
 

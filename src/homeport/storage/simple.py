@@ -1,0 +1,153 @@
+"""The simple store: everything in memory, and each commit kept as a few texts.
+
+For little data (a few thousand documents), in a place that is no database: one JSON file. Every
+query looks at every document, as in the store in memory, whose answers these are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from sys import version
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import msgspec
+
+from homeport.core.indexing import BUILD_ALL, Build
+from homeport.core.keys import encode_key
+from homeport.core.loading import META_LOAD
+from homeport.core.storageinfo import StoreFacts
+from homeport.errors import Corrupted, HomeportError, SchemaMismatch, UsageError
+from homeport.storage.memory import MemoryStore
+from homeport.storage.memory_session import MemorySession, StoredRow
+from homeport.storage.simple_items import (
+    COLLECTIONS,
+    DOCS,
+    META,
+    Declared,
+    declared_of,
+    json_of,
+    read_doc,
+    text_of,
+)
+from homeport.storage.simple_session import SimpleSession
+
+if TYPE_CHECKING:
+    from homeport.core.codec import Table
+    from homeport.core.indexes import Index
+    from homeport.storage.keeper import Keeper
+
+
+class SimpleStore(MemoryStore):
+    """Documents of a keeper.
+
+    no_sync: why it does not sync. readonly: writing raises ``ReadOnly``.
+    """
+
+    no_sync = (
+        "A simple store (storage='simple') keeps documents, and no queue for a server beside them."
+    )
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        name: str,
+        *,
+        clock_ms: Callable[[], int],
+        max_bytes: int | None = None,
+        readonly: bool = False,
+    ) -> None:
+        """Takes what the keeper has; raises what its ``load`` raises."""
+        super().__init__(clock_ms=clock_ms, max_bytes=max_bytes)
+        self.keeper = keeper
+        self.name = name
+        self.readonly = readonly
+        self._waiting: dict[
+            str, list[tuple[str, str]]
+        ] = {}  # items of collections not declared yet
+        self._declared: dict[str, Declared] = {}
+        for item, text in keeper.load().items():
+            try:
+                self._take(item, text)
+            except (msgspec.DecodeError, ValueError) as error:
+                raise self._unreadable(item) from error
+
+    def _take(self, item: str, text: str) -> None:
+        if item.startswith(DOCS):
+            collection, _, key = item.removeprefix(DOCS).partition("/")
+            self._waiting.setdefault(collection, []).append((key, text))
+        elif item.startswith(META):
+            self.meta[item.removeprefix(META)] = text_of(text)
+        elif item == COLLECTIONS:
+            self._declared = declared_of(text)
+
+    def _unreadable(self, item: str) -> Corrupted:
+        return Corrupted(
+            f"{self.name} holds an item {item!r} that is none of Homeport's.", path=self.name
+        )
+
+    def session(self, *, readonly: bool = False) -> MemorySession:
+        if readonly:
+            return MemorySession(self._frozen())
+        session = SimpleSession(self)
+        if self._main is None:
+            self._main = session
+        return session
+
+    def define(self, tables: Sequence[Table[Any]], *, build: Build = BUILD_ALL) -> None:
+        for table in tables:
+            known = self._declared.get(table.name)
+            if known is not None and known.key != table.codec.key:
+                raise SchemaMismatch(
+                    f"The documents of {table.name} have their key in {known.key!r}, the "
+                    f"declaration says {table.codec.key!r}.",
+                    collection=table.name,
+                )
+        for table in tables:
+            self._fill(table)
+        super().define(tables, build=build)
+        declared = dict(self._declared)
+        for table in tables:
+            known = declared.get(table.name, Declared(table.codec.key))
+            models = list(dict.fromkeys([*known.models, table.codec.fingerprint]))
+            declared[table.name] = Declared(known.key, models)
+            table.keep_unknown = table.collection.model is not None and len(models) > 1
+        if declared != self._declared and not self.readonly:
+            self.keeper.write({COLLECTIONS: json_of(declared)})
+            self._declared = declared
+
+    def _fill(self, table: Table[Any]) -> None:
+        """The rows of a collection that is declared for the first time."""
+        rows = self.rows.setdefault(table.name, {})
+        for key, text in self._waiting.pop(table.name, ()):
+            item = f"{DOCS}{table.name}/{key}"
+            try:
+                document, info = read_doc(text)
+                row = table.codec.row_of_text(document)
+                named = encode_key(msgspec.json.decode(key))
+            except (msgspec.DecodeError, HomeportError, ValueError, LookupError) as error:
+                raise self._unreadable(item) from error
+            if row[0] != named:
+                raise self._unreadable(item)
+            rows[named] = StoredRow(row, None, info)
+            self.used_bytes += len(document.encode())
+            self.stamp_ms = max(self.stamp_ms, info.modified_ms)
+
+    def create_index(self, table: Table[Any], index: Index) -> NoReturn:  # noqa: ARG002
+        raise UsageError(
+            "A simple store has the declared indexes, and reads none of them: every query looks "
+            "at every document.",
+            action=f"Declare it in the Collection of {table.name} if it has to be unique.",
+        )
+
+    def drop_index(self, table: Table[Any], name: str) -> bool:  # noqa: ARG002 - there is none
+        """→ False: there is no index that no declaration has."""
+        return False
+
+    def facts(self) -> StoreFacts:
+        loads = [(name, text) for name, text in self.meta.items() if name.startswith(META_LOAD)]
+        free = self.keeper.free_bytes()
+        return StoreFacts(self.keeper.engine, version.split()[0], 1, self.max_bytes, free, loads)
+
+    def close(self) -> None:
+        super().close()
+        self.keeper.close()

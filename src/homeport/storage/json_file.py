@@ -1,5 +1,5 @@
-"""One small JSON file as a keeper: written whole beside itself, then renamed into its place, so that
-it is always the state before a commit or the one after it.
+"""One small JSON file as a keeper: written whole beside itself, then renamed into its place, so
+that it is always the state before a commit or the one after it.
 
 A person can read it: one item a line. Its name with ``-new`` is the file being written, and the one
 with ``-lock`` is there while it is open.

@@ -147,6 +147,7 @@ def test_a_crash_at_any_step_leaves_a_whole_commit_and_all_that_were_acknowledge
     except Crash:
         disk.power_cut()
     file.close()
+    disk.stop = 0
     again = JsonFile(path, disk=disk)
     try:
         found = again.load()
@@ -174,6 +175,7 @@ with hp.open(sys.argv[1], collections=[docs], storage="simple") as db:
         if last == 20:
             process.kill()
     process.wait()
+    process.stdout.close()
     with hp.open(path, collections=[hp.Collection("docs")], storage="simple") as db:
         keys = set(db["docs"].keys())
     total = len(keys) // 2

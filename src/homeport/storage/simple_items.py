@@ -1,8 +1,8 @@
 """The texts of a simple store, by name.
 
 ``docs/COLLECTION/KEY``: a document with its metadata. KEY is the JSON text of the key, so that two
-keys have one name exactly when they are the same. ``meta/NAME``: a named text. ``collections``: what
-the declarations were.
+keys have one name exactly when they are the same. ``meta/NAME``: a named text. ``collections``:
+what the declarations were.
 """
 
 from __future__ import annotations

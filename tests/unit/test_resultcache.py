@@ -139,6 +139,44 @@ def test_what_is_not_kept(db: hp.Database) -> None:
         db[DOCS].get(None)  # type: ignore[arg-type]
 
 
+def test_aggregates_and_searches_are_answered_from_memory(db: hp.Database) -> None:
+    docs = db[DOCS]
+    docs.put_many({"id": str(n), "n": n % 5, "text": f"red w{n % 7}", "tags": ["a", "b"]} for n in range(40))
+    query = docs.where(hp.F.n >= 2)
+    reads: list[Callable[[], Any]] = [
+        lambda: query.sum("n"),
+        lambda: query.avg("n"),
+        lambda: query.sum("w"),
+        lambda: docs.group_by("n").count(),
+        lambda: docs.group_by(hp.agg.each("tags")).aggregate(n=hp.agg.count(), top=hp.agg.max("n")),
+        lambda: docs.group_by("tags").count(),
+        lambda: docs.distinct("n"),
+        lambda: found(docs.search("red w3")),
+        lambda: found(query.search("red w3", limit=3)),
+        lambda: found(query.search("red w3", {"text": 0.5}, candidates=7)),
+        lambda: found(query.offset(1).search("w3")),
+    ]
+    kept = [True] * len(reads)
+    kept[5] = False  # its groups are arrays, which a receiver could change
+    fresh = [read() for read in reads]
+    for _ in range(3):
+        for read, wanted, hit in zip(reads, fresh, kept, strict=True):
+            assert hits(db, read) == (wanted, int(hit))
+    fresh[3][0] = "spoilt"
+    docs.search("red w3")[0].document["n"] = "spoilt"
+    assert docs.group_by("n").count() == dict.fromkeys(range(5), 8)
+    assert {hit.document["n"] for hit in docs.search("red w3")} <= {0, 1, 2, 3, 4}
+    db[OTHER].put({"id": "x"})
+    assert [hits(db, read)[1] for read in reads] == [int(hit) for hit in kept], "another collection"
+    docs.put({"id": "far", "n": 0})
+    assert [hits(db, read)[1] for read in reads] == [0] * len(reads), "any document may have a part in it"
+    with opened(":memory:" if db.path == ":memory:" else str(db.path) + "2", 0.002) as small:
+        small[DOCS].put_many({"id": str(n), "n": n} for n in range(500))
+        for _ in range(2):
+            assert hits(small, lambda: len(small[DOCS].group_by("n").count())) == (500, 0)
+        assert small.cache_stats().bytes <= small.cache_stats().max_bytes
+
+
 # -- what drops it
 
 
@@ -679,7 +717,18 @@ READS: dict[str, Callable[[Any], Any]] = {
     "tags": lambda d: d.where(hp.F.tags.contains("blue") | (hp.F.n == 0)).order_by("n").keys(),
     "missing": lambda d: d.where(hp.F.group.is_missing()).reverse().keys(),
     "any": lambda d: d.where(hp.F.n.any_of([1, 4])).order_by("group", "n").all(),
+    "sum": lambda d: (d.sum("n"), d.where(hp.F.n > 1).avg("n"), d.order_by("-n").limit(2).max("n")),
+    "groups": lambda d: (d.group_by("group").count(), d.group_by(hp.agg.each("tags"), "n").aggregate(top=hp.agg.max("text"))),
+    "distinct": lambda d: (d.distinct("n"), d.where(hp.F.n < 4).distinct("tags"), d.min("tags")),
+    "search": lambda d: found(d.search("red OR gre*", limit=4)),
+    "search 2": lambda d: found(d.where(hp.F.n >= 2).search("blue -red", {"text": 2.0})),
 }  # fmt: skip
+
+
+def found(hits: Any) -> Any:
+    return [(hit.key, hit.score, hit.document, hit.snippet()) for hit in hits], hits.total, hits.capped
+
+
 COLOURS = ["red", "blue", "red blue", "green", ""]
 
 

@@ -16,16 +16,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from homeport.core.conditions import Condition
 from homeport.core.evaluate import compile_condition
 from homeport.core.keys import Encoded, Key, encode
 from homeport.core.models import decode_object
-from homeport.core.requests import ChangeSet, Count, Find
+from homeport.core.requests import ChangeSet
 from homeport.core.sharing import Make, Sharing, size_of
+from homeport.core.textrequests import Found
 
 if TYPE_CHECKING:
     from homeport.core.codec import Table
@@ -100,8 +101,10 @@ class Answer(Entry):
     def names(self) -> set[Encoded | None] | None:
         """The keys of the documents in it; None when it does not tell them."""
         if self._names is None:
-            if type(self.raw) is not list or self.query.offset:
-                return None  # a number, or an answer that depends on documents in front of it
+            if type(self.key[1]) is not str or type(self.raw) is not list or self.query.offset:
+                # A number, groups, hits (every document has its part in the scores), or an answer
+                # that depends on documents in front of it.
+                return None
             self._names = set(_keys_of(self.raw, self.key, self.table.codec.key))
         return self._names
 
@@ -165,11 +168,10 @@ class ResultCache:
 
     def keep_answer(self, room: Room, key: Any, query: QueryValue, raw: Any) -> Answer | None:
         """Keep what the store answered to a query → its entry."""
-        size = 2 * OVERHEAD_BYTES
-        if type(raw) is list:
-            if any(type(item) is list for item in raw):
-                return None  # keys that are arrays; their receiver could change them
-            size += sum(len(item) + _ROW_BYTES if type(item) is str else 40 for item in raw)
+        more = _size_of_raw(raw)
+        if more is None:
+            return None
+        size = 2 * OVERHEAD_BYTES + more
         if size * LARGEST_SHARE > self.max_bytes:
             return None
         old = room.answers.get(key)
@@ -324,36 +326,32 @@ def _keys_of(raw: list[Any], key: Any, field: str) -> Iterable[Encoded | None]:
 _raws: Final[Callable[[str], list[msgspec.Raw]]] = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
+def _size_of_raw(raw: Any) -> int | None:
+    """About the bytes of what a store answered; None when it is not to be kept: with an array as a
+    key or a value in it, which its receiver could change."""
+    if type(raw) is Found:
+        if any(type(key) is list for key, _, _ in raw.entries):
+            return None
+        return sum(len(text) + 2 * _ROW_BYTES for _, text, _ in raw.entries)
+    if type(raw) is not list:
+        return 0
+    size = 0
+    for item in raw:
+        if type(item) is str:
+            size += len(item) + _ROW_BYTES
+        elif type(item) is tuple:  # a row of an aggregate
+            values = (*item[0], *item[1])
+            if any(type(value) in (list, dict) for value in values):
+                return None
+            size += 3 * _ROW_BYTES + sum(map(getsizeof, values))
+        elif type(item) is list:
+            return None
+        else:
+            size += 40
+    return size
+
+
 def _size_of_list(docs: list[Any]) -> int:
     """By a sample: documents of one collection are much alike."""
     sample = docs[:: max(1, len(docs) // 32)]
     return 64 + 8 * len(docs) + len(docs) * sum(map(size_of, sample)) // max(1, len(sample))
-
-
-# -- what a request asks, as a key
-
-
-def key_of(request: Find | Count) -> Any:
-    """Equal for requests that have equal answers; None for what has no such form."""
-    query = request.query
-    try:
-        where = None if query.where is None else _frozen(query.where)
-        after = None if query.after is None else _frozen(query.after)
-    except TypeError:
-        return None
-    form = request.form if isinstance(request, Find) else "count"
-    return request.table.name, form, where, query.order, query.limit, query.offset, after
-
-
-def _frozen(value: Any) -> Any:
-    """A hashable form, of which 1, 1.0 and True are three."""
-    kind = type(value)
-    if kind in (str, int, float, bool, bytes) or value is None:
-        return kind, value
-    if kind in (list, tuple):
-        return kind, tuple(map(_frozen, value))
-    if kind is dict:
-        return dict, tuple((name, _frozen(value[name])) for name in sorted(value))
-    if isinstance(value, Condition):
-        return kind, tuple(_frozen(getattr(value, name)) for name in kind.__slots__)
-    raise TypeError

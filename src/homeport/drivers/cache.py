@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from homeport.core.operations import getter
 from homeport.core.requests import (
+    Aggregate,
     Changes,
     ChangeSet,
     Count,
@@ -33,8 +34,9 @@ from homeport.core.resultcache import (
     ResultCache,
     Room,
     belongs,
-    key_of,
 )
+from homeport.core.resultkeys import Asked, key_of
+from homeport.core.textrequests import Search
 from homeport.drivers.engine import Engine
 from homeport.errors import UsageError
 
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from homeport.core.stores import CommitStamp, Store
 
 R = TypeVar("R")
+
+_ANSWERED = (Count, Aggregate, Search)
 
 KNOWN_QUERIES = 256
 _WRAP = 1 << 32
@@ -142,10 +146,10 @@ class CachingEngine(Engine):
             # Entries are steps of an iteration, or the rows of a predicate: not asked twice.
             wanted = plan.form != "entries"  # type: ignore[union-attr]
         else:
-            wanted = kind is Count
+            wanted = kind in _ANSWERED
         if not wanted or self.held_here:
             return None, operation
-        request: Get | Find | Count = plan  # type: ignore[assignment]
+        request: Get | Asked = plan  # type: ignore[assignment]
         if not _cacheable(request.table):
             return None, operation
         key = request.key if isinstance(request, Get) else self._key_of(request)
@@ -164,7 +168,9 @@ class CachingEngine(Engine):
                 room = self.cache.room(table)
         return room
 
-    def _key_of(self, request: Find | Count) -> Any:
+    def _key_of(self, request: Asked) -> Any:
+        if not isinstance(request, (Find, Count)):
+            return key_of(request)
         query = request.query
         form = request.form if isinstance(request, Find) else "count"
         known = self._known.get((id(query), form))
@@ -273,13 +279,16 @@ class CachingEngine(Engine):
         return now
 
     def _keeping(
-        self, operation: Operation[R], request: Get | Find | Count, room: Room, key: Any
+        self, operation: Operation[R], request: Get | Asked, room: Room, key: Any
     ) -> Operation[R]:
         """The operation that asks the store and keeps the answer."""
         plan = self._kept(request, room, key)
-        return Operation(plan, "read", True, (room.table,), operation.bounded, operation.finished)
+        # A search is several statements, for which a transaction has to be open.
+        return Operation(
+            plan, "read", operation.single, (room.table,), operation.bounded, operation.finished
+        )
 
-    def _kept(self, request: Get | Find | Count, room: Room, key: Any) -> Plan[Any]:
+    def _kept(self, request: Get | Asked, room: Room, key: Any) -> Plan[Any]:
         now = yield from self._changes()
         time: ChangeSet | None = None
         if room.table.collection.expiring:

@@ -59,8 +59,9 @@ async def check_keys_of_every_type(world: World) -> None:
         "the order of keys",
     )
     same(len((await world.delete(docs, *KEYS)).keys), len(KEYS))
-    for bad in (None, True, float("nan"), "", {"a": 1}):
+    for bad in (None, True, float("nan"), "", {"a": 1}, "a\0b", ["a\0b"], "a\ud800", "\udc00"):
         await raises(InvalidKey, world.get(docs, bad))
+        await raises(InvalidKey, world.get_many(docs, "A", bad))
 
 
 async def check_whole_numbers_are_one_key(world: World) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from homeport.core.codec import Table
 from homeport.core.storageinfo import TOTAL, CleanupReport, StorageInfo, assemble, count_all
+from homeport.indexing import AsyncIndexBuilder
 from homeport.runners import AsyncDriver
 from homeport.version import __version__
 
@@ -55,7 +56,10 @@ class AsyncCare:
         return await self._driver.aside(self._driver.engine.store.verify_text, "verify_text()")
 
     async def rebuild_text(self, tables: Iterable[Table[Any]]) -> None:
-        """Make the full text of collections anew."""
-        names = [table.name for table in tables if table.usable.text_paths]
+        """Make the full text of collections anew, in steps between which everybody works."""
+        chosen = [table for table in tables if table.usable.text_paths or table.codec.text_paths]
+        names = [table.name for table in chosen]
         store = self._driver.engine.store
         await self._driver.call(lambda: store.rebuild_text(names), "rebuild_text()")
+        for table in chosen:
+            await AsyncIndexBuilder(self._driver, table).complete()

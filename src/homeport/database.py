@@ -296,8 +296,10 @@ class AsyncDatabase(Handle):
     def rebuild_text(self, *collections: Collection[Any] | str) -> Awaitable[None]:
         """Make the full text of these collections (none named: of all) anew from their documents.
 
-        For a file that ``verify_text`` complains of. One transaction: writers wait for it. Raises
-        ``UnknownCollection``, ``ReadOnly``, and ``TransactionError`` inside a transaction.
+        For a file that ``verify_text`` complains of. In short steps between which others write;
+        what is there is searched until the new one is complete. One that was interrupted is gone
+        on with when the file is opened, or by another call. Raises ``UnknownCollection``,
+        ``ReadOnly``, and ``TransactionError`` inside a transaction.
         """
         named = [table_of(self._tables, one) for one in collections]
         return AsyncCare(self._driver).rebuild_text(named or self._tables.values())

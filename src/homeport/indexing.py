@@ -55,8 +55,8 @@ class AsyncIndexBuilder:
                 action="Take it out of indexes=[...]; opening the database drops it then.",
             )
         there = await self._driver.call(lambda: store.drop_index(table, index.name), "drop_index()")
-        if there and index.kind == "fulltext":
-            # The others move into full text of their own, what was read goes in pieces.
+        if there and (index.multi or index.kind == "fulltext"):
+            # Other full text moves into a table of its own; what was read goes in pieces.
             await self.complete()
         return there
 

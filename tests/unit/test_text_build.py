@@ -14,7 +14,7 @@ import pytest
 import homeport as hp
 from homeport.core.indexing import IndexProgress
 from homeport.errors import InvalidQuery
-from homeport.storage import sqlite_declared, sqlite_schema
+from homeport.storage import sqlite_declared, sqlite_schema, sqlite_step, sqlite_textbuild
 from homeport.storage.sqlite_build import Execute
 
 F = hp.F
@@ -233,3 +233,100 @@ def test_in_memory_too(tmp_path: Path) -> None:
         assert db["docs"].search("t7 coal").total > 0
         assert db.drop_index(docs, hp.FullText("body")) is True
         assert db["docs"].search("basalt").total == 0
+
+
+REBUILT = """
+import os, sys
+import homeport as hp
+from homeport.core import indexing
+from homeport.storage.sqlite_step import BuildStep
+docs = hp.Collection("docs", indexes=[hp.FullText("title")])
+take, left = BuildStep.take, [int(sys.argv[2])]
+def counted(self, limit):
+    left[0] -= 1
+    if not left[0]:
+        os.kill(os.getpid(), 9)   # inside the transaction of this step
+    take(self, limit)
+BuildStep.take = counted
+indexing.MOST_ROWS = 500
+with hp.open(sys.argv[1], collections=[docs]) as db:
+    db.rebuild_text()
+"""
+
+
+@pytest.mark.parametrize("kill_at", [1, 3, 20])
+def test_a_rebuild_that_was_killed_is_gone_on_with(kill_at: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    docs = filled(path, hp.FullText("title"))
+    with hp.open(path, collections=[docs]) as db:
+        execute: Execute = db._driver.engine.session.execute  # type: ignore[attr-defined]
+        execute("delete from \"f_docs.text\" where rowid=2").fetchall()
+        assert len(db.verify_text()) == 1
+    killed = subprocess.run([sys.executable, "-c", REBUILT, str(path), str(kill_at)], timeout=60, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    with hp.open(path, collections=[docs], defer_indexes=True) as db:
+        assert layout(db).unfinished
+        assert db["docs"].search("coal").total, "what was there is searched meanwhile"
+        begun = sqlite_textbuild.read_position(db._driver.engine.session.execute, "docs")  # type: ignore[attr-defined]
+        assert kill_at == 20 or (begun is not None and (begun.rows > 0) == (kill_at > 1))
+    with hp.open(path, collections=[docs]) as db:
+        assert not layout(db).unfinished
+        assert len(tables(db)) == 1
+        right(db, "title")
+
+
+def test_a_rebuild_and_the_end_of_an_index_go_in_small_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No transaction of them takes more rows than a step may, and another writer gets in between
+    any two."""
+    docs = filled(tmp_path / "a.db", hp.FullText("title"), rows=3_000)
+    tagged = hp.Multi("tags")
+    steps: list[tuple[int, int]] = []
+    monkeypatch.setattr(sqlite_declared, "GAP_S", 0)
+    monkeypatch.setattr(sqlite_schema, "CHUNK", 100)
+    monkeypatch.setattr("homeport.core.indexing.MOST_ROWS", 400)
+    with (
+        hp.open(tmp_path / "a.db", collections=[docs]) as db,
+        hp.open(tmp_path / "a.db", collections=[docs], busy_timeout_s=0.5) as other,
+    ):
+        db["docs"].patch_many((f"d{n:05}", {"tags": [f"t{n % 5}", f"u{n % 3}", "all"]}) for n in range(3_000))
+        db.create_index(docs, tagged)
+        take = sqlite_step.BuildStep.take
+
+        def counted(self: Any, limit: int) -> None:
+            before = self.execute("SELECT total_changes()").get
+            take(self, limit)
+            steps.append((limit, self.execute("SELECT total_changes()").get - before))
+            assert self.rows <= limit <= 400
+
+        step = sqlite_declared.Declarations.step
+
+        def beside(self: Any, *given: Any) -> Any:
+            other["docs"].put({"id": "beside", "title": f"basalt {len(steps)}"})
+            assert other["docs"].search("basalt").total == 1
+            return step(self, *given)
+
+        monkeypatch.setattr(sqlite_step.BuildStep, "take", counted)
+        monkeypatch.setattr(sqlite_declared.Declarations, "step", beside)
+        db.rebuild_text()
+        assert len(steps) > 8
+        right(db, "title")
+        steps.clear()
+        assert db.drop_index(docs, tagged)
+        assert len(steps) >= 9_000 // 400
+        assert max(changed for _, changed in steps) <= 400 + 20
+        assert not layout(db).unfinished
+        assert db["docs"].where(F.tags.contains("t1")).count() == 600
+        right(other, "title")
+        names = [n for (n,) in db._driver.engine.session.execute("SELECT name FROM sqlite_schema").fetchall()]  # type: ignore[attr-defined]
+        assert not [name for name in names if "tags" in name]
+
+
+def test_the_end_of_an_index_that_was_killed_is_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    docs = filled(path, hp.Multi("body"))
+    with hp.open(path, collections=[hp.Collection("docs")], defer_indexes=True) as db:
+        assert layout(db).old_sides, "a declaration without it leaves it to be emptied"
+        assert db["docs"].where(F.body == "x").explain().scan
+    with hp.open(path, collections=[docs]) as db:  # it comes back before the old one is gone
+        assert not layout(db).unfinished
+        assert db._driver.engine.store.check() == []  # type: ignore[attr-defined]

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from homeport._blocking.indexing import IndexBuilder
 from homeport.core.codec import Table
 from homeport.core.storageinfo import TOTAL, CleanupReport, StorageInfo, assemble, count_all
 from homeport.runners import Driver
@@ -56,7 +57,10 @@ class Care:
         return self._driver.aside(self._driver.engine.store.verify_text, "verify_text()")
 
     def rebuild_text(self, tables: Iterable[Table[Any]]) -> None:
-        """Make the full text of collections anew."""
-        names = [table.name for table in tables if table.usable.text_paths]
+        """Make the full text of collections anew, in steps between which everybody works."""
+        chosen = [table for table in tables if table.usable.text_paths or table.codec.text_paths]
+        names = [table.name for table in chosen]
         store = self._driver.engine.store
         self._driver.call(lambda: store.rebuild_text(names), "rebuild_text()")
+        for table in chosen:
+            IndexBuilder(self._driver, table).complete()

@@ -53,7 +53,7 @@ class IndexBuilder:
                 action="Take it out of indexes=[...]; opening the database drops it then.",
             )
         there = self._driver.call(lambda: store.drop_index(table, index.name), "drop_index()")
-        if there and index.kind == "fulltext":
+        if there and (index.multi or index.kind == "fulltext"):
             self.complete()
         return there
 

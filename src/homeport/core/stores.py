@@ -189,8 +189,8 @@ class Store(Protocol):
         ...
 
     def rebuild_text(self, names: Sequence[str]) -> None:
-        """Make the full text of these collections anew. Called under the driver's lock, outside a
-        transaction."""
+        """Begin to make the full text of these collections anew; ``build_step`` does the rest.
+        Called under the driver's lock, outside a transaction."""
         ...
 
     def prune(self, *, aggressive: bool) -> int:

@@ -81,7 +81,7 @@ class Layout(msgspec.Struct, omit_defaults=True):
     table has a column ``built`` with the generation under which a row was written. left: columns
     that no index uses any more. unproved: declared unique, not examined for duplicates yet.
     next_text: full text that is being built; old_texts: names of such tables to be removed; texts:
-    how often one was begun.
+    how often one was begun. old_sides: side tables to be removed.
 
     packed: documents may be compressed; they are then in the column ``packed``, and ``doc`` is
     computed from it. Once so, it stays so.
@@ -101,13 +101,14 @@ class Layout(msgspec.Struct, omit_defaults=True):
     text_name: str = ""
     next_text: NextText | None = None
     old_texts: list[str] = []
+    old_sides: list[str] = []
     texts: int = 0
     packed: bool = False
 
     @property
     def unfinished(self) -> bool:
         """Is there anything left to build or to remove?"""
-        return bool(self.building or self.next_text or self.old_texts)
+        return bool(self.building or self.next_text or self.old_texts or self.old_sides)
 
     @property
     def physical(self) -> dict[str, str]:
@@ -122,6 +123,7 @@ class Layout(msgspec.Struct, omit_defaults=True):
         yield from (entry[0] for entry in self.indexes.values())
         yield from (entry[0] for entry in self.multi.values())
         yield from (entry.ident for entry in self.building.values())
+        yield from self.old_sides
 
 
 def free_name(wanted: str, taken: Iterable[str]) -> str:

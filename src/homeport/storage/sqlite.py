@@ -313,7 +313,7 @@ class SQLiteStore:
         return found
 
     def rebuild_text(self, names: Sequence[str]) -> None:
-        """Make the full text of collections anew, in one transaction. Under the driver's lock."""
+        """Begin to make the full text of collections anew. Under the driver's lock."""
         session = self._main()
         try:
             self.declared.rebuild_text(session, names)

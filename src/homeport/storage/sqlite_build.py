@@ -228,16 +228,41 @@ def drop(execute: Execute, collection: str, layout: Layout, name: str) -> None:
     plain = layout.indexes.pop(name, None)
     side = layout.multi.pop(name, None)
     if building is not None:
-        multi = spec is not None and spec.multi
-        execute(f"DROP {'TABLE' if multi else 'INDEX'} {quote(building.ident)}").fetchall()
+        if spec is not None and spec.multi:
+            _leave_side(execute, layout, building.ident)
+        else:
+            execute(f"DROP INDEX {quote(building.ident)}").fetchall()
     if plain is not None:
         # IF EXISTS: a bulk load may have left it away.
         execute(f"DROP INDEX IF EXISTS {quote(plain[0])}").fetchall()
     if side is not None:
-        execute(f"DROP TABLE {quote(side[0])}").fetchall()
+        _leave_side(execute, layout, side[0])
     if not layout.building:
         execute(sql.DROP_META, (POSITION + collection,)).fetchall()
     _leave_columns(execute, collection, layout)
+
+
+def _leave_side(execute: Execute, layout: Layout, ident: str) -> None:
+    """A side table is emptied in steps, under another name: who has not noticed yet must meet an
+    error, not a table with a part of its entries."""
+    name = free_name(f"{ident}~left", layout.idents())
+    execute(f"ALTER TABLE {quote(ident)} RENAME TO {quote(name)}").fetchall()
+    layout.old_sides.append(name)
+
+
+def sweep(execute: Execute, layout: Layout, limit: int) -> int:
+    """Delete up to so many entries of a side table that nobody reads; inside a write transaction →
+    how many. Fewer than that: it is gone from the file and from ``layout``, which has to be
+    stored."""
+    side = quote(layout.old_sides[0])
+    execute(
+        f"DELETE FROM {side} WHERE (k, seq) IN (SELECT k, seq FROM {side} LIMIT {limit})"
+    ).fetchall()
+    swept: int = execute("SELECT changes()").get
+    if swept < limit:
+        execute(f"DROP TABLE {side}").fetchall()
+        del layout.old_sides[0]
+    return swept
 
 
 def _leave_columns(execute: Execute, collection: str, layout: Layout) -> None:

@@ -307,12 +307,11 @@ class Declarations:
         self.publish(session.execute)
 
     def rebuild_text(self, session: SQLiteSession, names: Sequence[str]) -> None:
-        """Make the full text of collections anew, in one transaction."""
+        """Begin to make the full text of collections anew, from their documents."""
         with self.changing(session) as execute:
-            follower = sqlite_schema.Follower(execute, session.executemany)
             for name in names:
                 layout = self._layout(execute, self.tables[name])
-                follower.refill_text(self.tables[name], layout)
+                sqlite_textbuild.again(execute, name, layout)
                 sqlite_schema.store_layout(execute, name, layout)
         self.publish(session.execute)
 

@@ -70,7 +70,8 @@ def fits(table: Table[Any], stored: Stored | None) -> bool:
         not any(_changes(table, layout))
         and (layout.packed or table.collection.compression == "none")
         and not any(name in layout.building for name in _names(table))
-        and not (layout.next_text and layout.next_text.leaving)
+        and not (layout.next_text and not sqlite_textbuild.unread(layout))
+        and (layout.building or not (layout.old_texts or layout.old_sides))
         and not any(name in layout.unproved for name in _names(table))
         and table.codec.fingerprint in stored.fingerprints
     )
@@ -227,26 +228,14 @@ class Follower:
             sqlite_build.finish(execute, name, layout)
         while layout.old_texts:
             sqlite_textbuild.sweep(execute, name, layout, CHUNK)
+        while layout.old_sides:
+            sqlite_build.sweep(execute, layout, CHUNK)
 
     def _fill_text(self, collection: str, layout: Layout) -> None:
         filler = sqlite_textbuild.TextFiller(self.execute, self.executemany, collection, layout)
         while filler.step(CHUNK)[1] == CHUNK:
             pass
         sqlite_textbuild.finish(self.execute, collection, layout)
-
-    def refill_text(self, table: Table[Any], layout: Layout) -> None:
-        """Make the full text anew, from the documents. ``layout`` has to be stored."""
-        if not layout.text:
-            return
-        # Nothing that is damaged can be relied on, so it goes first, and whole.
-        old = layout.text_name
-        for ident in (sql.vocabulary_ident(table.name, old), sql.text_ident(table.name, old)):
-            self.execute(f"DROP TABLE IF EXISTS {quote(ident)}").fetchall()
-        sqlite_textbuild.forget(layout)
-        sqlite_textbuild.change(self.execute, table.name, layout, [], [])
-        self._fill_text(table.name, layout)
-        text = quote(sql.text_ident(table.name, layout.text_name))
-        self.execute(f"INSERT INTO {text}({text}) VALUES('optimize')").fetchall()
 
     def _create_text(self, table: Table[Any], layout: Layout) -> None:
         ident = sql.text_ident(table.name, layout.text_name)

@@ -1,5 +1,5 @@
 """One short step of what is being built in a collection: full text, other indexes, and the removal
-of full text that is read no more."""
+of full text and side tables that are read no more."""
 
 from __future__ import annotations
 
@@ -41,6 +41,9 @@ class BuildStep:
             before = len(layout.old_texts)
             self.rows = sqlite_textbuild.sweep(self.execute, self.collection, layout, limit)
             self.changed = len(layout.old_texts) != before
+        elif layout.old_sides:
+            self.rows = sqlite_build.sweep(self.execute, layout, limit)
+            self.changed = self.rows < limit
 
     def _take_text(self, limit: int) -> None:
         filler = sqlite_textbuild.TextFiller(

@@ -64,6 +64,14 @@ def change(
     announce(execute, collection, layout, [*unread(layout), *added], [*_leaving(layout), *left])
 
 
+def again(execute: Execute, collection: str, layout: Layout) -> None:
+    """Begin to make anew what is read, or go on with what was begun; inside a write transaction.
+    ``layout`` is changed and has to be stored."""
+    there = any(spec.kind == "fulltext" for spec in layout.specs.values())
+    if there and (layout.next_text is None or layout.next_text.words != TOKENIZER):
+        announce(execute, collection, layout, unread(layout), _leaving(layout))
+
+
 def announce(
     execute: Execute, collection: str, layout: Layout, added: Iterable[str], leaving: Iterable[str]
 ) -> None:

@@ -24,6 +24,7 @@ SIZES = (1_000, 10_000, 100_000, 1_000_000)
 QUICK_SIZES = (1_000, 10_000)
 QUICK = Pace(rounds=6, sittings=1, loads=1, budget_s=0.3, load_budget_s=5)
 MOVED = (10_000, 100_000)
+CUT_OFF = "A run that did not come to its end."
 
 
 def _size(text: str) -> int:
@@ -56,10 +57,14 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--from",
+        "--from-json",
         dest="earlier",
         type=Path,
         metavar="FILE",
-        help="measure nothing: take the rows of an earlier run (with --write-docs)",
+        nargs="?",
+        const=ROOT / "bench" / "latest.json",
+        help="measure nothing: take the rows of an earlier run (with --write-docs); default: of the "
+        "last one",
     )
     options = parser.parse_args(arguments)
     options.ops = [op.strip() for op in options.ops.split(",") if op.strip()]
@@ -107,6 +112,11 @@ def main(arguments: list[str]) -> int:
         return 1
     rows: list[report.Row] = []
     facts: list[report.Facts] = []
+
+    def keep(done: list[report.Row], seen: list[report.Facts]) -> None:
+        # A run that is cut off leaves what it has measured, and says what it is.
+        report.write(done, seen, [], f"{conditions} **{CUT_OFF}**", options.json)
+
     if set(options.ops) & set(BY_NAME):
         DATA.mkdir(exist_ok=True)
         # Beside the data and not in the system's temporary folder, which may be in memory: there a
@@ -123,6 +133,7 @@ def main(arguments: list[str]) -> int:
                     options.pace,
                     random.Random(SEED),
                     status.update,
+                    keep,
                 )
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -142,6 +153,9 @@ def main(arguments: list[str]) -> int:
                 wanted,
                 status.update,
                 quick=options.quick,
+                keep=lambda moved, seen: report.write(
+                    [*rows, *moved], facts, seen, f"{conditions} **{CUT_OFF}**", options.json
+                ),
             )
         rows += moved
     report.show(rows, facts, figures, console)

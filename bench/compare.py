@@ -31,9 +31,10 @@ def compare(
     pace: Pace,
     rng: random.Random,
     tell: Callable[[str], None],
+    keep: Callable[[list[Row], list[Facts]], None] = lambda rows, facts: None,
 ) -> tuple[list[Row], list[Facts]]:
     """Measure → rows and facts. A peer whose load or whose scan gets too slow leaves the contest
-    at the next size, and its rows say so."""
+    at the next size, and its rows say so. keep: is given what there is after each part."""
     results: list[Result] = []
     facts: list[Facts] = []
     classes: dict[str, type[Peer]] = {}
@@ -58,17 +59,17 @@ def compare(
             contest.load()
             out |= contest.left
             facts += _facts(contest, pace)
+            keep(rows_of([*results, *_of(contest, operations)]), facts)
             contest.reads(operations)
+            keep(rows_of([*results, *_of(contest, operations)]), facts)
             if size <= TEXT_SIZE:
                 contest.text(operations)
+                keep(rows_of([*results, *_of(contest, operations)]), facts)
             contest.writes([op for op in operations if op.name != "notify" or size <= NOTIFY_SIZE])
         finally:
             contest.close()
-        results += [
-            result
-            for result in contest.results.values()
-            if result.op in {operation.name for operation in operations}
-        ]
+        results += _of(contest, operations)
+        keep(rows_of(results), facts)
         results += _absent(out, operations, size)
         if place + 1 < len(sizes):
             step = sizes[place + 1] / size
@@ -83,6 +84,11 @@ def compare(
                     what = BY_NAME[result.op].title
                     out[result.side] = f"stopped: {what} took {spent_s:.2g} s at {size:,} documents"
     return rows_of(results), facts
+
+
+def _of(contest: Contest, operations: Sequence[Operation]) -> list[Result]:
+    names = {operation.name for operation in operations}
+    return [result for result in contest.results.values() if result.op in names]
 
 
 def _absent(out: dict[str, str], operations: Sequence[Operation], size: int) -> list[Result]:

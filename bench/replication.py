@@ -42,8 +42,10 @@ def measure(
     tell: Callable[[str], None],
     *,
     quick: bool,
+    keep: Callable[[list[Row], list[Measure]], None] = lambda rows, figures: None,
 ) -> tuple[list[Row], list[Measure]]:
-    """counts: documents to push and pull, one job for each."""
+    """counts: documents to push and pull, one job for each. keep: is given what there is after
+    each part."""
     DATA.mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="bench-sync-", dir=DATA))
     rows: list[Row] = []
@@ -60,6 +62,7 @@ def measure(
                         rows += _moves(
                             supply, count, ops, folder, stage, postgres.dsn, rng, quick=quick
                         )
+                        keep(rows, figures)
                 if "latency" in ops:
                     tell("latency")
                     figures += replication_latency.measures(
@@ -68,12 +71,14 @@ def measure(
                 if "wire" in ops:
                     tell("bytes on the wire")
                     figures += replication_wire.wire(supply, stage, folder)
+                    keep(rows, figures)
                 if "clients" in ops:
                     tell("clients")
                     crowd = (1, 10) if quick else (1, 10, 100, 1000)
                     figures += replication_clients.measures(
-                        supply, stage, folder, crowd, 2 if quick else 5
+                        supply, stage, folder, crowd, 2 if quick else 5, tell
                     )
+                    keep(rows, figures)
             if "calls" in ops:
                 tell("statements")
                 figures += replication_wire.calls(

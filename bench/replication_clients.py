@@ -11,9 +11,10 @@ import random
 import resource
 import statistics
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import homeport as hp
 import msgspec
@@ -30,6 +31,8 @@ from bench.stage import Node
 CROWD: hp.Collection[Document] = hp.Collection("crowd")
 encode = msgspec.json.Encoder().encode
 LIMIT_S = 60.0
+CROWD_S = 180.0
+"""Connecting, all changes and leaving of one number of clients."""
 CLIENTS = "connected"
 """Ends the subject of each figure of this module."""
 FEWEST = 100
@@ -37,9 +40,15 @@ FEWEST = 100
 
 
 def measures(
-    supply: Cities, node: Node, folder: Path, counts: Sequence[int], changes: int
+    supply: Cities,
+    node: Node,
+    folder: Path,
+    counts: Sequence[int],
+    changes: int,
+    tell: Callable[[str], None],
 ) -> list[Measure]:
-    """For each number of clients: ``changes`` single changes, each seen by all."""
+    """For each number of clients: ``changes`` single changes, each seen by all. A crowd that is not
+    through within ``CROWD_S`` is left out, and so are larger ones."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < 3 * max(counts) + 100:
         wanted = min(hard, 3 * max(counts) + 100) if hard > 0 else 3 * max(counts) + 100
@@ -50,9 +59,18 @@ def measures(
         handle.now()
         handle.start()
         for count in counts:
-            found += asyncio.run(_crowd(supply, node, db, count, changes))
+            tell(f"{count:,} clients")
+            try:
+                found += asyncio.run(_bounded(_crowd(supply, node, db, count, changes)))
+            except TimeoutError:
+                break
         handle.stop()
     return found
+
+
+async def _bounded(crowd: Coroutine[Any, Any, list[Measure]]) -> list[Measure]:
+    async with asyncio.timeout(CROWD_S):
+        return await crowd
 
 
 async def _crowd(

@@ -371,7 +371,9 @@ def write(
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = {"conditions": text, "facts": list(facts), "replication": list(figures)}
     for place, content in ((path, list(rows)), (path.with_suffix(".facts.json"), beside)):
-        place.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+        whole = place.with_name(f"{place.name}.part")
+        whole.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+        whole.replace(place)  # never half of one
 
 
 def read(path: Path) -> tuple[list[Row], list[Facts], list[Measure], str]:

@@ -98,3 +98,30 @@ def test_the_documents_are_the_same_in_every_run(cities: Path) -> None:
     keys = [city["id"] for city in first]
     assert keys == sorted(keys)
     assert len(set(keys)) == 100
+
+
+CUT_OFF = """
+import sys
+from bench import __main__ as program
+from bench.contest import Contest
+def stopped(self, operations):
+    raise KeyboardInterrupt
+Contest.writes = stopped
+program.main(sys.argv[1:])
+"""
+
+
+def test_a_run_that_is_cut_off_leaves_what_it_has_measured(tmp_path: Path, cities: Path) -> None:
+    target = tmp_path / "rows.json"
+    given = ["--quick", "--docs", "100", "--budget", "0.01", "--ops", "get,put", "--peers", "sqlite3"]
+    given += ["--cities", str(cities), "--json", str(target)]
+    cut = subprocess.run([sys.executable, "-c", CUT_OFF, *given], cwd=ROOT, capture_output=True, timeout=100, check=False)
+    assert cut.returncode != 0
+    rows = json.loads(target.read_text(encoding="utf-8"))
+    assert {row["op"] for row in rows} == {"get"}
+    assert any(row["reference"] == "sqlite3" and row["ratio"] for row in rows)
+    facts = json.loads((tmp_path / "rows.facts.json").read_text(encoding="utf-8"))
+    assert "did not come to its end" in facts["conditions"]
+    shown = run("--from-json", str(target))
+    assert shown.returncode == 0, shown.stderr
+    assert "sqlite3" in shown.stdout

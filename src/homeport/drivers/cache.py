@@ -244,7 +244,7 @@ class CachingEngine(Engine):
     def _committed(self) -> None:
         """After a commit of ours: if it is the only one since, its change row need not be read."""
         cache, logged = self.cache, self.store.logged
-        if logged is None:
+        if logged is None or self.closed:
             return
         with self.guard:
             if cache.head < 0 or logged[0] != cache.head + 1:

@@ -33,7 +33,7 @@ from homeport.core.requests import (
     TxInfo,
     Write,
 )
-from homeport.core.resultcache import key_of
+from homeport.core.resultkeys import key_of
 from homeport.core.textrequests import Found, Search, Vocabulary
 from homeport.core.uniqueness import Value, refusals, values_of
 from homeport.errors import HomeportError, TransactionError, UnknownCollection

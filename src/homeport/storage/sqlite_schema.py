@@ -71,7 +71,7 @@ def fits(table: Table[Any], stored: Stored | None) -> bool:
         and (layout.packed or table.collection.compression == "none")
         and not any(name in layout.building for name in _names(table))
         and not (layout.next_text and not sqlite_textbuild.unread(layout))
-        and (layout.building or not (layout.old_texts or layout.old_sides))
+        and (bool(layout.building) or not (layout.old_texts or layout.old_sides))
         and not any(name in layout.unproved for name in _names(table))
         and table.codec.fingerprint in stored.fingerprints
     )

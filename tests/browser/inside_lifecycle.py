@@ -13,7 +13,10 @@ from homeport.drivers import watch
 
 DOCS = hp.Collection("docs", indexes=["n"])
 MORE = hp.Collection("docs", indexes=["n", "text"])
-KINDS = {"docs": DOCS, "more": MORE}
+SECOND = hp.Collection(
+    "docs", indexes=["n"], version=2, upcasters={1: lambda found: {**found, "form": 2}}
+)
+KINDS = {"docs": DOCS, "more": MORE, "second": SECOND}
 _open: dict[str, hp.AsyncDatabase] = {}
 
 
@@ -107,6 +110,11 @@ async def fill(argument: list[Any]) -> dict[str, Any]:
         stored.append(f"mb{n}")
     kept = await docs.keys()
     return {"stored": stored, "failed": failed, "kept": sorted(kept)}
+
+
+async def forms(name: str) -> list[int]:
+    """The forms that there are."""
+    return sorted({found.get("form", 1) for found in await _open[name]["docs"].all()})
 
 
 async def tidy(argument: list[Any]) -> Any:

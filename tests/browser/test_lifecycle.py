@@ -84,6 +84,38 @@ def test_two_tabs(page: Page, tab: OpenPage) -> None:
     assert page.call(f"{INSIDE}.destroy", "two") is None
 
 
+def test_a_tab_with_a_newer_form_of_documents_takes_over(page: Page, tab: OpenPage) -> None:
+    """The old tab is told to reload, and cannot write an old form among the new ones; a tab that is
+    closed while documents are brought up leaves them all old or all new."""
+    name = f"forms-{page.where}"
+    newer = tab(page.where)
+    assert open_in(page, name) == "open"
+    page.call(f"{INSIDE}.put", [name, [{"id": n, "n": n} for n in range(1_000)]])
+    newer.start(f"{INSIDE}.open_", [name, "second", {}])
+    newer.close()
+    found = page.call(f"{INSIDE}.keys", name)
+    if isinstance(found, dict):
+        assert found["error"] == "SchemaMismatch"
+    else:
+        assert len(found) == 1_000
+    newer = tab(page.where)
+    assert open_in(newer, name, "second") == "open"
+    assert newer.call(f"{INSIDE}.forms", name) == [2]
+    assert len(newer.call(f"{INSIDE}.keys", name)) == 1_000
+    refused = page.call(f"{INSIDE}.put", [name, [{"id": 1, "n": 7}]])
+    assert refused["error"] == "SchemaMismatch"
+    assert "Reload the page" in refused["text"]
+    page.call(f"{INSIDE}.close", name)
+    refused = open_in(page, name)
+    assert refused["error"] == "SchemaMismatch"
+    assert "this program knows 1" in refused["text"]
+    assert open_in(page, name, "second") == "open", "reloaded, it is the newer program"
+    assert page.call(f"{INSIDE}.forms", name) == [2]
+    for one in (page, newer):
+        one.call(f"{INSIDE}.close", name)
+    assert page.call(f"{INSIDE}.destroy", name) is None
+
+
 def test_a_tab_that_does_not_let_go_is_told_of_and_waited_for(page: Page) -> None:
     assert open_in(page, "stuck") == "open"
     page.call(f"{INSIDE}.close", "stuck")

@@ -112,14 +112,18 @@ class IndexedDBStore(DeclaredIndexes, TextCare, Connection):
             )
         if late:
             raise SchemaMismatch(
-                f"Another tab has changed the indexes of {late[0]} in {self.name}.",
+                f"Another tab has changed the declaration of {late[0]} in {self.name}.",
                 action="Reload the page, so that all tabs use one declaration.",
                 collection=late[0],
             )
 
     def _fits(self, table: Table[Any]) -> bool:
         stored = self._layouts.get(table.name)
-        return stored is not None and stored.shape == Layout.of(table).shape
+        if stored is None or stored.shape != Layout.of(table).shape:
+            return False
+        version = table.collection.versions.current
+        # Who only reads says himself that documents are behind.
+        return stored.version == version or (self.readonly and stored.version < version)
 
     async def define(self, tables: Sequence[Table[Any]]) -> None:
         """Make the database follow the declarations; raises ``SchemaMismatch``.
@@ -127,9 +131,9 @@ class IndexedDBStore(DeclaredIndexes, TextCare, Connection):
         A change of indexes is an upgrade: other tabs let go of the database for that moment.
         """
         await self._connected()
-        for table in tables:
-            check(table, self._layouts.get(table.name))
         for _ in range(UPGRADES_TRIED):
+            for table in tables:
+                check(table, self._layouts.get(table.name))
             late = [table for table in tables if not self._fits(table)]
             if not late:
                 break

@@ -52,6 +52,8 @@ class Layout(msgspec.Struct):
     fingerprints: list[str]
     unique: list[str] = []
     tokenizer: int = TOKENIZER
+    version: int = 1
+    """Of the documents: a program of an older version must notice that it is one."""
 
     @classmethod
     def of(cls, table: Table[Any]) -> Layout:
@@ -66,6 +68,7 @@ class Layout(msgspec.Struct):
             table.collection.expiring,
             [codec.fingerprint],
             sorted(index.spec for index in codec.indexes if index.unique),
+            version=table.collection.versions.current,
         )
 
     @property
@@ -95,6 +98,14 @@ def check(table: Table[Any], stored: Layout | None) -> None:
         raise SchemaMismatch(
             f"The documents of {table.name} have their key in {stored.key!r}, the declaration says "
             f"{table.collection.key!r}.",
+            collection=table.name,
+        )
+    version = table.collection.versions.current
+    if stored is not None and stored.version > version:
+        raise SchemaMismatch(
+            f"The documents of {table.name} have version {stored.version}; this program knows "
+            f"{version}.",
+            action="Reload the page, so that it is the newer program.",
             collection=table.name,
         )
 

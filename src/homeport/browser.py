@@ -7,9 +7,13 @@ await browser.delete_database("field")
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from homeport.core.arguments import check_seconds
 from homeport.errors import UsageError
+
+if TYPE_CHECKING:
+    from homeport.storage.secret import DeviceKey
 
 
 def _in_a_browser(what: str) -> None:
@@ -32,6 +36,38 @@ async def persist(timeout_s: float = 5.0) -> bool | None:
     from homeport.storage import web_storage  # noqa: PLC0415 - of a browser
 
     return await web_storage.persist(timeout_s)
+
+
+async def device_key(name: str) -> DeviceKey:
+    """The key of this browser with this name, for ``open_async(key=...)``; made when there is none.
+
+    WebCrypto made it and keeps it; no program can read its bytes, so it opens what it has encrypted
+    in this browser and on this site only. Raises ``CannotOpen`` on a page without WebCrypto (http).
+    """
+    _in_a_browser("device_key()")
+    _check_name(name, "device_key()")
+    from homeport.storage import webcrypto  # noqa: PLC0415 - of a browser
+    from homeport.storage.secret import DeviceKey  # noqa: PLC0415
+
+    await webcrypto.make_device_key(name)
+    return DeviceKey(name)
+
+
+async def forget_key(name: str) -> None:
+    """Destroy a device key: nobody can ever read what it has encrypted. Silent when there is none.
+
+    A database that is open goes on until it is closed.
+    """
+    _in_a_browser("forget_key()")
+    _check_name(name, "forget_key()")
+    from homeport.storage import webcrypto  # noqa: PLC0415 - of a browser
+
+    await webcrypto.forget_device_key(name)
+
+
+def _check_name(name: object, what: str) -> None:
+    if not isinstance(name, str) or not name:
+        raise UsageError(f"{what} takes the name of a key, not {name!r:.80}.")
 
 
 async def delete_database(name: str) -> None:

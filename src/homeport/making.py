@@ -35,7 +35,7 @@ def make_store(path: str, options: Options) -> Store:
         cache_mb=options.cache_mb,
         clock_ms=clock_ms,
         max_bytes=options.max_bytes,
-        key=options.key,
+        key=options.file_key,
     )
 
 
@@ -93,7 +93,10 @@ def rekey(path: str | os.PathLike[str], old: str | bytes | None, new: str | byte
         UsageError: what is given is no key.
     """
     if sys.platform == "emscripten":
-        raise UsageError("rekey() is for files; a database of the browser's is not encrypted.")
+        raise UsageError(
+            "rekey() is for files.",
+            action="Copy the documents of a browser's database to a new one with the other key.",
+        )
     from homeport.storage.sqlite_key import rekey as change  # noqa: PLC0415
 
     change(os.fspath(path), secret_of(old), secret_of(new))

@@ -24,7 +24,7 @@ from homeport.errors import ReadOnly, SchemaError, UsageError
 from homeport.ids import new_id
 from homeport.making import MEMORY, clock_ms, make_engine, make_store
 from homeport.options import Durability, Options, Storage
-from homeport.storage.secret import secret_of
+from homeport.storage.secret import any_secret_of
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from homeport.core.indexing import IndexProgress
     from homeport.database import AsyncDatabase
     from homeport.drivers.browser import BrowserDriver
+    from homeport.storage.secret import DeviceKey
 
 Path: TypeAlias = "str | os.PathLike[str]"
 
@@ -48,7 +49,7 @@ def open(  # noqa: A001 - hp.open reads as it should
     busy_timeout_s: float = 5.0,
     cache_mb: int = 32,
     max_bytes: int | None = None,
-    key: str | bytes | None = None,
+    key: str | bytes | DeviceKey | None = None,
     long_transaction_s: float | None = 5.0,
     defer_indexes: bool = False,
     index_progress: Callable[[IndexProgress], object] | None = None,
@@ -76,7 +77,9 @@ def open(  # noqa: A001 - hp.open reads as it should
             it raises ``QuotaExceeded``, deletes go on. The log beside the file comes on top, up to
             64 MB. At least 1 MiB; None = no quota but the disk.
         key: the file is encrypted: a passphrase, or 32 bytes. A new file is made so. Without the
-            right key nobody can read it. See ``hp.rekey``.
+            right key nobody can read it. See ``hp.rekey``. In a browser: documents, the queue and
+            the change log are encrypted; keys and the values of indexes stay readable. There also
+            ``await browser.device_key(name)``.
         long_transaction_s: a transaction that is open for longer while others wait for it is
             logged (``homeport.transactions``) and warned of (``LongTransactionWarning``) with the
             line where it began; None = never.
@@ -104,7 +107,7 @@ def open(  # noqa: A001 - hp.open reads as it should
         busy_timeout_s=busy_timeout_s,
         cache_mb=cache_mb,
         max_bytes=max_bytes,
-        key=secret_of(key),
+        key=any_secret_of(key),
         long_transaction_s=long_transaction_s,
         defer_indexes=defer_indexes,
         index_progress=index_progress,
@@ -133,7 +136,7 @@ def open_async(
     busy_timeout_s: float = 5.0,
     cache_mb: int = 32,
     max_bytes: int | None = None,
-    key: str | bytes | None = None,
+    key: str | bytes | DeviceKey | None = None,
     long_transaction_s: float | None = 5.0,
     defer_indexes: bool = False,
     index_progress: Callable[[IndexProgress], object] | None = None,
@@ -149,7 +152,7 @@ def open_async(
         busy_timeout_s=busy_timeout_s,
         cache_mb=cache_mb,
         max_bytes=max_bytes,
-        key=secret_of(key),
+        key=any_secret_of(key),
         long_transaction_s=long_transaction_s,
         defer_indexes=defer_indexes,
         index_progress=index_progress,
@@ -265,6 +268,7 @@ async def _in_browser(name: str, tables: Tables, options: Options) -> BrowserDri
         durability=options.durability,
         readonly=readonly,
         cache_bytes=options.cache_mb * 1024 * 1024,
+        key=options.key,
     )
     store.slow.limit_s = options.slow_s
     expiring = any(table.collection.expiring for table in tables.values())

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from homeport.core.arguments import check_flag, check_function, check_seconds, check_whole
 from homeport.core.indexing import Build, IndexProgress
 from homeport.errors import UsageError
-from homeport.storage.secret import Secret
+from homeport.storage.secret import DeviceKey, Secret
 
 Durability: TypeAlias = Literal["full", "relaxed"]
 Storage: TypeAlias = Literal["database", "simple"]
@@ -26,7 +26,7 @@ class Options(NamedTuple):
     busy_timeout_s: float
     cache_mb: int
     max_bytes: int | None
-    key: Secret | None
+    key: Secret | DeviceKey | None
     long_transaction_s: float | None
     defer_indexes: bool
     index_progress: Callable[[IndexProgress], object] | None
@@ -40,11 +40,10 @@ class Options(NamedTuple):
             raise UsageError(f"storage is 'database' or 'simple', not {self.storage!r:.60}.")
         if self.storage == "simple":
             self._check_simple(browser=browser, memory=memory)
-        if self.key is not None and (browser or memory):
-            raise UsageError(
-                "key= is for files: what a browser keeps is not encrypted, and memory is no disk.",
-                action="Leave it out.",
-            )
+        if self.key is not None and memory:
+            raise UsageError("key= encrypts what is stored, and memory is no disk.")
+        if isinstance(self.key, DeviceKey) and not browser:
+            raise UsageError("A device key is a browser's; a file takes a passphrase or 32 bytes.")
         if self.durability not in ("full", "relaxed"):
             raise UsageError(f"durability is 'full' or 'relaxed', not {self.durability!r}.")
         check_flag(self.readonly, "readonly")
@@ -85,6 +84,11 @@ class Options(NamedTuple):
                 "options of it.",
                 action="Leave them out.",
             )
+
+    @property
+    def file_key(self) -> Secret | None:
+        """The key of a file (``check`` has refused another one)."""
+        return self.key if isinstance(self.key, Secret) else None
 
     @property
     def cache_bytes(self) -> int:

@@ -1,6 +1,6 @@
 """The sealed format: how a text is encrypted so that it opens in one place only, and the ring of
-keys that belongs to it. Pure layout: ``storage.vault`` does the cryptography. ``docs/sealed.md`` is
-the specification, ``tests/vectors/sealed.json`` the examples.
+keys that belongs to it. Pure layout: ``storage.vault`` (CPython) and ``webcrypto.js`` do the
+cryptography. ``docs/sealed.md`` is the specification, ``tests/vectors/sealed.json`` the examples.
 
 A box is ``version, key number, nonce, ciphertext, tag``. Its associated data name the ring and the
 place (kind, collection, key), so a box that was moved or exchanged does not open. Data keys are
@@ -39,8 +39,9 @@ MOST_ITERATIONS: Final = 10_000_000
 INFO_SEAL: Final = b"homeport seal"
 """What HKDF makes the key of the boxes for, from a data key."""
 
-Kind: TypeAlias = Literal["document", "key", "part", "end"]
-"""What a box holds: a document, a data key, a part of a sealed file, its last part."""
+Kind: TypeAlias = Literal["document", "log", "named", "key", "part", "end"]
+"""What a box holds: a document, a row of the change log, a named value, a data key, a part of a
+sealed file, its last part."""
 
 _MAGIC: Final = b"homeport sealed 1"
 _NUMBER: Final = Struct(">I")
@@ -68,8 +69,8 @@ class Box(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a box belongs. collection: empty where there is none. key: of the document, or the
-    number of the data key or part."""
+    """Where a box belongs. collection: empty where there is none. key: of the document, the name of
+    the value, or the number of the row, data key or part."""
 
     kind: Kind
     collection: str = ""
@@ -114,15 +115,15 @@ def passphrase_bytes(passphrase: str) -> bytes:
 
 class Kdf(msgspec.Struct, frozen=True):
     """How the user's key is made. name: ``pbkdf2-sha256`` from a passphrase with this salt (base64)
-    and so many iterations, ``raw`` = it is given."""
+    and so many iterations, ``raw`` = it is given, ``device`` = a browser keeps it."""
 
-    name: Literal["pbkdf2-sha256", "raw"]
+    name: Literal["pbkdf2-sha256", "raw", "device"]
     salt: str = ""
     iterations: int = 0
 
 
 class Ring(msgspec.Struct, frozen=True):
-    """The keys of a file, as JSON at its beginning.
+    """The keys of a file or a browser's database, as JSON in it.
 
     id: 16 random bytes, base64. keys: number → the data key as a box under the user's key, base64.
     current: the one that boxes are sealed with.

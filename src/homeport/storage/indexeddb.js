@@ -15,6 +15,7 @@
   const SEP = "\u001e";
   const databases = new Map(), transactions = new Map();
   let tell = null; // (what, id, name, text) => void, in Python
+  let vault = null; // of webcrypto.js, when there is a key
   let serial = 0;
 
   // -- keys: numbers and texts are themselves; the rest has a form that JSON can carry
@@ -52,6 +53,42 @@
         reject(request.error);
       };
     });
+
+  // -- sealing: texts of documents, rows of the log and named values are boxes where there is a key
+
+  const PLAIN = new Set(["epoch", "layout", "ring", "sync.collections"]); // nothing of a user's
+
+  // Keep the transaction alive with small requests until work outside of it is done. They end with
+  // it, whatever comes of it.
+  const during = (t, work) =>
+    new Promise((resolve, reject) => {
+      let end = null;
+      work.then(
+        (value) => { end = () => resolve(value); },
+        (error) => { end = () => reject(error); },
+      );
+      const store = t.tx.objectStore(t.tx.objectStoreNames[0]);
+      const spin = () => done(store.get(-Infinity)).then(() => (end === null ? spin() : end())).catch(reject);
+      spin();
+    });
+
+  const all = async (t, boxes) => {
+    if (!boxes.some((one) => one instanceof Promise)) return boxes;
+    const found = await during(t, Promise.all(boxes));
+    for (const one of found) if (one instanceof Error) throw one;
+    return found;
+  };
+
+  const place = (store) => store.slice("docs:".length);
+  const clear = (store, { k, d }) =>
+    vault === null ? d : vault.open("document", place(store), k, d);
+  const clearNamed = (t, records) =>
+    vault === null
+      ? records.map((record) => record?.v ?? null)
+      : all(t, records.map((record) =>
+          record === undefined || PLAIN.has(record.k)
+            ? record?.v ?? null
+            : vault.open("named", "", record.k, record.v)));
 
   const alive = (record, now) =>
     record !== undefined && (now === null || record.e === undefined || record.e > now);
@@ -141,7 +178,7 @@
     async get(t, c, out) {
       const store = t.tx.objectStore(c.s);
       const found = await Promise.all(c.k.map((key) => done(store.get(K(key)))));
-      for (const record of found) if (alive(record, c.now)) out.push(record.d);
+      for (const record of found) if (alive(record, c.now)) out.push(clear(c.s, record));
       return found.map((record) => (alive(record, c.now) ? 1 : 0));
     },
 
@@ -155,7 +192,7 @@
     async row(t, c, out) {
       const record = await done(t.tx.objectStore(c.s).get(K(c.k)));
       if (!alive(record, c.now)) return null;
-      out.push(record.d);
+      out.push(clear(c.s, record));
       return [record.r, record.c, record.m, record.e ?? null, record.t ?? null, record.b ?? null];
     },
 
@@ -172,7 +209,7 @@
         for (const record of rows) {
           if (left <= 0 || !alive(record, c.now)) continue;
           if (keys !== null) keys.push(J(record.k));
-          if (c.f !== "k") out.push(record.d);
+          if (c.f !== "k") out.push(clear(c.s, record));
           left--;
           last = [i, from.multiEntry ? c.r[i][0] : J(keyIn(from, record)), J(record.k)];
         }
@@ -187,9 +224,9 @@
         if (texts.length >= (c.n ?? Infinity)) break;
         const wanted = c.now === null && c.n !== null ? c.n - texts.length : Infinity;
         for (const record of await rowsOf(from, range(one), c.d === "prev", wanted, null))
-          if (alive(record, c.now) && texts.length < (c.n ?? Infinity)) texts.push(record.d);
+          if (alive(record, c.now) && texts.length < (c.n ?? Infinity)) texts.push(clear(c.s, record));
       }
-      t.packed = new TextEncoder().encode("[" + texts.join(",") + "]");
+      t.packed = new TextEncoder().encode("[" + (await all(t, texts)).join(",") + "]");
       return null;
     },
 
@@ -216,12 +253,16 @@
     async put(t, c, out, fields) {
       const store = t.tx.objectStore(c.s);
       const keys = c.rows.map((row) => K(row[0]));
+      let texts = fields.slice(c.at, c.at + keys.length);
+      if (vault !== null)
+        texts = texts.map((text, n) => vault.seal("document", place(c.s), keys[n], text));
       const olds = await Promise.all(keys.map((key) => done(store.get(key))));
+      texts = await all(t, texts);
       const written = new Map(); // by key, for keys that come twice in one call
       c.rows.forEach((row, n) => {
         const id = JSON.stringify(row[0]), key = keys[n];
         const old = written.get(id) ?? olds[n], was = alive(old, c.now) ? old : undefined;
-        const record = { k: key, d: fields[c.at + n], m: c.stamp };
+        const record = { k: key, d: texts[n], m: c.stamp };
         record.r = (was?.r ?? 0) + 1;
         record.c = was?.c ?? c.stamp;
         if (c.expires !== null && c.expires[n] !== null) record.e = c.expires[n];
@@ -266,13 +307,18 @@
     // Named texts: read some, write others (null removes).
     async named(t, c) {
       const store = t.tx.objectStore("named");
-      const found = await Promise.all(c.get.map((name) => done(store.get(name))));
-      for (const [name, value] of c.set) {
+      const texts = c.set.map(([name, value]) =>
+        vault === null || value === null || PLAIN.has(name) ? value : vault.seal("named", "", name, value));
+      let found = await Promise.all(c.get.map((name) => done(store.get(name))));
+      found = await clearNamed(t, found);
+      const values = await all(t, texts);
+      for (const [n, [name]] of c.set.entries()) {
+        const value = values[n];
         if (t.journal !== null) note(t, "named", name, await done(store.get(name)));
         if (value === null) store.delete(name);
         else store.put({ k: name, v: value });
       }
-      return found.map((record) => record?.v ?? null);
+      return found;
     },
 
     // The number and stamp of the last change row: [0, 0] when there is none.
@@ -293,7 +339,12 @@
     // A change row. Nobody waits for it: if it fails, the transaction does. drop: rows up to this go.
     async log(t, c, out, fields) {
       const store = t.tx.objectStore("changes");
-      store.add({ s: c.stamp, b: fields[c.at] });
+      if (vault === null) store.add({ s: c.stamp, b: fields[c.at] });
+      else {
+        const number = await done(store.add({ s: c.stamp }));
+        const [box] = await all(t, [vault.seal("log", "", number, fields[c.at])]);
+        store.put({ n: number, s: c.stamp, b: box });
+      }
       if (c.drop !== null) store.delete(IDBKeyRange.upperBound(c.drop));
       return null;
     },
@@ -302,7 +353,7 @@
     async changes(t, c, out) {
       const over = IDBKeyRange.lowerBound(c.after, true);
       const rows = await done(t.tx.objectStore("changes").getAll(over, c.most));
-      rows.forEach((row) => out.push(row.b));
+      rows.forEach((row) => out.push(vault === null ? row.b : vault.open("log", "", row.n, row.b)));
       return rows.map((row) => row.n);
     },
 
@@ -317,7 +368,9 @@
     // Named texts whose names begin so: [name, text] each.
     async prefixed(t, c) {
       const over = IDBKeyRange.bound(c.prefix, c.prefix + "\uffff");
-      return (await done(t.tx.objectStore("named").getAll(over))).map((one) => [one.k, one.v]);
+      const found = await done(t.tx.objectStore("named").getAll(over));
+      const values = await clearNamed(t, found);
+      return found.map((one, n) => [one.k, values[n]]);
     },
 
     // Bytes of the texts of a store.
@@ -325,7 +378,8 @@
       const utf8 = new TextEncoder();
       let total = 0;
       await walk(t.tx.objectStore(c.s), null, "next", (cursor) => {
-        total += utf8.encode(cursor.value.d).length;
+        const { d } = cursor.value;
+        total += typeof d === "string" ? utf8.encode(d).length : d.byteLength - 33; // of a box
       });
       return total;
     },
@@ -364,13 +418,15 @@
   };
 
   const step = async (t, text) => {
-    const fields = text.split(SEP), headers = [], out = [""];
+    const fields = text.split(SEP), headers = [];
+    let out = [""];
     for (const command of JSON.parse(fields[0])) headers.push(await commands[command.op](t, command, out, fields));
     if (t.packed !== null) {
       const packed = t.packed;
       t.packed = null;
       return packed; // such a step has one command
     }
+    out = vault === null ? out : await all(t, out);
     out[0] = JSON.stringify(headers);
     return out.join(SEP);
   };
@@ -393,6 +449,9 @@
 
   return {
     listen(callback) { tell = callback; },
+
+    // Seal and open with this from now on.
+    seal(found) { vault = found; },
 
     // version 0 = the one there is, or 1. Tells "open" with the version, "upgrade" in between,
     // "blocked", "refused".

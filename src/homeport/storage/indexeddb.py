@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from homeport.core.explanation import Explanation
     from homeport.core.indexes import Index
     from homeport.core.query import QueryValue
+    from homeport.storage.secret import DeviceKey, Secret
 
 UPGRADES_TRIED = 5
 KEYS_LEAST = 4
@@ -70,13 +71,16 @@ class IndexedDBStore(DeclaredIndexes, TextCare, Connection):
         durability: Literal["full", "relaxed"] = "full",
         readonly: bool = False,
         cache_bytes: int = CACHE_BYTES,
+        key: Secret | DeviceKey | None = None,
     ) -> IndexedDBStore:
-        """Open or create a database. Raises ``CannotOpen``, ``Busy``, ``QuotaExceeded``.
+        """Open or create a database. Raises ``CannotOpen``, ``Busy``, ``QuotaExceeded``,
+        ``KeyRequired``, ``WrongKey``.
 
-        cache_bytes: for what was read, while nothing has changed it; 0 = keep nothing.
+        cache_bytes: for what was read, while nothing has changed it; 0 = keep nothing. key: what is
+        stored is encrypted.
         """
         options = {"durability": durability, "readonly": readonly, "cache_bytes": cache_bytes}
-        store = cls(name, clock_ms=clock_ms, **options)
+        store = cls(name, clock_ms=clock_ms, key=key, **options)
         try:
             await store._connect()
         except BaseException:
@@ -119,7 +123,8 @@ class IndexedDBStore(DeclaredIndexes, TextCare, Connection):
 
     def _fits(self, table: Table[Any]) -> bool:
         stored = self._layouts.get(table.name)
-        if stored is None or stored.shape != Layout.of(table).shape:
+        wanted = Layout.of(table, sealed=self.sealed)
+        if stored is None or stored.shape != wanted.shape:
             return False
         version = table.collection.versions.current
         # Who only reads says himself that documents are behind.
@@ -165,7 +170,7 @@ class IndexedDBStore(DeclaredIndexes, TextCare, Connection):
             self._handle = None
         self._flags = None
         layouts = dict(self._layouts)
-        opening = self._opening(lambda: follow_declarations(late, layouts))
+        opening = self._opening(lambda: follow_declarations(late, layouts, self._ring))
         self._helper.open(opening.id, self.name, self._version + 1)
         with suppress(SchemaMismatch):  # another tab may be faster: then look again
             self._version, self._handle = await opening.future

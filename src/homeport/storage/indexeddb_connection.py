@@ -17,14 +17,32 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from homeport.core.requests import Mode
-from homeport.errors import Busy, CannotOpen, Closed, ReadOnly, SchemaMismatch
+from homeport.errors import (
+    Busy,
+    CannotOpen,
+    Closed,
+    KeyRequired,
+    ReadOnly,
+    SchemaMismatch,
+    WrongKey,
+)
+from homeport.storage import webcrypto
 from homeport.storage.indexeddb_cache import Kept
 from homeport.storage.indexeddb_errors import translate
 from homeport.storage.indexeddb_flight import Flight, Opening
-from homeport.storage.indexeddb_schema import NAMED, Layout, Stepped, follow, read_all
+from homeport.storage.indexeddb_schema import (
+    NAMED,
+    Layout,
+    Stepped,
+    follow,
+    keep_ring,
+    read_all,
+)
 
 if TYPE_CHECKING:
     from asyncio import Task
+
+    from homeport.storage.secret import DeviceKey, Secret
 
 BLOCKED_S = 5.0
 """How long to wait for another tab that keeps the old version open."""
@@ -52,6 +70,7 @@ class Connection:
         durability: Literal["full", "relaxed"] = "full",
         readonly: bool = False,
         cache_bytes: int = 0,
+        key: Secret | DeviceKey | None = None,
     ) -> None:
         import js  # type: ignore[import-not-found] # noqa: PLC0415
         from pyodide.ffi import create_proxy  # type: ignore[import-not-found] # noqa: PLC0415
@@ -60,6 +79,7 @@ class Connection:
         self.clock_ms = clock_ms
         self.durability = durability
         self.readonly = readonly
+        self.key = key
         self.closed = False
         self.hinted: Callable[[], None] = lambda: None  # another connection may have committed
         if getattr(js, "indexedDB", None) is None:
@@ -79,6 +99,12 @@ class Connection:
         """``FLAGS`` as they were when it was connected; None = they may be others now."""
         self._connecting: Task[None] | None = None
         self.kept = Kept(cache_bytes)
+        self._ring: str | None = None
+
+    @property
+    def sealed(self) -> bool:
+        """Is what is stored encrypted?"""
+        return self._ring is not None
 
     # -- what the helper tells
 
@@ -136,13 +162,46 @@ class Connection:
         self._helper.open(opening.id, self.name, 0)
         self._version, self._handle = await opening.future
         try:
-            self._layouts, self._flags = await self.fly(read_all(), "read", [NAMED]).landed()
+            state = await self.fly(read_all(), "read", [NAMED]).landed()
+            self._layouts, ring, self._flags = state
         except SchemaMismatch as error:
             raise CannotOpen(
                 f"The database {self.name} of this site is not one of Homeport's.",
                 action="Use another name.",
                 path=self.name,
             ) from error
+        if ring != self._ring or (self.key is not None and ring is None):
+            try:
+                await self._unlock(ring)
+            except BaseException:
+                # Nothing is to be read or written with keys that are not this database's.
+                self._helper.close(self._handle)
+                self._handle = None
+                raise
+
+    async def _unlock(self, ring: str | None) -> None:
+        """Seal and open with the keys of the database; an empty one gets its own."""
+        if self._ring is not None and not self._layouts:
+            return  # it was deleted: ``reconnected`` says so
+        if self.key is None:
+            raise KeyRequired(f"{self.name} is encrypted.", path=self.name)
+        if ring is None and not self._layouts and not self.readonly:
+            made, vault = await webcrypto.made(self.key, self.name)
+            ring = await self.fly(keep_ring(made), "write", [NAMED]).landed()
+            if ring == made:
+                self._seal(ring, vault)
+                return
+        if ring is None:
+            raise WrongKey(
+                f"{self.name} is not encrypted, and a key was given.",
+                action="Open it without a key, or copy its documents to a new database with one.",
+                path=self.name,
+            )
+        self._seal(ring, await webcrypto.unlocked(ring, self.key, self.name))
+
+    def _seal(self, ring: str, vault: Any) -> None:
+        self._ring = ring
+        self._helper.seal(vault)
 
     async def _connected(self) -> None:
         """Connect again if the connection is gone, once for all who ask."""

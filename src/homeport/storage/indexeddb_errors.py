@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import msgspec
+
+from homeport.core.sealing import Place, broken
 from homeport.errors import (
     CannotOpen,
     Closed,
@@ -16,6 +19,9 @@ from homeport.errors import (
 def translate(name: str, text: str, database: str) -> HomeportError:
     """The typed error of a failed request, transaction or opening."""
     detail = f"{name}: {text}".strip(": ")
+    if name == "SealBroken":
+        kind, collection, key = msgspec.json.decode(text)
+        return broken(Place(kind, collection, "a list" if key is None else key))
     if name == "QuotaExceededError":
         return QuotaExceeded(f"The browser has no room left for {database}.", path=database)
     if name in ("InvalidStateError", "TransactionInactiveError"):

@@ -25,6 +25,7 @@ Stepped: TypeAlias = Generator[str, str, R]
 
 NAMED: Final = "named"
 CHANGES: Final = "changes"
+RING: Final = "ring"
 FLAGS: Final = ("epoch", "sync.collections")
 """Named texts that say how the collections are to be treated."""
 
@@ -56,14 +57,15 @@ class Layout(msgspec.Struct):
     """Of the documents: a program of an older version must notice that it is one."""
 
     @classmethod
-    def of(cls, table: Table[Any]) -> Layout:
+    def of(cls, table: Table[Any], *, sealed: bool = False) -> Layout:
+        """sealed: there is a key, so no words are stored: they would be the text."""
         codec = table.codec
         plain = [i for i in codec.indexes if not i.multi and i.kind != "fulltext"]
         return cls(
             codec.key,
             list(codec.columns),
             [list(index.fields) for index in codec.multi],
-            list(codec.text_paths),
+            [] if sealed else list(codec.text_paths),
             sorted((index.name, list(index.fields)) for index in plain),
             table.collection.expiring,
             [codec.fingerprint],
@@ -115,17 +117,31 @@ def read_layout() -> Stepped[dict[str, Layout]]:
     return msgspec.json.decode(text or "{}", type=dict[str, Layout])
 
 
-def read_all() -> Stepped[tuple[dict[str, Layout], list[str | None]]]:
-    """The layouts and the ``FLAGS``."""
-    ((text, *flags),) = yield from ask({"op": "named", "get": ["layout", *FLAGS], "set": []})
-    return msgspec.json.decode(text or "{}", type=dict[str, Layout]), flags
+def read_all() -> Stepped[tuple[dict[str, Layout], str | None, list[str | None]]]:
+    """→ the layouts, the ring of keys (None = there is none), and the ``FLAGS``."""
+    names = ["layout", RING, *FLAGS]
+    ((text, ring, *flags),) = yield from ask({"op": "named", "get": names, "set": []})
+    return msgspec.json.decode(text or "{}", type=dict[str, Layout]), ring, flags
 
 
-def follow(tables: Sequence[Table[Any]], layouts: dict[str, Layout]) -> Stepped[None]:
+def keep_ring(text: str) -> Stepped[str | None]:
+    """Give an empty database a ring → the one that it has then; None when it is not empty and has
+    none."""
+    layouts, ring, _ = yield from read_all()
+    if layouts or ring is not None:
+        return ring
+    yield from ask({"op": "named", "get": [], "set": [[RING, text]]})
+    return text
+
+
+def follow(
+    tables: Sequence[Table[Any]], layouts: dict[str, Layout], ring: str | None = None
+) -> Stepped[None]:
     """Inside an upgrade: make the stores and indexes of these tables what they should be.
 
-    layouts: as they are; those of other tables stay. Raises ``DuplicateValues`` when documents of a
-    collection that is not synced break a new unique index; then nothing is changed.
+    layouts: as they are; those of other tables stay. ring: the keys as this connection knows them.
+    Raises ``DuplicateValues`` when documents of a collection that is not synced break a new unique
+    index; then nothing is changed.
     """
     if not layouts:
         yield from ask(
@@ -135,14 +151,20 @@ def follow(tables: Sequence[Table[Any]], layouts: dict[str, Layout]) -> Stepped[
         ((epoch,),) = yield from ask({"op": "named", "get": ["epoch"], "set": []})
         if epoch is None:
             yield from ask({"op": "named", "get": [], "set": [["epoch", "1"]]})
+    _, now, _ = yield from read_all()
+    if now != ring:
+        raise SchemaMismatch(
+            "Another tab has just made this database with a key, or without one.",
+            action="Open it with the same key in all tabs.",
+        )
     for table in tables:
-        old, new = layouts.get(table.name), Layout.of(table)
+        old, new = layouts.get(table.name), Layout.of(table, sealed=ring is not None)
         bare = {"op": "shape", "s": place_of(table.name), "key": "k", "auto": False}
         if old is not None:
             new.fingerprints = list(dict.fromkeys([*old.fingerprints, *new.fingerprints]))
             if old.contents != new.contents:
                 yield from ask({**bare, "indexes": []})
-                yield from _refill(table)
+                yield from _refill(table, words=ring is None)
             if set(new.unique) - set(old.unique):
                 yield from _prove_unique(table, set(old.unique))
         yield from ask({**bare, "indexes": new.engine_indexes()})
@@ -179,7 +201,7 @@ def _prove_unique(table: Table[Any], known: set[str]) -> Stepped[None]:
             raise refused(table.name, index, found)
 
 
-def _refill(table: Table[Any]) -> Stepped[None]:
+def _refill(table: Table[Any], *, words: bool) -> Stepped[None]:
     """Write the index fields of every record anew, from its text."""
     place, after = place_of(table.name), None
     while True:
@@ -192,7 +214,7 @@ def _refill(table: Table[Any]) -> Stepped[None]:
         for text in texts:
             row = table.codec.row_of_text(text)
             extras = table.codec.extras_of_text(text) if table.codec.has_extras else None
-            rows.append(wire_row(row, extras))
+            rows.append(wire_row(row, extras, words=words))
         if rows:
             yield from ask({"op": "refill", "s": place, "rows": rows})
         if len(rows) < BATCH_ROWS:

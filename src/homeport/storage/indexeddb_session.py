@@ -262,6 +262,7 @@ class IndexedDBSession:
         good = [n for n in range(len(rows)) if n not in failures]
         assert self._tx is not None
         stamp = self._tx.stamp_ms
+        words = not self.store.sealed
         if good:
             yield from ask(
                 {
@@ -275,7 +276,8 @@ class IndexedDBSession:
                     "at": 1,
                     "tokens": None if part.tokens is None else [part.tokens[n] for n in good],
                     "rows": [
-                        wire_row(rows[n], None if extras is None else extras[n]) for n in good
+                        wire_row(rows[n], None if extras is None else extras[n], words=words)
+                        for n in good
                     ],
                 },
                 texts=[rows[n][1] for n in good],

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import msgspec
 
 from homeport.core.keys import MAX_SAFE_INT, Encoded, decode, encode
-from homeport.core.words import GAP, words
+from homeport.core.words import GAP
+from homeport.core.words import words as words_of
 
 if TYPE_CHECKING:
     from homeport.core.codec import Extras, Row
@@ -101,11 +102,11 @@ def prefix_end(prefix: str) -> Any:
     return {"u": units}
 
 
-def wire_row(row: Row, extras: Extras | None) -> list[Any]:
-    """A row for the command ``put``: its key, columns, multi-entry values and words."""
+def wire_row(row: Row, extras: Extras | None, *, words: bool = True) -> list[Any]:
+    """A row for the command ``put``: its key, columns, multi-entry values and words, if wanted."""
     columns = [to_wire(value) for value in row[2:]]
     if extras is None:
         return [to_wire(row[0]), columns, [], []]
     entries = [[to_wire(one) for one in found] for found in extras[0]]
-    folded = [sorted({*words(text)} - {GAP}) for text in extras[1]]
+    folded = [sorted({*words_of(text)} - {GAP}) for text in extras[1]] if words else []
     return [to_wire(row[0]), columns, entries, folded]

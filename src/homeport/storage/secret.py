@@ -84,6 +84,12 @@ class Secret:
 
         return pbkdf2_hmac("sha256", self._passphrase, b64decode(kdf.salt), kdf.iterations)
 
+    def for_browser(self) -> dict[str, str]:
+        """As ``webcrypto.js`` takes it."""
+        given = self._passphrase if self._raw is None else self._raw
+        kind = "pbkdf2-sha256" if self._raw is None else "raw"
+        return {"name": kind, "secret": b64encode(given).decode()}
+
     def __repr__(self) -> str:
         return "<key>"
 
@@ -91,5 +97,27 @@ class Secret:
         raise UsageError("A key is neither copied nor pickled.")
 
 
-def secret_of(key: str | bytes | Secret | None) -> Secret | None:
-    return key if key is None or isinstance(key, Secret) else Secret(key)
+class DeviceKey:
+    """A key that a browser keeps and gives to nobody, by its name: see ``browser.device_key``."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def for_browser(self) -> dict[str, str]:
+        """As ``webcrypto.js`` takes it."""
+        return {"name": "device", "secret": self.name}
+
+    def __repr__(self) -> str:
+        return f"<device key {self.name!r}>"
+
+
+def secret_of(key: str | bytes | None) -> Secret | None:
+    """Raises ``UsageError`` for what is no key of a file."""
+    return None if key is None else Secret(key)
+
+
+def any_secret_of(key: str | bytes | DeviceKey | None) -> Secret | DeviceKey | None:
+    """As ``secret_of``, for what may be a database of a browser."""
+    return key if isinstance(key, DeviceKey) else secret_of(key)

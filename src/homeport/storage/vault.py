@@ -49,8 +49,9 @@ class Vault:
         """Raises ``WrongKey``, ``MissingDependency``."""
         user = secret.sealing_key(ring.kdf)
         if user is None:
-            wanted = "32 bytes" if ring.kdf.name == "raw" else "a passphrase"
-            raise WrongKey(f"{path} is sealed with {wanted}.", path=path)
+            wanted = {"raw": "32 bytes", "device": "the key of a browser"}
+            made = wanted.get(ring.kdf.name, "a passphrase")
+            raise WrongKey(f"{path} is sealed with {made}.", path=path)
         keys = {}
         for number, data in ring.wrapped().items():
             box = Box.of(data)

@@ -22,7 +22,7 @@ from tests.portable.inside_indexeddb import LOG_KEPT
 NOTES = hp.Collection("notes", indexes=["n", hp.Unique("code"), hp.Multi("tags"), hp.FullText("text")])
 MORE = hp.Collection("notes", indexes=["n", ("n", "code"), hp.Unique("code"), hp.FullText("text")])
 RAW = bytes(range(32))
-WORDS = ("marzipan", "Grüße", " and rum", 'text\\"', 'k1\\"]')
+WORDS = ("marzipan", "Grüße", " and rum", 'text\\":\\"', 'k1\\"]')
 """Of documents, the queue, and the last row of the log, as they stand in the JSON of everything."""
 
 NOWHERE = "http://127.0.0.1:9"

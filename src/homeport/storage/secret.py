@@ -113,9 +113,9 @@ class DeviceKey:
         return f"<device key {self.name!r}>"
 
 
-def secret_of(key: str | bytes | None) -> Secret | None:
+def secret_of(key: str | bytes | Secret | None) -> Secret | None:
     """Raises ``UsageError`` for what is no key of a file."""
-    return None if key is None else Secret(key)
+    return key if key is None or isinstance(key, Secret) else Secret(key)
 
 
 def any_secret_of(key: str | bytes | DeviceKey | None) -> Secret | DeviceKey | None:

@@ -24,7 +24,7 @@ def from_cpython() -> dict[str, str]:
 
 def check(found: Any) -> None:
     """What ``inside_sealed.everything`` has to say, wherever it ran."""
-    reads = ["marzipan and rum", "marzipan of a unit", ["k299", "k298"], ["k1"], 1, 301, ["k1000"], 300, True,
+    reads = ["marzipan and rum", "marzipan of a unit", ["k299", "k298"], ["k1"], 1, 301, ["k1000"], 302, True,
              ["k7"], 300]  # fmt: skip
     assert sorted(found["without"]) == sorted(WORDS), "what is looked for is there without a key"
     for kind in ("str", "bytes", "DeviceKey"):

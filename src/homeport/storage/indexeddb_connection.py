@@ -189,7 +189,7 @@ class Connection:
             made, vault = await webcrypto.made(self.key, self.name)
             ring = await self.fly(keep_ring(made), "write", [NAMED]).landed()
             if ring == made:
-                self._seal(ring, vault)
+                self._seal(made, vault)
                 return
         if ring is None:
             raise WrongKey(

@@ -153,7 +153,7 @@ def test_a_database_of_another_program_is_left_alone(page: Page) -> None:
 def filled(page: Page) -> list[str]:
     assert open_in(page, "full") == "open"
     found = page.call(f"{INSIDE}.fill", ["full", 40], timeout_s=100)
-    assert found["failed"] is not None, "the browser has refused"
+    assert found["failed"] is not None, ("the browser has refused", len(found["stored"]), len(found["kept"]))
     assert found["failed"]["error"] == "QuotaExceeded"
     assert len(found["stored"]) >= 3
     assert found["kept"] == sorted(found["stored"]), "what was acknowledged is there, the rest is not"

@@ -321,5 +321,6 @@ def test_every_word_of_the_protocol_document_is_in_a_vector():
     vectors = "".join(path.read_text() for path in FOLDER.glob("*.json"))
     # One of the codes needs more than this node has: somebody else's Authenticator raises it.
     left_out = {"forbidden"} if '"code": "forbidden", "message"' not in vectors else set()
+    left_out.add("too-slow")  # a body that does not come is no request that a vector could hold
     missing = {word for word in words - left_out if f'"{word}' not in vectors and f'\\"{word}' not in vectors}
     assert not missing, missing

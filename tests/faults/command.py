@@ -50,7 +50,6 @@ def many(kind: str, seeds: list[str], seconds: float, keep: str | None) -> list[
                         world.folder / name,
                         Path(keep) / name,
                         dirs_exist_ok=True,
-                        ignore=shutil.ignore_patterns("*.socket"),
                     )
                     shutil.copy(world.shared / "node.log", Path(keep) / name)
                 world.close()  # the next run shall not suffer from what this one found

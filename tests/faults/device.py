@@ -231,7 +231,7 @@ def last_number(history: Path, name: str) -> int:
 def serve(order: dict[str, Any]) -> None:
     """Be a device until the connection to the test ends."""
     with socket.socket(socket.AF_UNIX) as s:
-        s.connect(order["socket"])
+        s.connect(order["socket"].encode("latin-1"))
         channel = s.makefile("rw")
         try:
             device = Device(order)

@@ -91,9 +91,10 @@ class DeviceProcess:
     def up(self, *, start: bool = True) -> None:
         """Begin (again) on the same file."""
         self.lives += 1
-        path = self.run.folder / f"{self.name}.{self.lives}.socket"
         with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(str(path))
+            # Linux names it: a path could grow past the 107 bytes that such a socket takes.
+            listener.bind("")
+            address: bytes = listener.getsockname()
             listener.listen(1)
             listener.settimeout(30)
             self.run.world.mother.fork(
@@ -103,7 +104,7 @@ class DeviceProcess:
                     "url": self.proxy.url,
                     "token": self.run.token,
                     "history": str(self.history),
-                    "socket": str(path),
+                    "socket": address.decode("latin-1"),
                     "seed": f"{self.run.seed}/{self.name}/{self.lives}",
                     "pause_s": self.run.pause_s,
                     "clock_s": self.clock_s,

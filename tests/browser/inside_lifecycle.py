@@ -16,7 +16,8 @@ MORE = hp.Collection("docs", indexes=["n", "text"])
 SECOND = hp.Collection(
     "docs", indexes=["n"], version=2, upcasters={1: lambda found: {**found, "form": 2}}
 )
-KINDS = {"docs": DOCS, "more": MORE, "second": SECOND}
+UNTRACKED = hp.Collection("docs", indexes=["n"], track_changes=False)
+KINDS = {"docs": DOCS, "more": MORE, "second": SECOND, "untracked": UNTRACKED}
 _open: dict[str, hp.AsyncDatabase] = {}
 
 

@@ -61,9 +61,8 @@ class SimpleStore(MemoryStore):
         self.keeper = keeper
         self.name = name
         self.readonly = readonly
-        self._waiting: dict[
-            str, list[tuple[str, str]]
-        ] = {}  # items of collections not declared yet
+        # Items of collections not declared yet.
+        self._waiting: dict[str, list[tuple[str, str]]] = {}
         self._declared: dict[str, Declared] = {}
         for item, text in keeper.load().items():
             try:

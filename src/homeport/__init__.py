@@ -19,6 +19,7 @@ from homeport.badges import AsyncBadges
 from homeport.core.advisor import IndexAdvice, SlowQuery
 from homeport.core.badges import BadgeChange
 from homeport.core.entries import ExportReport
+from homeport.core.fallbacks import Fallback, MovedUp, Replaced
 from homeport.core.hits import Hit, Hits
 from homeport.core.indexing import IndexProgress
 from homeport.core.indexstats import IndexStats, OptimizeReport
@@ -95,6 +96,7 @@ __all__ = [
     "Edit",
     "ExportReport",
     "F",
+    "Fallback",
     "FullText",
     "Hit",
     "Hits",
@@ -120,6 +122,7 @@ __all__ = [
     "Max",
     "Min",
     "Misfit",
+    "MovedUp",
     "Multi",
     "NotFound",
     "NotUnique",
@@ -129,6 +132,7 @@ __all__ = [
     "Page",
     "Query",
     "QuotaNotice",
+    "Replaced",
     "SetOf",
     "SlowQuery",
     "StorageInfo",

@@ -71,7 +71,8 @@ def _check_name(name: object, what: str) -> None:
 
 
 async def delete_database(name: str) -> None:
-    """Delete a database of the browser with everything in it; silent when there is none.
+    """Delete a database of the browser with everything in it, in IndexedDB and in localStorage;
+    silent when there is none.
 
     Other tabs that have it open let go of it; their next call finds an empty one and says so. What
     has not been synced is lost. Raises ``Busy`` when a tab does not let go within five seconds.
@@ -79,6 +80,12 @@ async def delete_database(name: str) -> None:
     _in_a_browser("delete_database()")
     if not isinstance(name, str) or not name:
         raise UsageError(f"delete_database() takes the name of a database, not {name!r:.80}.")
+    from homeport.storage import localstorage  # noqa: PLC0415 - of a browser
     from homeport.storage.indexeddb import IndexedDBStore  # noqa: PLC0415 - of a browser
 
+    for kind in ("simple", "fallback"):
+        if localstorage.there_is(kind, name):
+            place = await localstorage.LocalStorage.open(kind, name, timeout_s=5.0)
+            localstorage.discard(kind, name)
+            place.close()
     await IndexedDBStore.delete(name)

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from homeport._blocking.database import Database
 from homeport.core.arguments import is_unicode
 from homeport.core.codec import Table
-from homeport.core.integrity import suspect
-from homeport.core.layers import Open, open_layers
-from homeport.core.optimistic import expire
+from homeport.core.fallbacks import Step
 from homeport.core.outbox import LOCAL_TABLES, RESOLUTION_LOG
-from homeport.core.raising import behind, raise_all
-from homeport.core.requests import Operation
 from homeport.core.schema import Collection
 from homeport.drivers.engine import Engine
 from homeport.drivers.inline import InlineDriver
-from homeport.errors import ReadOnly, SchemaError, UsageError
-from homeport.ids import new_id
-from homeport.making import MEMORY, clock_ms, make_engine, make_store
-from homeport.options import Durability, Options, Storage
+from homeport.errors import SchemaError, UsageError
+from homeport.making import MEMORY, engine_over, make_store
+from homeport.options import Durability, OnFallback, Options, Storage
 from homeport.storage.secret import any_secret_of
 
 if TYPE_CHECKING:
@@ -31,7 +26,6 @@ if TYPE_CHECKING:
 
     from homeport.core.indexing import IndexProgress
     from homeport.database import AsyncDatabase
-    from homeport.drivers.browser import BrowserDriver
     from homeport.storage.secret import DeviceKey
 
 Path: TypeAlias = "str | os.PathLike[str]"
@@ -56,6 +50,8 @@ def open(  # noqa: A001 - hp.open reads as it should
     result_cache_mb: float = 0,
     slow_query_ms: float | None = 100.0,
     storage: Storage = "database",
+    fallback: bool | Sequence[Step] = True,
+    on_fallback: OnFallback | None = None,
 ) -> Database:
     """Open a database, creating the file if there is none; a context manager.
 
@@ -91,9 +87,15 @@ def open(  # noqa: A001 - hp.open reads as it should
             0 = no such cache.
         slow_query_ms: queries that take at least so long are recorded by their shape, for
             ``slow_queries`` and ``advise``; None records none.
-        storage: ``simple``: one small JSON file that a person can read, instead of SQLite. Every
-            commit writes it whole and every query looks at all of it; it is open once at a time
-            (``Busy``) and does not sync (``CannotSync``). For a few thousand documents.
+        storage: ``simple``: one small JSON file that a person can read, instead of SQLite; in a
+            browser localStorage instead of IndexedDB. Every query looks at all of it; it is open
+            once at a time (``Busy``) and does not sync (``CannotSync``). For a few thousand
+            documents.
+        fallback: where to go in a browser that refuses IndexedDB: True = to localStorage, and where
+            that is refused too to memory; or those of ``("localStorage", "memory")`` that are
+            allowed; False raises ``StorageRefused``. Elsewhere nothing is refused like this.
+        on_fallback: called with a ``Fallback``, and with a ``MovedUp`` when IndexedDB is there
+            again; without it these are warnings (``StorageFallbackWarning``).
 
     Raises:
         DuplicateValues: a new unique index met documents with the same value.
@@ -114,15 +116,20 @@ def open(  # noqa: A001 - hp.open reads as it should
         slow_query_ms=slow_query_ms,
         result_cache_mb=result_cache_mb,
         storage=storage,
+        fallback=fallback,
+        on_fallback=on_fallback,
     )
     make = _plan(path, collections, options)
     file = os.fspath(path)
-    if _is_browser(file, collections, options):
+    if _is_browser(file):
         from homeport.drivers.suspending import SuspendingDriver, wait_for  # noqa: PLC0415
+        from homeport.fallback import open_in_browser  # noqa: PLC0415
 
         tables = _tables(collections or ())
-        later = wait_for(_in_browser(file, tables, options))
-        return Database(SuspendingDriver(later), tables, file)
+        found = wait_for(open_in_browser(file, tables, options))
+        if isinstance(found, Engine):
+            return Database(InlineDriver(found), tables, file)
+        return Database(SuspendingDriver(found), tables, file)
     engine, tables = make()
     return Database(InlineDriver(engine), tables, file, by_itself=collections is None)
 
@@ -143,6 +150,8 @@ def open_async(
     result_cache_mb: float = 0,
     slow_query_ms: float | None = 100.0,
     storage: Storage = "database",
+    fallback: bool | Sequence[Step] = True,
+    on_fallback: OnFallback | None = None,
 ) -> Opening:
     """As ``open``, for asyncio: ``async with hp.open_async(...) as db`` or
     ``db = await hp.open_async(...)``."""
@@ -159,43 +168,30 @@ def open_async(
         slow_query_ms=slow_query_ms,
         result_cache_mb=result_cache_mb,
         storage=storage,
+        fallback=fallback,
+        on_fallback=on_fallback,
     )
     make = _plan(path, collections, options)
     file = os.fspath(path)
-    if not _is_browser(file, collections, options):
+    if not _is_browser(file):
         return Opening(make, file, by_itself=collections is None)
     tables = _tables(collections or ())
 
     async def later() -> AsyncDatabase:
         from homeport.database import AsyncDatabase  # noqa: PLC0415
+        from homeport.drivers.direct import DirectDriver  # noqa: PLC0415
+        from homeport.fallback import open_in_browser  # noqa: PLC0415
 
-        driver = await _in_browser(file, tables, options)
+        found = await open_in_browser(file, tables, options)
+        driver = DirectDriver(found) if isinstance(found, Engine) else found
         return AsyncDatabase(driver, tables, file)
 
     return Opening(make, file, later)
 
 
-def _is_browser(path: str, collections: object, options: Options) -> bool:
-    """Is this the name of a database of the browser's? It refuses what that cannot do."""
-    if THREADS or path == MEMORY:
-        return False
-    if collections is None:
-        raise UsageError(
-            "A database of the browser's keeps no declarations to be opened with.",
-            action="Give collections=[...].",
-        )
-    if options.defer_indexes or options.index_progress is not None:
-        raise UsageError(
-            "A database of the browser's changes its indexes in one step, before it is open: "
-            "defer_indexes and index_progress are no options of it.",
-            action="Leave them out.",
-        )
-    if options.max_bytes is not None:
-        raise UsageError(
-            "max_bytes is no option of a database of the browser's, which has a quota of its own.",
-            action="Leave it out; a write beyond that quota raises QuotaExceeded.",
-        )
-    return True
+def _is_browser(path: str) -> bool:
+    """Is this the name of a database of the browser's?"""
+    return not THREADS and path != MEMORY
 
 
 class Opening:
@@ -256,38 +252,6 @@ class Opening:
         return AsyncDatabase(driver, tables, self._path, by_itself=self._by_itself)
 
 
-async def _in_browser(name: str, tables: Tables, options: Options) -> BrowserDriver:
-    """Open a database of the browser's."""
-    from homeport.drivers.browser import BrowserDriver  # noqa: PLC0415
-    from homeport.storage.indexeddb import IndexedDBStore  # noqa: PLC0415
-
-    readonly = options.readonly
-    store = await IndexedDBStore.open(
-        name,
-        clock_ms=clock_ms,
-        durability=options.durability,
-        readonly=readonly,
-        cache_bytes=options.cache_mb * 1024 * 1024,
-        key=options.key,
-    )
-    store.slow.limit_s = options.slow_s
-    expiring = any(table.collection.expiring for table in tables.values())
-    try:
-        await store.define(list(tables.values()))
-        if expiring and not readonly:
-            await store.purge_expired()
-    except BaseException:
-        await store.close()
-        raise
-    driver = BrowserDriver(store, new_unit=new_id, expiring=expiring and not readonly)
-    if await driver.run(Operation(behind(tables), "read")):
-        if readonly:
-            await store.close()
-            raise _behind(name)
-        await driver.run(Operation(raise_all(tables), "write"))
-    return driver
-
-
 Tables: TypeAlias = dict[str, Table[Any]]
 Make: TypeAlias = Callable[[], tuple[Engine, Tables]]
 
@@ -305,7 +269,7 @@ def _plan(path: Path, collections: Iterable[Collection[Any]] | None, options: Op
             f"open() takes the path of a file, not {path!r:.80}.",
             action='For example open("field.db", ...), or ":memory:".',
         )
-    options.check(browser=file != MEMORY and not THREADS, memory=file == MEMORY)
+    options.check(browser=_is_browser(file), memory=file == MEMORY)
     simple = options.storage == "simple"
     if collections is None and (file == MEMORY or not THREADS or simple):
         raise UsageError(
@@ -322,46 +286,10 @@ def _plan(path: Path, collections: Iterable[Collection[Any]] | None, options: Op
         except BaseException:
             store.close()
             raise
-        expiring = any(table.collection.expiring for table in tables.values())
-        try:
-            store.define(list(tables.values()), build=options.build)
-            engine = make_engine(
-                store,
-                options.cache_bytes,
-                busy_timeout_s=options.busy_timeout_s,
-                expiring=expiring and not options.readonly,
-                long_transaction_s=options.long_transaction_s,
-            )
-            for table, index, found in store.broken:
-                for _, keys in found:
-                    engine.run(suspect(table.name, index.name, keys))
-            if declared is not None:
-                _bring_up(engine, tables, file, readonly=options.readonly)
-            if expiring:
-                engine.call(engine.purge, "open()")
-            waiting: Open = engine.run(Operation(open_layers(), "read"))
-            if waiting.open and not options.readonly:
-                engine.due_ms = engine.run(Operation(expire(tables), "write")).until_ms
-        except BaseException:
-            store.close()
-            raise
+        engine = engine_over(store, tables, options, file, declared=declared is not None)
         return engine, tables
 
     return make
-
-
-def _bring_up(engine: Engine, tables: Tables, file: str, *, readonly: bool) -> None:
-    if engine.run(Operation(behind(tables), "read")):
-        if readonly:
-            raise _behind(file)
-        engine.run(Operation(raise_all(tables), "write"))
-
-
-def _behind(file: str) -> ReadOnly:
-    return ReadOnly(
-        f"{file} holds documents of an older version of this program.",
-        action="Open it once without readonly=True, so that they are brought up to date.",
-    )
 
 
 def _tables(collections: Iterable[Collection[Any]]) -> Tables:

@@ -54,7 +54,7 @@ def test_plans_tabs_and_faults_as_in_node(page: Page) -> None:
         "full": "QuotaExceeded",
         "keys": ["after", "before"],
         "older": ["d19", "d18", "d17"],
-        "nowhere": "CannotOpen",
+        "nowhere": "StorageRefused",
     }
 
 

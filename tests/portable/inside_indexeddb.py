@@ -292,7 +292,7 @@ async def faults() -> Mapping[str, Any]:
         })()
     """)
     try:
-        await hp.open_async("nowhere", collections=[docs])
+        await hp.open_async("nowhere", collections=[docs], fallback=False)
     except hp.HomeportError as error:
         found["nowhere"] = type(error).__name__
     hidden.end()

@@ -64,7 +64,7 @@ def test_faults_of_the_browser_are_typed_and_lose_nothing(everything: Any) -> No
         "full": "QuotaExceeded",
         "keys": ["after", "before"],
         "older": ["d19", "d18", "d17"],
-        "nowhere": "CannotOpen",
+        "nowhere": "StorageRefused",
     }
 
 

@@ -32,6 +32,7 @@ class StoreFacts:
     disk_free: int | None
     loads: Sequence[tuple[str, str]] = ()
     persistent: bool | None = None
+    fallback: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class StorageInfo:
         unfinished_loads: named bulk loads that were interrupted.
         persistent: in a browser: does it promise to keep this site's data (``browser.persist()``)?
             None elsewhere, and when it does not say.
+        fallback: why the documents are kept elsewhere than in IndexedDB; None when they are not.
     """
 
     path: str
@@ -99,6 +101,7 @@ class StorageInfo:
     collections: tuple[CollectionUsage, ...]
     unfinished_loads: tuple[UnfinishedLoad, ...]
     persistent: bool | None = None
+    fallback: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +169,7 @@ def assemble(
         collections=collections,
         unfinished_loads=tuple(UnfinishedLoad(**load) for load in unfinished(facts.loads)),
         persistent=facts.persistent,
+        fallback=facts.fallback,
     )
 
 

@@ -27,6 +27,7 @@
     │   ├── Interrupted         a running statement was cancelled
     │   ├── ReadOnly
     │   ├── CannotOpen
+    │   │   └── StorageRefused  the browser gives no access to its storage
     │   ├── Corrupted
     │   ├── SchemaMismatch      the file was made by another declaration
     │   ├── FileTooNew
@@ -60,7 +61,12 @@ happened and what to do; ``error.action`` is the second half alone.
 
 from __future__ import annotations
 
-from homeport.errors.base import HomeportError, LongTransactionWarning, RiskyPlaceWarning
+from homeport.errors.base import (
+    HomeportError,
+    LongTransactionWarning,
+    RiskyPlaceWarning,
+    StorageFallbackWarning,
+)
 from homeport.errors.data import (
     BulkError,
     DataError,
@@ -110,6 +116,7 @@ from homeport.errors.storage import (
     SchemaMismatch,
     SealBroken,
     StorageError,
+    StorageRefused,
     WrongKey,
 )
 from homeport.errors.usage import (
@@ -169,6 +176,8 @@ __all__ = [
     "ServerError",
     "ServerRefused",
     "StorageError",
+    "StorageFallbackWarning",
+    "StorageRefused",
     "SyncError",
     "TransactionError",
     "UniqueViolation",

@@ -13,6 +13,10 @@ class RiskyPlaceWarning(UserWarning):
     """The file is where a database is in danger: on a network file system, or with two names."""
 
 
+class StorageFallbackWarning(UserWarning):
+    """The browser refused IndexedDB and the database is kept elsewhere; or it was moved back."""
+
+
 class HomeportError(Exception):
     """Root of all errors of this package.
 

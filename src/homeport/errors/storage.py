@@ -40,6 +40,13 @@ class CannotOpen(StorageError):
     action = "Check that the folder exists and may be entered by this user."
 
 
+class StorageRefused(CannotOpen):
+    """The browser gives this page no access to its storage."""
+
+    code = "storage-refused"
+    action = "Allow the site to store data (private windows and settings may forbid it)."
+
+
 class Corrupted(StorageError):
     """The file is not a database, or is damaged."""
 

@@ -24,6 +24,7 @@ from homeport.errors import (
     KeyRequired,
     ReadOnly,
     SchemaMismatch,
+    StorageRefused,
     WrongKey,
 )
 from homeport.storage import webcrypto
@@ -56,6 +57,13 @@ def _maker() -> Any:
     return run_js(files("homeport.storage").joinpath("indexeddb.js").read_text("utf-8"))
 
 
+def _there(js: Any) -> bool:
+    try:
+        return getattr(js, "indexedDB", None) is not None
+    except Exception:  # a page without rights may not even ask
+        return False
+
+
 class Connection:
     """A connection that is made again when the browser or another tab has ended it.
 
@@ -82,8 +90,8 @@ class Connection:
         self.key = key
         self.closed = False
         self.hinted: Callable[[], None] = lambda: None  # another connection may have committed
-        if getattr(js, "indexedDB", None) is None:
-            raise CannotOpen(
+        if not _there(js):
+            raise StorageRefused(
                 f"There is no IndexedDB here to open {name} in.",
                 action='Open ":memory:", or run in a browser that keeps data.',
             )
@@ -147,7 +155,9 @@ class Connection:
                 self._helper.close(handle)
         elif what == "refused":
             del self._flights[opening.id]
-            opening.refuse(translate(name, text, self.name))
+            # Of an opening: Firefox says so of a site that may not store anything.
+            refused = "SecurityError" if name == "InvalidStateError" else name
+            opening.refuse(translate(refused, text, self.name))
 
     # -- connection
 
@@ -159,7 +169,11 @@ class Connection:
 
     async def _connect(self) -> None:
         opening = self._opening(lambda: follow((), {}))
-        self._helper.open(opening.id, self.name, 0)
+        try:
+            self._helper.open(opening.id, self.name, 0)
+        except Exception as error:
+            del self._flights[opening.id]
+            raise translate("SecurityError", str(error), self.name) from error
         self._version, self._handle = await opening.future
         try:
             state = await self.fly(read_all(), "read", [NAMED]).landed()

@@ -6,13 +6,13 @@ import msgspec
 
 from homeport.core.sealing import Place, broken
 from homeport.errors import (
-    CannotOpen,
     Closed,
     HomeportError,
     Interrupted,
     QuotaExceeded,
     SchemaMismatch,
     StorageError,
+    StorageRefused,
 )
 
 
@@ -33,7 +33,7 @@ def translate(name: str, text: str, database: str) -> HomeportError:
             path=database,
         )
     if name in ("SecurityError", "UnknownError", "NotAllowedError"):
-        return CannotOpen(f"The browser does not give access to {database} ({detail}).")
+        return StorageRefused(f"The browser does not give access to {database} ({detail}).")
     if name in ("AbortError", ""):
         return Interrupted(f"The browser has ended the transaction on {database}.")
     return StorageError(f"IndexedDB refused a request on {database} ({detail}).", path=database)

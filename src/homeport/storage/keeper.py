@@ -31,3 +31,25 @@ class Keeper(Protocol):
     def close(self) -> None:
         """Let others have it; silent when it is closed already."""
         ...
+
+
+class Forgetful:
+    """A keeper that keeps nothing: for a store that lives in this page only."""
+
+    engine = "memory"
+
+    def __init__(self, items: Mapping[str, str] | None = None) -> None:
+        """items: what the store begins with."""
+        self._items = dict(items or {})
+
+    def load(self) -> dict[str, str]:
+        return self._items
+
+    def write(self, changes: Mapping[str, str | None]) -> None:
+        """Nothing to do."""
+
+    def free_bytes(self) -> int | None:
+        return None
+
+    def close(self) -> None:
+        """Nothing is held."""

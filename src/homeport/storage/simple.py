@@ -15,6 +15,7 @@ import msgspec
 from homeport.core.indexing import BUILD_ALL, Build
 from homeport.core.keys import encode_key
 from homeport.core.loading import META_LOAD
+from homeport.core.numbering import META_NUMBER
 from homeport.core.storageinfo import StoreFacts
 from homeport.errors import Corrupted, HomeportError, SchemaMismatch, UsageError
 from homeport.storage.memory import MemoryStore
@@ -25,6 +26,7 @@ from homeport.storage.simple_items import (
     META,
     Declared,
     declared_of,
+    is_gone,
     json_of,
     read_doc,
     text_of,
@@ -37,13 +39,18 @@ if TYPE_CHECKING:
     from homeport.storage.keeper import Keeper
 
 
+NOT_MEANWHILE = (
+    "The browser refused IndexedDB, so the documents are kept where there is no queue for a server."
+)
+
+
 class SimpleStore(MemoryStore):
     """Documents of a keeper.
 
     no_sync: why it does not sync. readonly: writing raises ``ReadOnly``.
     """
 
-    no_sync = (
+    no_sync: str = (
         "A simple store (storage='simple') keeps documents, and no queue for a server beside them."
     )
 
@@ -55,12 +62,22 @@ class SimpleStore(MemoryStore):
         clock_ms: Callable[[], int],
         max_bytes: int | None = None,
         readonly: bool = False,
+        fallback: str | None = None,
     ) -> None:
-        """Takes what the keeper has; raises what its ``load`` raises."""
+        """Takes what the keeper has; raises what its ``load`` raises.
+
+        fallback: why this store stands in for another one. Then deletions are remembered, and
+        numbers count on from the clock, so that none meets a document of the other's.
+        """
         super().__init__(clock_ms=clock_ms, max_bytes=max_bytes)
         self.keeper = keeper
         self.name = name
         self.readonly = readonly
+        self.fallback = fallback
+        if fallback is not None:
+            self.no_sync = NOT_MEANWHILE
+        self.gone: dict[str, list[str]] = {}  # JSON texts of keys, as the keeper had them
+        self.unkept: dict[str, str] = {}  # goes with the next commit
         # Items of collections not declared yet.
         self._waiting: dict[str, list[tuple[str, str]]] = {}
         self._declared: dict[str, Declared] = {}
@@ -73,7 +90,10 @@ class SimpleStore(MemoryStore):
     def _take(self, item: str, text: str) -> None:
         if item.startswith(DOCS):
             collection, _, key = item.removeprefix(DOCS).partition("/")
-            self._waiting.setdefault(collection, []).append((key, text))
+            if is_gone(text):
+                self.gone.setdefault(collection, []).append(key)
+            else:
+                self._waiting.setdefault(collection, []).append((key, text))
         elif item.startswith(META):
             self.meta[item.removeprefix(META)] = text_of(text)
         elif item == COLLECTIONS:
@@ -83,6 +103,11 @@ class SimpleStore(MemoryStore):
         return Corrupted(
             f"{self.name} holds an item {item!r} that is none of Homeport's.", path=self.name
         )
+
+    @property
+    def undeclared(self) -> bool:
+        """Is there something of collections that were not declared?"""
+        return bool(self._waiting) or any(name not in self.tables for name in self.gone)
 
     def session(self, *, readonly: bool = False) -> MemorySession:
         if readonly:
@@ -109,9 +134,15 @@ class SimpleStore(MemoryStore):
             known = declared.get(table.name, Declared(table.codec.key))
             models = list(dict.fromkeys([*known.models, table.codec.fingerprint]))
             declared[table.name] = Declared(known.key, models)
+            if self.fallback is not None and table.collection.key_generator == "autoincrement":
+                self.meta.setdefault(META_NUMBER + table.name, str(self.clock_ms()))
             table.keep_unknown = table.collection.model is not None and len(models) > 1
         if declared != self._declared and not self.readonly:
-            self.keeper.write({COLLECTIONS: json_of(declared)})
+            # A fallback in which nothing is written leaves nothing behind.
+            self.unkept = {COLLECTIONS: json_of(declared)}
+            if self.fallback is None:
+                self.keeper.write(self.unkept)
+                self.unkept = {}
             self._declared = declared
 
     def _fill(self, table: Table[Any]) -> None:
@@ -144,8 +175,15 @@ class SimpleStore(MemoryStore):
 
     def facts(self) -> StoreFacts:
         loads = [(name, text) for name, text in self.meta.items() if name.startswith(META_LOAD)]
-        free = self.keeper.free_bytes()
-        return StoreFacts(self.keeper.engine, version.split()[0], 1, self.max_bytes, free, loads)
+        return StoreFacts(
+            self.keeper.engine,
+            version.split()[0],
+            1,
+            self.max_bytes,
+            self.keeper.free_bytes(),
+            loads,
+            fallback=self.fallback,
+        )
 
     def close(self) -> None:
         super().close()

@@ -1,8 +1,8 @@
 """The texts of a simple store, by name.
 
-``docs/COLLECTION/KEY``: a document with its metadata. KEY is the JSON text of the key, so that two
-keys have one name exactly when they are the same. ``meta/NAME``: a named text. ``collections``:
-what the declarations were.
+``docs/COLLECTION/KEY``: a document with its metadata, or the mark that it was deleted. KEY is the
+JSON text of the key, so that two keys have one name exactly when they are the same. ``meta/NAME``:
+a named text. ``collections``: what the declarations were.
 """
 
 from __future__ import annotations
@@ -57,9 +57,18 @@ def doc_name(collection: str, encoded: Encoded) -> str:
 def doc_text(text: str, info: RowInfo) -> str:
     """The item of a document."""
     expires = "" if info.expires_ms is None else f',"e":{info.expires_ms}'
-    return (
-        f'{{"r":{info.revision},"c":{info.created_ms},"m":{info.modified_ms}{expires},"d":{text}}}'
-    )
+    times = f'"r":{info.revision},"c":{info.created_ms},"m":{info.modified_ms}{expires}'
+    return f'{{{times},"d":{text}}}'
+
+
+def gone_text(stamp_ms: int) -> str:
+    """The item of a document that was deleted, where that has to be remembered."""
+    return f'{{"x":{stamp_ms}}}'
+
+
+def is_gone(text: str) -> bool:
+    """Is it such a mark?"""
+    return text.startswith('{"x":')
 
 
 def read_doc(text: str) -> tuple[str, RowInfo]:

@@ -9,7 +9,7 @@ from homeport.core.keys import Encoded, Key, encode_key
 from homeport.core.requests import Mode, SetMeta
 from homeport.errors import ReadOnly
 from homeport.storage.memory_session import MemorySession
-from homeport.storage.simple_items import META, doc_name, doc_text, json_of
+from homeport.storage.simple_items import META, doc_name, doc_text, gone_text, json_of
 
 if TYPE_CHECKING:
     from homeport.core.codec import Extras, Row, Table
@@ -47,9 +47,15 @@ class SimpleSession(MemorySession):
     def _delete(self, table: Table[Any], keys: Sequence[Key]) -> list[Key | None]:
         rows = self._of(table)
         self._changed.update(
-            ((table.name, encoded), None) for encoded in map(encode_key, keys) if encoded in rows
+            ((table.name, encoded), None)
+            for encoded in map(encode_key, keys)
+            if encoded in rows or self._remembers(table)
         )
         return super()._delete(table, keys)
+
+    def _remembers(self, table: Table[Any]) -> bool:
+        """Has a deletion to be remembered, because another store may have the document?"""
+        return self._simple.fallback is not None and not table.system
 
     def _set_meta(self, part: SetMeta) -> None:
         super()._set_meta(part)
@@ -60,12 +66,15 @@ class SimpleSession(MemorySession):
         for name, encoded in self._changed:
             row = self.store.rows[name].get(encoded)
             text = None if row is None else doc_text(row.row[1], row.info)
+            if row is None and self._remembers(self.store.tables[name]):
+                text = gone_text(self.store.stamp_ms)
             changes[doc_name(name, encoded)] = text
         for name in self._named:
             value = self.store.meta.get(name)
             changes[META + name] = None if value is None else json_of(value)
         if changes:
-            self._simple.keeper.write(changes)
+            self._simple.keeper.write({**self._simple.unkept, **changes})
+            self._simple.unkept = {}
         super().commit()
 
     def _forget(self) -> None:

@@ -109,7 +109,7 @@ async def all_(name: str) -> Any:
 
 async def revisions(name: str) -> Any:
     docs = _open[name]["docs"]
-    return {key: (await docs.meta(key)).revision for key in await docs.keys()}
+    return {key: (await docs.meta(key)).version for key in await docs.keys()}
 
 
 async def close(name: str) -> None:

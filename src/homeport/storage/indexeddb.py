@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -16,11 +16,11 @@ from homeport.core.operations import unfiltered
 from homeport.core.requests import Count, Find, GetMany, Operation, Request
 from homeport.core.schema import SYSTEM_NAMES
 from homeport.core.storageinfo import StoreFacts
-from homeport.errors import Closed, SchemaMismatch, UsageError
+from homeport.errors import Closed, SchemaMismatch
 from homeport.storage import web_storage
+from homeport.storage.declared_indexes import DeclaredIndexes
 from homeport.storage.indexeddb_connection import Connection
 from homeport.storage.indexeddb_explain import explain
-from homeport.storage.indexeddb_indexes import DeclaredIndexes
 from homeport.storage.indexeddb_read import Packed
 from homeport.storage.indexeddb_schema import (
     CHANGES,
@@ -38,7 +38,6 @@ from homeport.storage.indexeddb_wire import ask
 
 if TYPE_CHECKING:
     from homeport.core.explanation import Explanation
-    from homeport.core.indexes import Index
     from homeport.core.query import QueryValue
     from homeport.storage.secret import DeviceKey, Secret
 
@@ -55,6 +54,9 @@ class IndexedDBStore(DeclaredIndexes, TextCare, Connection):
     """``core.stores`` on a database of the browser; what takes time is awaited or stepped."""
 
     multiprocess = True
+    no_new_index = (
+        "A new index is an upgrade of the whole database, for which every tab must let go of it."
+    )
 
     def __init__(self, name: str, **options: Any) -> None:
         super().__init__(name, **options)
@@ -177,20 +179,6 @@ class IndexedDBStore(DeclaredIndexes, TextCare, Connection):
         if self._handle is None:
             await self._connect()
         self._layouts = await self.perform(read_layout(), "read", [NAMED])
-
-    def create_index(self, table: Table[Any], index: Index) -> NoReturn:  # noqa: ARG002
-        raise UsageError(
-            "A database of the browser's has the declared indexes: a new one is an upgrade "
-            "for all tabs.",
-            action=f"Declare it in the Collection of {table.name}, and open the database again.",
-        )
-
-    def drop_index(self, table: Table[Any], name: str) -> bool:  # noqa: ARG002 - there is none
-        """→ False: there is no index that no declaration has."""
-        return False
-
-    def build_step(self, table: Table[Any], seconds: float) -> None:
-        """Nothing is ever left to build."""
 
     def _learn(self, tables: Sequence[Table[Any]]) -> Stepped[None]:
         """Remember each model that has written here."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from sys import version
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -17,7 +17,8 @@ from homeport.core.keys import encode_key
 from homeport.core.loading import META_LOAD
 from homeport.core.numbering import META_NUMBER
 from homeport.core.storageinfo import StoreFacts
-from homeport.errors import Corrupted, HomeportError, SchemaMismatch, UsageError
+from homeport.errors import Corrupted, HomeportError, SchemaMismatch
+from homeport.storage.declared_indexes import OnlyDeclared
 from homeport.storage.memory import MemoryStore
 from homeport.storage.memory_session import MemorySession, StoredRow
 from homeport.storage.simple_items import (
@@ -35,7 +36,6 @@ from homeport.storage.simple_session import SimpleSession
 
 if TYPE_CHECKING:
     from homeport.core.codec import Table
-    from homeport.core.indexes import Index
     from homeport.storage.keeper import Keeper
 
 
@@ -44,12 +44,13 @@ NOT_MEANWHILE = (
 )
 
 
-class SimpleStore(MemoryStore):
+class SimpleStore(OnlyDeclared, MemoryStore):
     """Documents of a keeper.
 
     no_sync: why it does not sync. readonly: writing raises ``ReadOnly``.
     """
 
+    no_new_index = "A simple store reads no index: every query of it looks at every document."
     no_sync: str = (
         "A simple store (storage='simple') keeps documents, and no queue for a server beside them."
     )
@@ -161,17 +162,6 @@ class SimpleStore(MemoryStore):
             rows[named] = StoredRow(row, None, info)
             self.used_bytes += len(document.encode())
             self.stamp_ms = max(self.stamp_ms, info.modified_ms)
-
-    def create_index(self, table: Table[Any], index: Index) -> NoReturn:  # noqa: ARG002
-        raise UsageError(
-            "A simple store has the declared indexes, and reads none of them: every query looks "
-            "at every document.",
-            action=f"Declare it in the Collection of {table.name} if it has to be unique.",
-        )
-
-    def drop_index(self, table: Table[Any], name: str) -> bool:  # noqa: ARG002 - there is none
-        """→ False: there is no index that no declaration has."""
-        return False
 
     def facts(self) -> StoreFacts:
         loads = [(name, text) for name, text in self.meta.items() if name.startswith(META_LOAD)]

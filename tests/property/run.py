@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import homeport as hp
-from homeport import making, opening
+from homeport import making
 from tests.property import apply as apply_async
 from tests.property import apply_blocking
 from tests.property.generate import Generator, collections_of, size_of
@@ -46,11 +46,11 @@ class Blocking:
         self.operations = 0
 
     def open(self) -> hp.Database:
-        before, opening.clock_ms, making.clock_ms = opening.clock_ms, self.clock, self.clock
+        before, making.clock_ms = making.clock_ms, self.clock
         try:
             return hp.open(self.path, collections=self.collections, durability="relaxed")
         finally:
-            opening.clock_ms = making.clock_ms = before
+            making.clock_ms = before
 
     def close(self) -> None:
         for db in self.databases:
@@ -144,11 +144,11 @@ class Asyncio:
         self.databases = [await self.opened() for _ in range(connections)]
 
     async def opened(self) -> hp.AsyncDatabase:
-        before, opening.clock_ms, making.clock_ms = opening.clock_ms, self.clock, self.clock
+        before, making.clock_ms = making.clock_ms, self.clock
         try:
             return await hp.open_async(self.path, collections=self.collections, durability="relaxed")
         finally:
-            opening.clock_ms = making.clock_ms = before
+            making.clock_ms = before
 
     async def close(self) -> None:
         for db in self.databases:

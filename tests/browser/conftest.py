@@ -11,6 +11,7 @@ from tests.browser.chromium import Chromium
 from tests.browser.firefox import Firefox
 from tests.browser.pages import Browser, Page, Where
 from tests.browser.website import Website
+from tests.e2e.world import Node
 
 OpenPage = Callable[..., Page]
 
@@ -28,6 +29,18 @@ def website(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Website]:
     site = Website(tmp_path_factory.mktemp("wheel"))
     yield site
     site.close()
+
+
+@pytest.fixture(scope="module")
+def node(
+    module_database_dsn: str, website: Website, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Node]:
+    """A node and its PostgreSQL, which pages of the website may ask."""
+    found = Node(
+        module_database_dsn, tmp_path_factory.mktemp("node"), extra=("--origin", website.origin)
+    )
+    yield found
+    found.stop()
 
 
 @pytest.fixture(scope="session")

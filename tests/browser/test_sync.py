@@ -2,38 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 from tests.browser.conftest import OpenPage
+from tests.browser.network import until
 from tests.browser.pages import Page
-from tests.browser.website import Website
 from tests.e2e.world import Device, Node
 
 INSIDE = "browser.inside_sync"
-
-
-@pytest.fixture(scope="module")
-def node(
-    module_database_dsn: str, website: Website, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Node]:
-    found = Node(
-        module_database_dsn, tmp_path_factory.mktemp("node"), extra=("--origin", website.origin)
-    )
-    yield found
-    found.stop()
-
-
-def until(look: Callable[[], Any], good: Callable[[Any], bool], limit_s: float = 40.0) -> Any:
-    deadline = time.monotonic() + limit_s
-    while not good(found := look()):
-        assert time.monotonic() < deadline, found
-        time.sleep(0.1)
-    return found
 
 
 def test_a_page_a_second_tab_and_a_desktop_device_agree(

@@ -44,12 +44,14 @@ class Middlebox:
             tasks.append(asyncio.create_task(asyncio.sleep(self.cut_s)))
         if self.idle_s is not None:
             tasks.append(asyncio.create_task(self._idle(moved)))
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for one in (writer, up_writer):
-            one.close()
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for one in (writer, up_writer):
+                one.close()
 
     async def _idle(self, moved):
         with contextlib.suppress(TimeoutError):

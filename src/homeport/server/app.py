@@ -107,8 +107,8 @@ def application(node: Node, *, lifespan: bool = True, origins: Sequence[str] = (
             CORSMiddleware,
             allow_origins=list(origins),
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type"],
-            expose_headers=["Retry-After"],
+            allow_headers=["Authorization", "Content-Type", "Content-Encoding"],
+            expose_headers=["Retry-After", "Accept-Encoding"],
         )
     app.state.node = node
     return app

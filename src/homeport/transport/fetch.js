@@ -7,7 +7,8 @@
   });
   const headersOf = (pairs) => Object.fromEntries(pairs);
 
-  // → {status, type, retryAfter, bytes} or {failed, text}
+  // → {status, type, retryAfter, accepted, packed, bytes} or {failed, text}. packed: how many bytes
+  // the body had on its way.
   async function request(method, url, headers, body, limit_ms) {
     const abort = new AbortController();
     const timer = setTimeout(() => abort.abort(), limit_ms);
@@ -17,10 +18,13 @@
         redirect: "manual", cache: "no-store", credentials: "omit", signal: abort.signal,
       });
       const bytes = new Uint8Array(await answer.arrayBuffer());
+      const length = answer.headers.get("Content-Length");
       return {
         status: answer.type === "opaqueredirect" ? 302 : answer.status,
         type: answer.headers.get("Content-Type") ?? "",
         retryAfter: answer.headers.get("Retry-After") ?? "",
+        accepted: answer.headers.get("Accept-Encoding") ?? "",
+        packed: length === null ? bytes.length : Number(length),
         bytes,
       };
     } catch (error) {

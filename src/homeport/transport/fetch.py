@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from homeport.core.streams import HEARTBEAT_MS, Kind
+from homeport.core.streams import HEARTBEAT_MS, Kind, Reason
 from homeport.core.wire import Hello, Hint, Reply
 from homeport.errors import Unreachable
 from homeport.transport.answers import (
@@ -34,6 +34,7 @@ from homeport.transport.answers import (
     stream_query,
     stream_refused,
 )
+from homeport.transport.encoding import PACK_FROM_BYTES, choose, pack
 from homeport.transport.traffic import Meter
 
 
@@ -53,27 +54,47 @@ def _pairs(headers: Mapping[str, str]) -> Any:
 class FetchTransport:
     """Speaks to one node from a page. Raises from ``exchange`` what ``HttpTransport`` does.
 
-    meter: a browser does not tell what it packs and sends, so the bodies alone are counted.
+    meter: a browser does not tell what it sends and receives around them, so the bodies alone are
+    counted.
     """
 
     def __init__(self, url: str, meter: Meter | None = None) -> None:
         self.url = url.rstrip("/")
         self.meter = meter or Meter()
+        self._accepted = ""
+        """What the node said it can unpack; nothing before its first answer."""
         self.requests = 0
 
     async def exchange(self, body: bytes, token: str) -> Reply:
+        answer = await self._ask(body, token)
+        if answer.status == 415:
+            # Another node of the same address may unpack less: now it is known what.
+            answer = await self._ask(body, token)
+        wait_s = retry_after_s(answer.retryAfter or None)
+        return reply_of(self.url, answer.status, answer.bytes.to_bytes(), wait_s)
+
+    async def _ask(self, body: bytes, token: str) -> Any:
+        """One request → what came. The browser unpacks answers by itself."""
+        from pyodide.ffi import to_js  # noqa: PLC0415
+
         self.requests += 1
-        self.meter.body_sent += len(body)
         headers = {**authorization(token), "Content-Type": "application/json"}
+        encoding = choose(self._accepted) if len(body) >= PACK_FROM_BYTES else None
+        data = body
+        if encoding is not None:
+            headers["Content-Encoding"] = encoding
+            data = pack(body, encoding)
+        self.meter.body_sent += len(body)
+        self.meter.packed_sent += len(data)
         answer = await _helper().request(
-            "POST", f"{self.url}/v1/sync", _pairs(headers), body.decode(), READ_TIMEOUT_S * 1000
+            "POST", f"{self.url}/v1/sync", _pairs(headers), to_js(data), READ_TIMEOUT_S * 1000
         )
         if hasattr(answer, "failed"):
             raise Unreachable(f"{self.url} does not answer: {answer.text}.")
-        wait_s = retry_after_s(answer.retryAfter or None)
-        data = answer.bytes.to_bytes()
-        self.meter.body_received += len(data)
-        return reply_of(self.url, answer.status, data, wait_s)
+        self._accepted = answer.accepted
+        self.meter.packed_received += int(answer.packed)
+        self.meter.body_received += int(answer.bytes.length)
+        return answer
 
     def hints(
         self, hello: Hello, kind: Kind = "websocket", heartbeat_s: float = HEARTBEAT_MS / 1000
@@ -109,7 +130,7 @@ class FetchTransport:
                     why = stream_closed(item.closed)
                     if why is None and ready:
                         return
-                    raise why or StreamEnded("unreachable" if item.closed == LOST else "refused")
+                    raise why or StreamEnded(await self._unopened(item.closed))
                 elif hasattr(item, "refused"):
                     raise stream_refused(item.refused, item.retryAfter or None)
                 elif hasattr(item, "failed"):
@@ -120,6 +141,17 @@ class FetchTransport:
                     raise StreamEnded("silent" if item.failed == "late" else "unreachable")
         finally:
             stream.close()
+
+    async def _unopened(self, code: int) -> Reason:
+        """Why a WebSocket ended that never spoke. A page is not told whether nobody answers, or
+        somebody who does not pass sockets on; so the place where exchanges go is asked anything."""
+        if code != LOST:
+            return "refused"
+        answer = await _helper().request(
+            "GET", f"{self.url}/v1/sync", _pairs({}), "", READY_S * 1000
+        )
+        # Not "refused", which is for good: what passes on fetch may have lost this socket only.
+        return "unreachable" if hasattr(answer, "failed") else "cut"
 
     async def _polls(self, hello: Hello, heartbeat_s: float) -> AsyncGenerator[Hint, None]:
         loop = asyncio.get_running_loop()

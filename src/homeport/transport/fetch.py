@@ -45,10 +45,14 @@ def _helper() -> Any:
     return run_js(files("homeport.transport").joinpath("fetch.js").read_text("utf-8"))
 
 
-def _pairs(headers: Mapping[str, str]) -> Any:
+def _js(value: object) -> Any:
     from pyodide.ffi import to_js  # type: ignore[import-not-found] # noqa: PLC0415
 
-    return to_js([list(pair) for pair in headers.items()])
+    return to_js(value)
+
+
+def _pairs(headers: Mapping[str, str]) -> Any:
+    return _js([list(pair) for pair in headers.items()])
 
 
 class FetchTransport:
@@ -75,8 +79,6 @@ class FetchTransport:
 
     async def _ask(self, body: bytes, token: str) -> Any:
         """One request → what came. The browser unpacks answers by itself."""
-        from pyodide.ffi import to_js  # noqa: PLC0415
-
         self.requests += 1
         headers = {**authorization(token), "Content-Type": "application/json"}
         encoding = choose(self._accepted) if len(body) >= PACK_FROM_BYTES else None
@@ -87,7 +89,7 @@ class FetchTransport:
         self.meter.body_sent += len(body)
         self.meter.packed_sent += len(data)
         answer = await _helper().request(
-            "POST", f"{self.url}/v1/sync", _pairs(headers), to_js(data), READ_TIMEOUT_S * 1000
+            "POST", f"{self.url}/v1/sync", _pairs(headers), _js(data), READ_TIMEOUT_S * 1000
         )
         if hasattr(answer, "failed"):
             raise Unreachable(f"{self.url} does not answer: {answer.text}.")

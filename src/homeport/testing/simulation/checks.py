@@ -108,7 +108,8 @@ def _nothing_lost(world: World) -> None:
 
 def _nothing_invented(world: World) -> None:
     for document in world.stored(DOCS).values():
-        if "proof" in document and document.get("none", "missing") is not None:
+        proof = document.get("proof")
+        if proof is not None and document.get(f"none_{proof}", "missing") is not None:
             world.ledger.violate(f"a null was dropped from {document}")
         for name, value in document.items():
             if name in ("x", "y") and value is not None and value not in world.ledger.values:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import homeport as hp
 from homeport.core.acknowledged import KEEP_MS
-from homeport.core.outbox import ACKED, META_FORMER
+from homeport.core.outbox import ACKED, META_CLIENT, META_FORMER
 from homeport.core.query import EMPTY
 from homeport.core.requests import Count
+from homeport.core.wire import MAX_FORMER, PushRequest
 
 from .device import Device
 from .model import ModelServer
@@ -135,6 +137,26 @@ def test_r14_the_server_is_set_back_twice() -> None:
     assert a.get("w")["n"] == server.state("wells")["w"]["n"]
 
 
+def test_r14_the_newest_former_ids_are_named_again_at_every_reset() -> None:
+    """A server that was put back does not know that they are retired."""
+    server, (a,) = world(1)
+    settle(a)
+    given_up: list[str] = []
+    for n in range(MAX_FORMER + 5):
+        a.put({"id": "w", "n": n})
+        if n % 3:
+            settle(a)
+        else:
+            a.ask()
+        given_up.append(a.meta(META_CLIENT))
+        server.epoch += 1
+        a.round()
+        asked = msgspec.json.decode(a.ask().body, type=PushRequest).pull.former
+        assert asked == given_up[-MAX_FORMER:]
+        settle(a)
+        assert msgspec.json.decode(a.ask().body, type=PushRequest).pull.former == []
+
+
 def test_r14_what_others_did_since_the_restore_is_merged() -> None:
     server, (a, b) = world()
     a.put({"id": "w", "x": 1, "y": 1})
@@ -180,6 +202,40 @@ def test_r14_a_document_that_was_lost_whole_is_made_again(first: int, together: 
         device.round()  # both know what the server lost before either sends it
     settle(*order)
     assert a.get("w") == b.get("w") == server.state("wells")["w"] == {"id": "w", "x": 2, "y": 1}
+
+
+def test_r14_a_document_that_was_deleted_and_made_anew_comes_back_in_its_last_life() -> None:
+    """The put after the delete was once taken for the first creation, and dropped with it."""
+    server, (a, b) = world()
+    a.put({"id": "w", "x": 1, "y": 1})
+    settle(a, b)
+    backup = Backup(server)
+    a.delete("w")
+    settle(a, b)
+    a.put({"id": "w", "x": 2})
+    settle(a, b)
+    a.patch("w", x=3)
+    settle(a, b)
+    backup.restore(server)
+    settle(a, b)
+    assert a.all() == b.all() == server.state("wells") == {"w": {"id": "w", "x": 3}}
+
+
+def test_r14_a_document_that_died_twice_since_the_backup_is_made_once() -> None:
+    server, (a, b) = world()
+    settle(a, b)
+    backup = Backup(server)
+    a.put({"id": "w", "x": 1})
+    settle(a, b)
+    a.delete("w")
+    settle(a, b)
+    a.put({"id": "w", "x": 2})
+    settle(a, b)
+    a.patch("w", x=3)
+    settle(a, b)
+    backup.restore(server)
+    settle(a, b)
+    assert a.all() == b.all() == server.state("wells") == {"w": {"id": "w", "x": 3}}
 
 
 def test_r14_units_come_back_whole() -> None:

@@ -90,6 +90,11 @@ NASTY = {
                                                "sync 0", "delete 1 p", "heal 1", "sync 1"),
     "a copied file goes on beside a restored one": (*BASE, "save 0", "set 0 p", "sync 0", "set 0 q", "lose 0", "restore 0",
                                                     "set 0 p y", "sync 0", "replay 0 p x 5"),
+    "a server set back forgets which ids were given up": (*BASE, "backup", "delete 1 q", "sql 0 p", "prune", "sync 1",
+                                                          "sync 1", "set-back", "sync 1", "sync 1", "sync 1", "sync 0",
+                                                          "put 0 q", "sync 0"),
+    "a server set back to before a document was deleted and made anew": (*BASE, "delete 0 p", "backup", "sync 0", "put 0 p",
+                                                                          "sync 0", "set 0 p y", "sync 0", "set-back"),
     "a server set back under a batch in flight": (*BASE, "backup", "set 0 p", "sync 0", "set 0 q", "lose 0", "set-back",
                                                   "replay 0 p x 3", "sync 0", "replay 0 p x 2", "sync 1"),
 }  # fmt: skip

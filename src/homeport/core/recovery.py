@@ -69,7 +69,7 @@ def reconcile(context: Context, back: PutBack, moved: Mapping[str, Moved]) -> Pl
             left, origin = _only_missing(entries, parsed(base.doc), now, known, rule)
             kept += left
             gone += [entry.id for entry in entries if entry not in left]
-            base.doc = raw(diff.dump(origin))
+            base.doc = ABSENT if origin is None else raw(diff.dump(origin))
         elif now is None and known is not None and _creates(entries[0]):
             left = _made_anew(entries, known, rule)
             kept += left
@@ -118,20 +118,26 @@ def _given_up(
 
 def _only_missing(
     entries: list[Entry], origin: Any, now: dict[str, Any], known: dict[str, Any], rule: Rule
-) -> tuple[list[Entry], dict[str, Any]]:
+) -> tuple[list[Entry], Any]:
     """The entries without what is there, and the document on which they stand then."""
     left: list[Entry] = []
     seen: set[str] = set()
     """Paths whose value before these entries is in ``origin``."""
-    created = origin is None
+    created = origin is None and _creates(entries[0])
+    if origin is None:
+        entries = _since_birth(entries)
     if created:
         origin = now
-    for entry in entries:
-        if _creates(entry):
+    whole = False
+    """An entry before wrote or removed the whole document: what follows stands on that."""
+    for position, entry in enumerate(entries):
+        if created and not position:
             document = parsed(entry.doc)
             entry.op, entry.doc = "patch", ABSENT
             entry.set = {name: value for name, value in document.items() if name not in now}
-        elif entry.op == "patch":
+        elif entry.op != "patch":
+            whole = True
+        elif not whole:
             for path in entry.patch.paths:
                 at = get(now, path)
                 if created if path in rule.types else same(at, get(known, path)):
@@ -151,9 +157,16 @@ def _creates(entry: Entry) -> bool:
     return entry.op == "put" and not present(entry.was)
 
 
+def _since_birth(entries: list[Entry]) -> list[Entry]:
+    """Of a document that was deleted and made anew in between, only what its last life is about."""
+    born = [position for position, entry in enumerate(entries) if _creates(entry)]
+    return entries[born[-1] :] if born else entries
+
+
 def _made_anew(entries: list[Entry], known: dict[str, Any], rule: Rule) -> list[Entry]:
     """A document that the server lost whole comes back as it was known last, so that all who bring
     it back bring the same; of fields with a merge type each brings what it did itself."""
+    entries = _since_birth(entries)
     first = entries[0]
     document = parsed(first.doc)
     for path in rule.types:

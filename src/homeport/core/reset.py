@@ -13,7 +13,7 @@ from typing import Final
 
 from homeport.core.acknowledged import forget_all
 from homeport.core.context import Tables, open_context
-from homeport.core.former import Former, read_former
+from homeport.core.former import Former, read_former, retire
 from homeport.core.freeze import read_in_flight
 from homeport.core.lifecycle import PLACES, advance, place_of
 from homeport.core.outbox import (
@@ -75,6 +75,7 @@ def reset(client: str, *, seen: str) -> Plan[bool]:
     if former is None:
         # A second reset before the first cut: nothing was pushed in between.
         former = Former(seen, read_in_flight((yield Meta(META_IN_FLIGHT))))
+    retired = yield from retire(former.client)
     yield DeleteWhere(STAGED, EMPTY)
     yield Write(
         [
@@ -85,6 +86,7 @@ def reset(client: str, *, seen: str) -> Plan[bool]:
             SetMeta(META_NUMBER, None),
             SetMeta(META_IN_FLIGHT, None),
             SetMeta(META_FORMER, write_json(former)),
+            retired,
             sign("in-flight", None),
         ]
     )

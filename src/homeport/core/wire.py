@@ -30,6 +30,8 @@ MAX_UNIT_CHANGES = 2_000
 MAX_UNIT_BYTES = 4_000_000
 MAX_DOCUMENT_BYTES = 1_000_000
 MAX_KEY_BYTES = 1_000
+MAX_FORMER = 20
+"""Former ids of one file that a request names."""
 
 RESOLUTIONS = "_resolutions"
 """The collection of conflict records; it syncs like any other."""
@@ -112,8 +114,9 @@ class PullRequest(msgspec.Struct, omit_defaults=True):
     the device syncs, with the policy it declares; ``edit_wins`` those of them where an edit wins
     over a delete, ``fields`` their merge types by path, ``unique`` their unique indexes (a
     development node adopts all four). ``versions``: of its declarations, where they are not 1.
-    ``former``: ids under which this file pushed before it was reset. ``verify``: collections whose
-    sums the last page shall carry. ``repair``: collection → slots whose rows it shall carry.
+    ``former``: ids under which this file pushed before it was reset, ``MAX_FORMER`` at most, the
+    newest last. ``verify``: collections whose sums the last page shall carry. ``repair``:
+    collection → slots whose rows it shall carry.
     ``subscribed``: collection → the buckets that are asked for; all where it is not named.
     ``fetch``: collection → keys whose rows the last page shall carry although they lie in buckets
     that are not asked for."""

@@ -12,8 +12,6 @@ from homeport.core.wire import BatchAnswer
 from .database import Connection
 from .rules import Claims
 
-MAX_FORMER: Final = 20
-"""Former ids of a device that are answered for."""
 NO_ANSWER: Final = BatchAnswer(0, "", [])
 """Says: of this client nothing is here."""
 

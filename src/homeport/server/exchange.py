@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from homeport.core.wire import Policy, PushRequest, Reply, present
+from homeport.core.wire import MAX_FORMER, Policy, PushRequest, Reply, present
 
-from .clients import MAX_FORMER, retire
+from .clients import retire
 from .database import Database
 from .feed import SnapshotFeed, unpack_cursor
 from .position import owner_of
@@ -64,7 +64,7 @@ class Exchange:
             await self._adopt_unique(request)
         if request.pull.former:
             async with self.database.session() as connection:
-                await retire(connection, claims, request.pull.former[:MAX_FORMER])
+                await retire(connection, claims, request.pull.former[-MAX_FORMER:])
         if present(request.batch):
             asked = request.pull.cursor
             cursor = None if asked is None else unpack_cursor(asked, owner_of(claims))

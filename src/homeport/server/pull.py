@@ -18,6 +18,7 @@ from msgspec import Raw
 
 from homeport.core.wire import (
     ABSENT,
+    MAX_FORMER,
     MAX_UNIT_CHANGES,
     PROTOCOL,
     CollectionInfo,
@@ -27,7 +28,7 @@ from homeport.core.wire import (
     WireRow,
 )
 
-from .clients import MAX_FORMER, NO_ANSWER, last_answers
+from .clients import NO_ANSWER, last_answers
 from .comparing import compare
 from .database import Connection, Database, rollback
 from .feed import Cursor, Feed, pack, seen_in, unpack_cursor
@@ -171,7 +172,7 @@ class _Cut:
         if position is not None:
             await self._feed.age_s(connection, position.target, position.nonce)
         infos = await self._collections(connection)
-        former = self._request.former[:MAX_FORMER]
+        former = self._request.former[-MAX_FORMER:]
         answers = await last_answers(connection, self._claims, [self._client, *former])
         self.reply.batch = answers.get(self._client)
         if former:

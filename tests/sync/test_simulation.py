@@ -106,6 +106,12 @@ def test_nasty(name: str, policy: str) -> None:
     play(*NASTY[name], policy=policy, server_backups=True)
 
 
+def test_r14_a_record_that_the_server_lost_is_not_written_over_by_the_next() -> None:
+    """Both settlements are of one change of one document; each has its record."""
+    steps = ("backup", "put 0 q", "put 1 q", "sync 0", "sync 1", "sync 1", "sync 0", "set-back", "set 0 q")
+    play(*steps, policy="merge", server_backups=True)
+
+
 # -- planted bugs
 
 

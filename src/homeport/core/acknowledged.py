@@ -50,7 +50,7 @@ from homeport.core.requests import (
     SetMeta,
     Write,
 )
-from homeport.core.wire import BatchAnswer
+from homeport.core.wire import RESOLUTIONS, BatchAnswer
 
 KEEP_MS: Final = 7 * 86_400_000
 KEEP_BYTES: Final = 64_000_000
@@ -145,6 +145,9 @@ def put_back(context: Context, former: Mapping[str, BatchAnswer]) -> Plan[PutBac
     again = [entry for entry in entries if entry.ref in bases]
     for entry in again:
         entry.adopt, entry.held, entry.tries = False, False, 0
+        if entry.collection == RESOLUTIONS:
+            # It tells of a settlement that was made: one to come gets a record of its own.
+            entry.unit = None
         context.event("recovered", entry.collection, entry.key, "the server had lost it")
     context.state.queued += len(again)
     parts: list[Part] = []

@@ -43,7 +43,8 @@ def asked_about() -> Plan[list[str]]:
         return []
     retired = yield from _read_retired()
     kept = yield from clients_kept()
-    return _last_of([*(client for client in kept if client not in retired), *retired, former.client])
+    older = [client for client in kept if client not in retired]
+    return _last_of([*older, *retired, former.client])
 
 
 def retire(client: str) -> Plan[Part]:

@@ -125,8 +125,9 @@ class World:
                 self.ledger.violate(f"{device.name} does not read its own write")
 
     def _null(self, device: SimulatedDevice, step: Step) -> None:
-        """Null is a value: whoever has the proof has the null that was written with it. Each null is
-        a field of its own: to write one again is no change, and somebody may have removed it."""
+        """Null is a value: whoever has the proof has the null that was written with it. Each null
+        is a field of its own: to write one again is no change, and somebody may have removed it.
+        """
         if device.get(DOCS, step.key) is not None:
             value = self.ledger.new_value(step.client)
             device.patch(DOCS, step.key, {f"none_{value}": None, "proof": value})

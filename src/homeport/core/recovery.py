@@ -126,8 +126,7 @@ def _only_missing(
     created = origin is None and _creates(entries[0])
     if origin is None:
         entries = _since_birth(entries)
-    if created:
-        origin = now
+    ground: Any = now if created else origin
     whole = False
     """An entry before wrote or removed the whole document: what follows stands on that."""
     for position, entry in enumerate(entries):
@@ -141,16 +140,16 @@ def _only_missing(
             for path in entry.patch.paths:
                 at = get(now, path)
                 if created if path in rule.types else same(at, get(known, path)):
-                    origin = diff.put_at(origin, path, at)
+                    ground = diff.put_at(ground, path, at)
                     entry.set.pop(path, None)
                     entry.old.pop(path, None)
                     entry.unset = [name for name in entry.unset if name != path]
                 elif created and path not in seen:
-                    origin = diff.put_at(origin, path, entry.old.get(path, MISSING))
+                    ground = diff.put_at(ground, path, entry.old.get(path, MISSING))
                 seen.add(path)
         if entry.op != "patch" or entry.set or entry.unset:
             left.append(entry)
-    return left, origin
+    return left, ground
 
 
 def _creates(entry: Entry) -> bool:

@@ -1,11 +1,11 @@
 // The hands of the IndexedDB store: Python decides what to do, this does it.
 //
-// One call is one step of a transaction: a list of commands, executed in order, and then one call
-// back with all their results, inside the callback of the last request, while the transaction is
-// still active. Python answers with the next step before it returns; a transaction that gets none
-// ends. No promise and no object crosses the border, only numbers and one string each way:
-// fields joined by U+001E, which no JSON text can hold; the first is JSON, the others are the JSON
-// texts of documents as they are stored.
+// One step of a transaction is a list of commands, executed in order, and then one call back with
+// all their results, inside the callback of the last request, while the transaction is still
+// active. What Python returns from it is the next step, or that there is none. No promise and no
+// object crosses the border, only numbers and one string each way: fields joined by U+001E, which
+// no JSON text can hold; the first is JSON, the others are the JSON texts of documents as they are
+// stored.
 //
 // A record is {k: key, d: text, r: revision, c: created, m: modified, e: expires, t: token,
 // b: bucket} and the values of the indexes. A field without a value is left out; in an index column
@@ -445,10 +445,44 @@
     const end = (what) => () => {
       transactions.delete(id);
       if (what === "complete" && tx.mode === "readwrite") channel?.postMessage(0);
+      if (what === "complete" && tx.mode === "readonly") return; // its last step said all
       tell(what, id, tx.error?.name ?? "", tx.error?.message ?? "");
     };
     tx.oncomplete = end("complete");
     tx.onabort = end("abort");
+  };
+
+  // Do what Python has answered: the next step, true = commit, false = abort.
+  const go = (id, next) => {
+    if (typeof next === "string") run(id, next);
+    else if (next === true) commit(id);
+    else if (next === false) abort(id);
+  };
+
+  // Tells "step" with the results, or "failed".
+  const run = (id, text) => {
+    const t = transactions.get(id);
+    if (t === undefined) go(id, tell("failed", id, "TransactionInactiveError", "it is over"));
+    else
+      step(t, text).then(
+        (results) => go(id, tell("step", id, "", results)),
+        (error) => go(id, tell("failed", id, error?.name ?? "Error", String(error?.message ?? error))),
+      );
+  };
+
+  const commit = (id) => {
+    const { tx, last } = transactions.get(id) ?? {};
+    // An upgrade ends by itself; in Chromium 156 one that is told to, while indexes are being made,
+    // never does.
+    if (tx === undefined || tx.mode === "versionchange") return;
+    // Firefox 153 calls a commit "complete" although the quota refused a request that was still
+    // under way when it was asked for. Requests succeed in their order: the last speaks for all.
+    if (last?.readyState === "pending") last.addEventListener("success", () => tx.commit?.());
+    else tx.commit?.();
+  };
+
+  const abort = (id) => {
+    try { transactions.get(id)?.tx.abort(); } catch { /* it is over already */ }
   };
 
   return {
@@ -463,7 +497,7 @@
       const request = version ? indexedDB.open(name, version) : indexedDB.open(name);
       request.onupgradeneeded = (event) => {
         follow(id, request.transaction);
-        tell("upgrade", id, String(event.oldVersion), "");
+        go(id, tell("upgrade", id, String(event.oldVersion), ""));
       };
       request.onblocked = () => tell("blocked", id, "", "");
       request.onerror = (event) => {
@@ -505,40 +539,17 @@
       request.onerror = () => tell("refused", id, request.error?.name ?? "", "");
     },
 
-    // Throws a plain Error named after the reason.
-    begin(id, handle, stores, mode, durability) {
+    // Begin a transaction with its first step. Throws a plain Error named after the reason.
+    fly(id, handle, stores, mode, durability, text) {
       try {
         const names = JSON.parse(stores);
         follow(id, databases.get(handle).transaction(names, mode, { durability }));
       } catch (error) {
         throw Object.assign(new Error(String(error?.message)), { name: error?.name ?? "Error" });
       }
+      run(id, text);
     },
 
-    // Tells "step" with the results, or "failed".
-    step(id, text) {
-      const t = transactions.get(id);
-      if (t === undefined) tell("failed", id, "TransactionInactiveError", "it is over");
-      else
-        step(t, text).then(
-          (results) => tell("step", id, "", results),
-          (error) => tell("failed", id, error?.name ?? "Error", String(error?.message ?? error)),
-        );
-    },
-
-    commit(id) {
-      const { tx, last } = transactions.get(id) ?? {};
-      // An upgrade ends by itself; in Chromium 156 one that is told to, while indexes are being made,
-      // never does.
-      if (tx === undefined || tx.mode === "versionchange") return;
-      // Firefox 153 calls a commit "complete" although the quota refused a request that was still
-      // under way when it was asked for. Requests succeed in their order: the last speaks for all.
-      if (last?.readyState === "pending") last.addEventListener("success", () => tx.commit?.());
-      else tx.commit?.();
-    },
-
-    abort(id) {
-      try { transactions.get(id)?.tx.abort(); } catch { /* it is over already */ }
-    },
+    abort,
   };
 }

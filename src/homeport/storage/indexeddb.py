@@ -98,7 +98,7 @@ class IndexedDBStore(DeclaredIndexes, TextCare, Connection):
         opening = store._opening(None)
         try:
             store._helper.destroy(opening.id, name)
-            await opening.future
+            await opening.landing
         finally:
             await store.close()
 
@@ -175,7 +175,7 @@ class IndexedDBStore(DeclaredIndexes, TextCare, Connection):
         opening = self._opening(lambda: follow_declarations(late, layouts, self._ring))
         self._helper.open(opening.id, self.name, self._version + 1)
         with suppress(SchemaMismatch):  # another tab may be faster: then look again
-            self._version, self._handle = await opening.future
+            self._version, self._handle = await opening.landing
         if self._handle is None:
             await self._connect()
         self._layouts = await self.perform(read_layout(), "read", [NAMED])

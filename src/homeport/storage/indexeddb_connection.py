@@ -116,36 +116,41 @@ class Connection:
 
     # -- what the helper tells
 
-    def _told(self, what: str, number: int, name: str, text: Any) -> None:
+    def _told(self, what: str, number: int, name: str, text: Any) -> str | bool | None:
+        """→ of a transaction: its next step, or whether it is to be committed."""
         if what == "hint":
             self.hinted()
-            return
+            return None
         if what in ("versionchange", "closed"):
             # Another tab upgrades, or the browser has taken it: the next call opens it again.
             if number == self._handle:
                 self._handle = None
-            return
+            return None
         found = self._flights.get(number)
         if found is None:
-            return  # a time limit was faster
+            return None  # a time limit was faster
         if isinstance(found, Opening):
-            self._opened(found, what, name, text)
-        elif what == "step":
-            found.advance(text if isinstance(text, str) else text.to_bytes())
+            return self._opened(found, what, name, text)
+        if what == "step":
+            step = found.advance(text if isinstance(text, str) else text.to_bytes())
         elif what == "failed":
-            found.fail(translate(name, text, self.name))
+            step = found.fail(translate(name, text, self.name))
         else:
             del self._flights[number]
             found.end(None if what == "complete" else translate(name, text, self.name))
+            return None
+        if found.landing.done():
+            del self._flights[number]  # a read: of its end nothing is told
+        return step
 
-    def _opened(self, opening: Opening, what: str, name: str, text: str) -> None:
+    def _opened(self, opening: Opening, what: str, name: str, text: str) -> str | bool | None:
         if what == "upgrade":
-            opening.upgrade(self._helper, int(name))
-        elif what == "step":
-            opening.advance(text)
-        elif what == "failed":
-            opening.fail(translate(name, text, self.name))
-        elif what == "blocked":
+            return opening.upgrade(self._helper)
+        if what == "step":
+            return opening.advance(text)
+        if what == "failed":
+            return opening.fail(translate(name, text, self.name))
+        if what == "blocked":
             opening.limit(BLOCKED_S, Busy(f"Another tab keeps {self.name} open."))
         elif what == "open":
             del self._flights[opening.id]
@@ -155,9 +160,8 @@ class Connection:
                 self._helper.close(handle)
         elif what == "refused":
             del self._flights[opening.id]
-            # Of an opening: Firefox says so of a site that may not store anything.
-            refused = "SecurityError" if name == "InvalidStateError" else name
-            opening.refuse(translate(refused, text, self.name))
+            opening.refuse(translate(name, text, self.name))
+        return None
 
     # -- connection
 
@@ -174,9 +178,9 @@ class Connection:
         except Exception as error:
             del self._flights[opening.id]
             raise translate("SecurityError", str(error), self.name) from error
-        self._version, self._handle = await opening.future
+        self._version, self._handle = await opening.landing
         try:
-            state = await self.fly(read_all(), "read", [NAMED]).landed()
+            state = await self.fly(read_all(), "read", [NAMED]).landing
             self._layouts, ring, self._flags = state
         except SchemaMismatch as error:
             raise CannotOpen(
@@ -201,7 +205,7 @@ class Connection:
             raise KeyRequired(f"{self.name} is encrypted.", path=self.name)
         if ring is None and not self._layouts and not self.readonly:
             made, vault = await webcrypto.made(self.key, self.name)
-            ring = await self.fly(keep_ring(made), "write", [NAMED]).landed()
+            ring = await self.fly(keep_ring(made), "write", [NAMED]).landing
             if ring == made:
                 self._seal(made, vault)
                 return
@@ -253,15 +257,17 @@ class Connection:
             )
         if self._handle is None or self.closed:
             await self._connected()
-        try:
-            flight = self.fly(steps, mode, places)
-        except Closed:
-            # The browser has ended the connection, and the news of it is still on its way.
-            handle, self._handle = self._handle, None
-            self._helper.close(handle)
-            await self._connected()
-            flight = self.fly(steps, mode, places)
-        return await flight.landed()
+        flight, step = self._prepared(steps, mode)
+        if isinstance(step, str):
+            try:
+                self._launch(flight, step, mode, places)
+            except Closed:
+                # The browser has ended the connection, and the news of it is still on its way.
+                handle, self._handle = self._handle, None
+                self._helper.close(handle)
+                await self._connected()
+                self._launch(flight, step, mode, places)
+        return await flight.landing
 
     def everything(self) -> list[str]:
         """All object stores."""
@@ -271,25 +277,39 @@ class Connection:
         self, steps: Stepped[Any], mode: Mode, places: Sequence[str] | None = None
     ) -> Flight[Any]:
         """As ``perform``, begun at once on the open connection."""
-        if places is None:
-            places = self.everything()
+        flight, step = self._prepared(steps, mode)
+        if isinstance(step, str):
+            self._launch(flight, step, mode, places)
+        return flight
+
+    def _prepared(self, steps: Stepped[Any], mode: Mode) -> tuple[Flight[Any], str | bool | None]:
+        """→ a flight and its first step; it is over when it has none."""
         self._last_id += 1
         flight: Flight[Any] = Flight(self._last_id, self._helper, steps, reading=mode == "read")
+        step = flight.advance(None)
+        if not isinstance(step, str):
+            flight.end(None)
+        return flight, step
+
+    def _launch(
+        self, flight: Flight[Any], step: str, mode: Mode, places: Sequence[str] | None
+    ) -> None:
+        if places is None:
+            places = self.everything()
         self._flights[flight.id] = flight
         try:
-            self._helper.begin(
+            self._helper.fly(
                 flight.id,
                 self._handle,
                 msgspec.json.encode(places).decode(),
                 "readonly" if mode == "read" else "readwrite",
                 "strict" if self.durability == "full" else "relaxed",
+                step,
             )
         except BaseException as error:
             del self._flights[flight.id]
             name = getattr(error, "name", "")
             raise translate(name, str(error), self.name) from error
-        flight.advance(None)
-        return flight
 
     async def close(self) -> None:
         """Wait for what is under way and close; silent when it is closed already."""
@@ -297,7 +317,7 @@ class Connection:
             return
         self.closed = True
         for flight in list(self._flights.values()):
-            await flight.settled()
+            await flight.landing.settled()
         if self._handle is not None:
             self._helper.close(self._handle)
             self._handle = None

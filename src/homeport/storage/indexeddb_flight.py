@@ -3,58 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from homeport.errors import Interrupted
-
-if TYPE_CHECKING:
-    from asyncio import Future
+from homeport.storage.indexeddb_landing import Landing
 
 R = TypeVar("R")
 Steps = Generator[str, Any, Any]
 
 
-def _future() -> Future[Any]:
-    from asyncio import get_running_loop  # noqa: PLC0415 - a loop runs
-
-    return get_running_loop().create_future()
-
-
 class Flight(Generic[R]):
-    """One transaction of the helper, by number."""
+    """One transaction of the helper, by number. ``landing`` is its end: cancelled, the transaction
+    is aborted unless the commit is under way."""
 
     def __init__(self, number: int, helper: Any, steps: Steps, *, reading: bool = False) -> None:
         self.id = number
         self._reading = reading
-        self.future: Future[R] = _future()
+        self.landing: Landing[R] = Landing(self._give_up)
         self._helper = helper
         self._steps: Steps | None = steps
         self._result: Any = None
         self.error: BaseException | None = None
-        self._cancelled = False
 
-    def advance(self, results: str | bytes | None, error: BaseException | None = None) -> None:
-        """Send the results of a step (or throw its error), and hand over the next step."""
+    def advance(
+        self, results: str | bytes | None, error: BaseException | None = None
+    ) -> str | bool | None:
+        """Send the results of a step (or throw its error) → the next step; True: it is to be
+        committed, False: it is to be aborted, None: it is over already."""
         steps = self._steps
         if steps is None:
-            return
+            return None
         try:
             # The first step is sent nothing.
-            step = steps.send(results) if error is None else steps.throw(error)
+            return steps.send(results) if error is None else steps.throw(error)
         except StopIteration as stop:
             self._steps, self._result = None, stop.value
-            self._helper.commit(self.id)
-            if self._reading and not self.future.done():
-                self.future.set_result(self._result)  # nothing is left that could fail
+            if self._reading:
+                self.landing.succeed(stop.value)  # nothing is left that could fail
+            return True
         except BaseException as failure:
             self._steps, self.error = None, failure
-            self._helper.abort(self.id)
-        else:
-            self._helper.step(self.id, step)
+            return False
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> str | bool | None:
         """A step failed. The steps may go on, unless the engine has given up."""
-        self.advance(None, error)
+        return self.advance(None, error)
 
     def end(self, error: BaseException | None) -> None:
         """The engine has committed (None) or given up."""
@@ -62,94 +55,59 @@ class Flight(Generic[R]):
         if steps is not None:
             self.error = self.error or error
             steps.close()
-        if self.future.done():
-            return
         if isinstance(self.error, Interrupted) and error is not None:
             self.error = error  # in Firefox other requests fail before it says what for
         failure = self.error or error
-        if failure is None or self._cancelled:  # who cancelled it raises that, and nobody this
-            self.future.set_result(self._result)
+        if failure is None:
+            self.landing.succeed(self._result)
         else:
-            self.future.set_exception(failure)
+            self.landing.fail(failure)
 
-    async def settled(self) -> None:
-        """Wait for the end, whatever it is."""
-        from asyncio import wait  # noqa: PLC0415 - a loop runs
-
-        await wait((self.future,))
-
-    async def landed(self) -> R:
-        """The value of the steps, once the engine has committed.
-
-        Cancelled, it aborts unless the commit is under way, waits for the end, and then raises.
-        """
-        from asyncio import CancelledError, shield  # noqa: PLC0415 - a loop runs
-
-        try:
-            return await shield(self.future)
-        except CancelledError:
-            if self._steps is not None:
-                steps, self._steps = self._steps, None
-                self._cancelled = True
-                steps.close()
-                self._helper.abort(self.id)
-            while not self.future.done():
-                try:
-                    await self.settled()
-                except CancelledError:
-                    continue
-            self.future.exception()  # looked at: nobody else will
-            raise
+    def _give_up(self) -> None:
+        steps, self._steps = self._steps, None
+        if steps is not None:
+            steps.close()
+            self._helper.abort(self.id)
 
 
 class Opening:
-    """A database that is being opened or deleted. steps: of the upgrade, where one is needed."""
+    """A database that is being opened or deleted. steps: of the upgrade, where one is needed.
+    ``landing`` is its end: (version, number of the connection)."""
 
     def __init__(self, number: int, steps: Callable[[], Steps] | None) -> None:
         self.id = number
-        self.future: Future[tuple[int, int]] = _future()
+        self.landing: Landing[tuple[int, int]] = Landing(self._leave)
         self._make = steps
         self._flight: Flight[Any] | None = None
 
-    def upgrade(self, helper: Any, before: int) -> None:
-        """Inside the upgrade: step what has to be made. before: the version that was, 0 = none."""
-        del before
+    def upgrade(self, helper: Any) -> str | bool | None:
+        """Inside the upgrade: step what has to be made."""
         assert self._make is not None
         self._flight = Flight(self.id, helper, self._make())
-        self._flight.advance(None)
+        return self._flight.advance(None)
 
-    def advance(self, results: str) -> None:
+    def advance(self, results: str) -> str | bool | None:
         assert self._flight is not None
-        self._flight.advance(results)
+        return self._flight.advance(results)
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> str | bool | None:
         assert self._flight is not None
-        self._flight.fail(error)
+        return self._flight.fail(error)
 
     def limit(self, seconds: float, error: BaseException) -> None:
         """Give up after so many seconds."""
-        from asyncio import get_running_loop  # noqa: PLC0415 - a loop runs
-
-        def expire() -> None:
-            if not self.future.done():
-                self.future.set_exception(error)
-
-        get_running_loop().call_later(seconds, expire)
+        self.landing.get_loop().call_later(seconds, self.landing.fail, error)
 
     def succeed(self, opened: tuple[int, int]) -> bool:
         """False when nobody waits any more."""
-        if self.future.done():
+        if self.landing.done():
             return False
-        self.future.set_result(opened)
+        self.landing.succeed(opened)
         return True
 
+    def _leave(self) -> None:
+        self.landing.fail(Interrupted("Nobody waits for this database any more."))
+
     def refuse(self, error: BaseException) -> None:
-        if not self.future.done():
-            flight = self._flight
-            cause = None if flight is None else flight.error
-            self.future.set_exception(cause or error)
-
-    async def settled(self) -> None:
-        from asyncio import wait  # noqa: PLC0415 - a loop runs
-
-        await wait((self.future,))
+        cause = None if self._flight is None else self._flight.error
+        self.landing.fail(cause or error)

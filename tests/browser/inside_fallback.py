@@ -154,6 +154,28 @@ async def interrupted_move(name: str) -> str:
     return "not killed"
 
 
+class _Killed(BaseException):
+    """Nothing of a program runs behind it: neither what takes back nor what lets go."""
+
+
+async def die_at(argument: list[Any]) -> str:
+    """[name, step, documents]: a commit that ends before its n-th change of localStorage."""
+    name, step, documents = argument
+    before, steps = localstorage._Area.set, iter(range(1, step))
+
+    def set_(self: Any, name: str, text: str) -> None:
+        if next(steps, None) is None:
+            raise _Killed
+        before(self, name, text)
+
+    localstorage._Area.set = set_  # type: ignore[method-assign]
+    try:
+        await _open[name]["docs"].put_many(documents)
+    except _Killed:
+        return "killed"
+    return "not killed"
+
+
 async def fill(name: str) -> Any:
     """Documents of 200,000 characters until there is no room."""
     docs, stored, failed = _open[name]["docs"], [], None
@@ -172,6 +194,6 @@ async def write_for_ever(name: str) -> None:
     docs, n = _open[name]["docs"], 0
     while True:
         await docs.put_many([{"id": f"a{n}"}, {"id": f"b{n}"}])
-        js.globalThis.acknowledged = n
+        js.globalThis.pairs = n
         n += 1
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0.01)

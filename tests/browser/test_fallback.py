@@ -2,62 +2,48 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from homeport.testing import conformance
-from tests.browser.chromium import Chromium
 from tests.browser.conftest import OpenPage
-from tests.browser.firefox import Firefox
-from tests.browser.pages import Browser, Page
-from tests.browser.website import Website
+from tests.browser.pages import Page
+from tests.browser.refusal import KINDS, give_back, take
 from tests.facade import cases, shared
 from tests.portable import inside
 
 INSIDE = "browser.inside_fallback"
-KINDS = {
-    "absent": "Object.defineProperty(window, 'indexedDB', { value: undefined, configurable: true });",
-    "throwing": """Object.defineProperty(window, 'indexedDB', {
-        get() { throw new DOMException('not here', 'SecurityError'); }, configurable: true });""",
-    "refusing": """Object.defineProperty(window, 'indexedDB', {
-        value: { open() { throw new DOMException('not here', 'SecurityError'); } }, configurable: true });""",
-}  # fmt: skip
-RESTORE = "delete window.indexedDB; if (window.before_) Object.defineProperty(window, 'indexedDB', window.before_);"
 
 
-@pytest.fixture(scope="module")
-def own_page(browser: Browser, website: Website) -> Iterator[Page]:
-    page = browser.open(website.second_origin)
-    page.evaluate("window.before_ = Object.getOwnPropertyDescriptor(window, 'indexedDB');")
-    yield page
-    page.close()
+def pages_of(where: str) -> Any:
+    return pytest.mark.parametrize("where", [where], indirect=True)
 
 
 @pytest.fixture
-def tab_page(own_page: Page) -> Iterator[Page]:
-    yield own_page
-    own_page.evaluate(RESTORE)
-    own_page.check()
+def tab_page(page: Page) -> Iterator[Page]:
+    yield page
+    give_back(page)
 
 
 def ask(page: Page, what: str, argument: Any = None, **options: Any) -> Any:
     return page.call(f"{INSIDE}.{what}", argument, **options)
 
 
-def test_the_conformance_suite_and_the_facades_on_localstorage(tab_page: Page) -> None:
-    found = ask(tab_page, "suite", timeout_s=120)
+@pages_of("page")
+@pytest.mark.parametrize("browser", ["chromium"], indirect=True)
+def test_the_conformance_suite_and_the_facades_on_localstorage(page: Page) -> None:
+    found = ask(page, "suite", timeout_s=120)
     assert found["failed"] == {}
     assert found["ran"] == len(conformance.cases(inside.TABLE))
-    found = ask(tab_page, "facade", timeout_s=200)
+    found = ask(page, "facade", timeout_s=200)
     for form in ("asyncio", "blocking"):
         assert found[form]["failed"] == {}
         assert found[form]["ran"] == len(shared.checks(cases))
 
 
+@pages_of("page")
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_down_to_localstorage_and_up_again(kind: str, tab_page: Page) -> None:
     """Puts, deletions and numbers of both sides; an interrupted move is repeated without doubling."""
@@ -69,7 +55,7 @@ def test_down_to_localstorage_and_up_again(kind: str, tab_page: Page) -> None:
     ask(page, "put", ["field", "numbered", [{"text": "first"}]])
     ask(page, "close", "field")
 
-    page.evaluate(KINDS[kind])
+    take(page, kind)
     refused = ask(page, "open_", ["field", {"fallback": False}])
     assert refused["error"] == "StorageRefused"
     assert ask(page, "warned", "field") == ["StorageFallbackWarning"]
@@ -88,7 +74,7 @@ def test_down_to_localstorage_and_up_again(kind: str, tab_page: Page) -> None:
     assert [one["id"] for one in ask(page, "all_", "field")[0]] == ["a", "d"], "kept"
     ask(page, "close", "field")
 
-    page.evaluate(RESTORE)
+    give_back(page)
     assert ask(page, "interrupted_move", "field") == "killed"
     found = ask(page, "open_", ["field", {}])
     assert found["engine"] == "IndexedDB"
@@ -103,16 +89,17 @@ def test_down_to_localstorage_and_up_again(kind: str, tab_page: Page) -> None:
     assert ask(page, "remove", "field") is None
 
 
+@pages_of("page")
 def test_what_was_replaced_is_handed_over_and_what_is_refused_stays(tab_page: Page) -> None:
     page = tab_page
     ask(page, "open_", ["both", {}])
     ask(page, "put", ["both", "docs", [{"id": "a", "n": 0}, {"id": "b", "name": "taken"}]])
     ask(page, "close", "both")
-    page.evaluate(KINDS["absent"])
+    take(page)
     ask(page, "open_", ["both", {}])
     ask(page, "put", ["both", "docs", [{"id": "a", "n": 1}, {"id": "x", "name": "taken"}]])
     ask(page, "close", "both")
-    page.evaluate(RESTORE)
+    give_back(page)
     found = ask(page, "open_", ["both", {}])
     assert [one for one, _ in found["told"]] == ["MovedUp"]
     assert "1 stay" in found["told"][0][1]
@@ -125,6 +112,7 @@ def test_what_was_replaced_is_handed_over_and_what_is_refused_stays(tab_page: Pa
     assert ask(page, "remove", "both") is None
 
 
+@pages_of("page")
 def test_localstorage_gets_full_and_nothing_that_was_acknowledged_is_lost(tab_page: Page) -> None:
     page = tab_page
     found = ask(page, "open_", ["full", {"storage": "simple"}])
@@ -142,66 +130,45 @@ def test_localstorage_gets_full_and_nothing_that_was_acknowledged_is_lost(tab_pa
     assert ask(page, "remove", "full") is None
 
 
-def test_a_second_tab_is_refused_and_then_sees_everything(tab_page: Page, tab: OpenPage, website: Website) -> None:
-    other = tab("page", origin=website.second_origin)
-    ask(tab_page, "open_", ["two", {"storage": "simple"}])
+@pages_of("page")
+def test_a_second_tab_is_refused_and_a_dead_one_leaves_no_half(page: Page, tab: OpenPage) -> None:
+    """It waits for the lock, sees everything then, and takes back what a tab that is gone had begun."""
+    other = tab("page")
+    ask(page, "open_", ["two", {"storage": "simple"}])
     refused = ask(other, "open_", ["two", {"storage": "simple", "busy_timeout_s": 0.2}])
     assert refused["error"] == "Busy"
     assert "Another tab" in refused["text"]
     waiting = other.start(f"{INSIDE}.open_", ["two", {"storage": "simple", "busy_timeout_s": 20}])
-    for n in range(20):
-        ask(tab_page, "put", ["two", "docs", [{"id": f"{n:02}"}]])
-    ask(tab_page, "close", "two")
+    keys = [f"{n:02}" for n in range(20)]
+    for key in keys:
+        ask(page, "put", ["two", "docs", [{"id": key, "n": 0}]])
+    ask(page, "close", "two")
     assert waiting.result()["engine"] == "localStorage"
-    assert [one["id"] for one in ask(other, "all_", "two")[0]] == [f"{n:02}" for n in range(20)]
-    ask(other, "close", "two")
-    assert ask(other, "remove", "two") is None
+    assert [one["id"] for one in ask(other, "all_", "two")[0]] == keys
+
+    assert ask(other, "die_at", ["two", 7, [{"id": key, "n": 1} for key in keys]]) == "killed"
+    half = other.evaluate("return Object.keys(localStorage).filter((name) => name.endsWith('/journal')).length")
+    assert half == 1, "it has died in the middle"
+    other.close()
+    assert ask(page, "open_", ["two", {"storage": "simple", "busy_timeout_s": 20}])["engine"] == "localStorage"
+    assert ask(page, "all_", "two")[0] == [{"id": key, "n": 0} for key in keys]
+    ask(page, "put", ["two", "docs", [{"id": key, "n": 2} for key in keys]])
+    ask(page, "close", "two")
+    assert ask(page, "remove", "two") is None
 
 
-def test_where_both_are_refused_it_is_memory(browser: Browser, website: Website) -> None:
-    """A Web Worker has no localStorage."""
-    page = browser.open(website.second_origin, "worker")
-    try:
-        found = ask(page, "open_", ["here", {"storage": "simple"}])
-        assert found["error"] == "StorageRefused"
-        page.evaluate("return 0")
-    finally:
-        page.check()
-        page.close()
+@pages_of("worker")
+def test_a_worker_has_no_localstorage(page: Page) -> None:
+    found = ask(page, "open_", ["here", {"storage": "simple"}])
+    assert found["error"] == "StorageRefused"
 
 
+@pages_of("page")
 def test_memory_alone_may_be_allowed(tab_page: Page) -> None:
     page = tab_page
-    page.evaluate(KINDS["absent"])
+    take(page)
     memory = ask(page, "open_", ["off", {"fallback": ["memory"]}])
     assert memory["engine"] == "memory"
     assert "keeps nothing" in memory["told"][0][1]
     assert ask(page, "sync", "off")["error"] == "CannotSync"
     ask(page, "close", "off")
-
-
-@pytest.mark.parametrize("kind", ["chromium", "firefox"])
-def test_a_killed_browser_has_no_half_of_a_commit(kind: str, website: Website, tmp_path: Path) -> None:
-    """Browsers write localStorage to the disk within seconds, so the last commits may be gone."""
-    start = {"chromium": Chromium, "firefox": Firefox}[kind]
-    (tmp_path / "profile").mkdir()
-    first = start(str(tmp_path / "profile"))
-    try:
-        page = first.open(website.origin)
-        ask(page, "open_", ["crash", {"storage": "simple"}])
-        page.start(f"{INSIDE}.write_for_ever", "crash")
-        time.sleep(7)
-        acknowledged = page.evaluate("return window.acknowledged ?? -1")
-    finally:
-        first.kill()
-    again = start(str(tmp_path / "profile"))
-    try:
-        page = again.open(website.origin)
-        assert ask(page, "open_", ["crash", {"storage": "simple"}])["engine"] == "localStorage"
-        keys = [one["id"] for one in ask(page, "all_", "crash")[0]]
-        total = len(keys) // 2
-        assert set(keys) == {f"{letter}{n}" for letter in "ab" for n in range(total)}
-        assert acknowledged > 20
-        page.check()
-    finally:
-        again.close()

@@ -15,6 +15,9 @@ from tests.browser.pages import Browser, Page
 from tests.browser.website import Website
 
 INSIDE = "browser.inside_lifecycle"
+FALLBACK = "browser.inside_fallback"
+LOCALSTORAGE_S = 5.0
+"""Browsers write it to the disk about five seconds behind."""
 
 
 def open_in(page: Page, name: str, kind: str = "docs", **options: Any) -> Any:
@@ -206,12 +209,16 @@ def test_a_killed_browser_has_kept_what_it_acknowledged(kind: str, website: Webs
     first = start(kind, profile)
     try:
         page = first.open(website.origin)
+        page.call(f"{FALLBACK}.open_", ["crash", {"storage": "simple"}])
+        page.start(f"{FALLBACK}.write_for_ever", "crash")
+        time.sleep(LOCALSTORAGE_S)
         assert open_in(page, "crash") == "open"
         page.start(f"{INSIDE}.write_for_ever", "crash")
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while (acknowledged := page.evaluate("return globalThis.window.acknowledged ?? -1")) < 100:
             assert time.monotonic() < deadline
             time.sleep(0.02)
+        assert page.evaluate("return window.pairs ?? -1") > 20
     finally:
         first.kill()
     again = start(kind, profile)
@@ -221,6 +228,10 @@ def test_a_killed_browser_has_kept_what_it_acknowledged(kind: str, website: Webs
         found = page.call(f"{INSIDE}.keys", "crash")
         assert found[: acknowledged + 1] == list(range(acknowledged + 1))
         assert found == list(range(len(found))), "nothing is there that was not written in order"
+        assert page.call(f"{FALLBACK}.open_", ["crash", {"storage": "simple"}])["engine"] == "localStorage"
+        pairs = [one["id"] for one in page.call(f"{FALLBACK}.all_", "crash")[0]]
+        whole = {f"{letter}{n}" for letter in "ab" for n in range(len(pairs) // 2)}
+        assert set(pairs) == whole, "the last commits of localStorage may be gone, none is there by half"
         if kind == "firefox":
             # Nothing follows such a write in its transaction: the commit itself waits for it.
             filled(page, "untracked")

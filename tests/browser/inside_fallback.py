@@ -137,7 +137,7 @@ async def warned(name: str) -> list[str]:
     return [type(one.message).__name__ for one in caught]
 
 
-async def interrupted_move(name: str) -> str:
+async def interrupted_move(name: str, collections: Any = BOTH) -> str:
     """The tab dies behind the commit in IndexedDB, before localStorage is told."""
     before = localstorage.LocalStorage.write
 
@@ -146,7 +146,7 @@ async def interrupted_move(name: str) -> str:
 
     localstorage.LocalStorage.write = die  # type: ignore[assignment]
     try:
-        await hp.open_async(name, collections=BOTH)
+        await hp.open_async(name, collections=collections)
     except RuntimeError as error:
         return str(error)
     finally:

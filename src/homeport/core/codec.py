@@ -11,7 +11,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import msgspec
 
-from homeport.core import modeltree, unknown
+from homeport.core import modelpaths, unknown
 from homeport.core.expiry import check_moment, moment_ms
 from homeport.core.indexes import Indexed
 from homeport.core.inspection import inspect_document, misfit_of
@@ -97,7 +97,7 @@ class Codec(Generic[T]):
         dated = collection.expires_at
         self._dated = None if dated is None else 2 + self.columns.index(dated)
         self.has_extras = bool(self.multi or self.text_paths)
-        self.fingerprint = modeltree.fingerprint(self._tree)
+        self.fingerprint = modelpaths.fingerprint(self._tree)
         self.scope = Scope(self._tree, collection.name)
         self.keys = KeyForms(self.scope, collection.key, collection.name)
         self._check: Check | None = (
@@ -111,8 +111,8 @@ class Codec(Generic[T]):
     def _build(self) -> None:
         model = self._model
 
-        def steps(path: str) -> list[modeltree.Step]:
-            return modeltree.resolve_stored(self._tree, path)
+        def steps(path: str) -> list[modelpaths.Step]:
+            return modelpaths.resolve_stored(self._tree, path)
 
         build = build_row(model, [steps(path) for path in self.columns], self._inspect)
         self.row = build if self._check is None else self._checked(build)
@@ -295,7 +295,7 @@ class Codec(Generic[T]):
 
     def kinds_at(self, path: str) -> set[str] | None:
         """The scalar types that the model allows at a stored path; None when it does not say."""
-        node = modeltree.resolve_stored(self._tree, path)[-1].node
+        node = modelpaths.resolve_stored(self._tree, path)[-1].node
         if node is None or node.open or not node.kinds:
             return None
         return set(node.kinds)

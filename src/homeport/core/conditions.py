@@ -218,6 +218,12 @@ class Range(Condition):
         self.lower_open = lower_open
         self.upper_open = upper_open
 
+    @property
+    def is_equality(self) -> bool:
+        """Dexie's ``equals``: one value, which needs no order."""
+        closed = self.lower is not None and not (self.lower_open or self.upper_open)
+        return closed and self.lower is self.upper
+
 
 class IgnoreCase(Condition):
     """A text equal to (or, with ``prefix``, beginning with) one of these, case-folded."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from homeport.core.modeltree import Node, Step
+from homeport.core.modelpaths import Step
+from homeport.core.modeltree import Node
 from homeport.errors import SchemaError
 
 

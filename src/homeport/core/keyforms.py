@@ -13,6 +13,7 @@ from uuid import UUID
 
 from homeport.core.arguments import shown
 from homeport.core.keys import Key, encode_key
+from homeport.core.models import key_own, written_key
 from homeport.core.modeltree import Node
 from homeport.core.restore import Restore, restorer
 from homeport.core.scope import Scope
@@ -35,22 +36,30 @@ class KeyForms:
     the model declares, None where they are the same.
     """
 
-    __slots__ = ("_collection", "_node", "_path", "_scope", "stored", "typed")
+    __slots__ = ("_collection", "_node", "_own", "_path", "_scope", "stored", "typed")
 
     def __init__(self, scope: Scope, path: str, collection: str) -> None:
         self._scope = scope
         self._path = path
         self._collection = collection
         self._node: Node | None = scope.stored_node(path)
-        self.typed: Restore | None = restorer(self._node)
+        self._own = key_own(self._node)
+        whole = self._node is not None and self._node.own is not None and self._own is None
+        self.typed: Restore | None = None if whole else restorer(self._node)
         # The text of a point in time has many forms, so a text may need one too.
         times = self._node is not None and "datetime" in self._node.kinds
-        self.stored: frozenset[type[Any]] = frozenset() if times else frozenset((str,))
+        varied = times or self._own is not None
+        self.stored: frozenset[type[Any]] = frozenset() if varied else frozenset((str,))
 
     def into(self, key: Any) -> Key:
         """A key as a program gives it → as documents store it; raises ``InvalidKey``."""
         kind = type(key)
-        if kind not in _STORED:
+        if self._own is not None and key is not None and kind is not bool:
+            try:
+                key = written_key(self._own, key)
+            except InvalidQuery as error:
+                raise InvalidKey(error.message, action=error.action) from error
+        elif kind not in _STORED:
             key = self._converted(key)
         elif kind is str and not self.stored and self._node is not None:
             key = self._scope.stored_value(self._node, key)

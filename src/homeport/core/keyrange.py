@@ -20,6 +20,7 @@ from homeport.core.conditions import (
     Condition,
     Element,
     IgnoreCase,
+    Not,
     Or,
     Range,
     StartsWith,
@@ -27,6 +28,8 @@ from homeport.core.conditions import (
 )
 from homeport.core.keys import compare
 from homeport.errors import InvalidQuery
+
+_IN_ORDER = (str, int, float, bytes, list, tuple)
 
 
 class WhereClause:
@@ -104,6 +107,9 @@ class WhereClause:
         values = many(values)
         for value in values:
             comparable(value, self.path)
+        if not all(isinstance(value, _IN_ORDER) for value in values):
+            # Dates, enums …: their order is that of their stored form, which is not known here.
+            return self._made(And((Range(self._at), Not(AnyOf(self._at, values)))))
         ordered = sorted(values, key=cmp_to_key(compare))
         if not ordered:
             return self._made(Range(self._at))

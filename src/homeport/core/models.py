@@ -15,8 +15,9 @@ import msgspec
 from msgspec import UNSET
 
 from homeport.core.keys import Key
-from homeport.core.modeltree import FieldInfo, Node, is_pydantic
-from homeport.core.plain import builtins, instant
+from homeport.core.modeltree import FieldInfo, Node, retime
+from homeport.core.ownform import OwnForm, is_pydantic
+from homeport.core.plain import builtins
 from homeport.errors import InvalidKey, SchemaError
 
 T = TypeVar("T")
@@ -34,6 +35,7 @@ class Model(Generic[T]):
     """Plain dicts, and the base of the other kinds.
 
     mapping: documents are dicts (fields by name), otherwise objects (fields by attribute).
+    key_own: the key's own form, if it has one. key_written: a serializer has a say in the key.
     """
 
     mapping = True
@@ -42,6 +44,8 @@ class Model(Generic[T]):
         self.cls = cls
         self.tree = tree
         self.key = key if isinstance(key, str) else key.name
+        self.key_own = None if isinstance(key, str) else key_own(key.node)
+        self.key_written = not isinstance(key, str) and key.node.own is not None
         self.encode: Callable[[T], bytes] = encode_json
         self.decode: Callable[[str | bytes], T] = cast("Any", decode_object)
         self.decode_list: Callable[[str | bytes], list[T]] = cast("Any", decode_objects)
@@ -62,6 +66,8 @@ class Model(Generic[T]):
         value = self.get(doc, self.key)
         if value is None or value == "":
             return None
+        if self.key_own is not None:
+            return cast("Key", written_key(self.key_own, value))
         if not isinstance(value, (str, int, float, list)):
             value = builtins(value)
         return cast("Key", value)
@@ -116,12 +122,24 @@ class PydanticModel(Model[T]):
     def __init__(self, cls: type[T], tree: Node, key: FieldInfo) -> None:
         super().__init__(cls, tree, key)
         model: Any = cls
-        self._times = any("datetime" in node.kinds for node in tree.walk())
+        self._whole = self.key_written and self.key_own is None
+        self._stored_key = key.stored
+        self._times = any(node.times for node in tree.walk())
         self.encode = lambda doc: encode_json(self.plain(doc))
         self.decode = model.model_validate_json
         self.decode_list = lambda text: [
             model.model_validate_json(bytes(item)) for item in _items(text)
         ]
+
+    def key_of(self, doc: T) -> Key | None:
+        key = super().key_of(doc)
+        if key is not None and self._whole and self.plain(doc).get(self._stored_key) != key:
+            raise InvalidKey(
+                f"{self.cls.__name__} has a serializer of the whole class, which writes another "
+                f"{self._stored_key} than {key!r}.",
+                action="Let it leave the key as it is.",
+            )
+        return key
 
     def plain(self, doc: T) -> dict[str, Any]:
         document: Any = doc
@@ -142,26 +160,25 @@ _items: Final[Callable[[str | bytes], list[msgspec.Raw]]] = msgspec.json.Decoder
 ).decode
 
 
-def retime(value: Any, node: Node | None) -> Any:
-    """Texts where the model declares points in time → the form of ``instant``."""
-    if node is None:
-        return value
-    if isinstance(value, str):
-        return read_instant(value) if "datetime" in node.kinds else value
-    if isinstance(value, list):
-        return [retime(item, node.item) for item in value]
-    if isinstance(value, dict):
-        known = {f.stored: f.node for shape in node.shapes for f in shape.fields.values()}
-        return {name: retime(item, known.get(name, node.value)) for name, item in value.items()}
-    return value
+def key_own(node: Node | None) -> OwnForm | None:
+    """A form of its own of a key field. What a serializer of the whole class makes of a key is
+    looked at when a document is written."""
+    return None if node is None or node.own is None or node.own.whole else node.own
 
 
-def read_instant(text: str) -> str:
-    """A point in time in any ISO form → the stored form; other texts as they are."""
-    try:
-        return instant(msgspec.convert(text, datetime))
-    except msgspec.ValidationError:
-        return text
+def written_key(own: OwnForm, value: object) -> object:
+    """The key of a document whose class writes it in a form of its own; ``InvalidKey`` where a key
+    in that form would be taken for another one."""
+    if not own.opaque:
+        return value if isinstance(value, (str, int, float, list)) else own.dump(value)
+    stored = own.into(value)
+    if own.into(stored) != stored:
+        raise InvalidKey(
+            f"{own.where} is the key, and its serializer turns {stored!r}, which it wrote itself, "
+            "into something else: a stored key could not be told from one in the program.",
+            action="Take the serializer off the key, or let it leave its own form as it is.",
+        )
+    return stored
 
 
 def key_form(tree: Node | None, key: str, collection: str) -> Callable[[Key], Any] | None:
@@ -169,6 +186,8 @@ def key_form(tree: Node | None, key: str, collection: str) -> Callable[[Key], An
     if tree is None:
         return None
     field = next((field for field in tree.fields().values() if field.stored == key), None)
+    if field is not None and (own := key_own(field.node)) is not None:
+        return own.restore
     if field is None or field.node.open or "str" in field.node.kinds or "enum" in field.node.kinds:
         return None
     kinds = field.node.kinds

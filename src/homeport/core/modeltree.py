@@ -7,18 +7,30 @@ themselves.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 from uuid import UUID
 
 import msgspec.inspect as mi
 from msgspec import Struct
 
-from homeport.errors import SchemaError, UnknownField
+from homeport.core.ownform import (
+    Convert,
+    OwnForm,
+    annotation_is_opaque,
+    class_is_opaque,
+    configuration,
+    field_is_opaque,
+    forms_of_annotation,
+    forms_of_model,
+    is_pydantic,
+    is_pydantic_dataclass,
+    times_are_numbers,
+)
+from homeport.core.plain import read_instant
+from homeport.errors import SchemaError
 
 MAX_LISTED_DEPTH: Final = 4
 
@@ -38,6 +50,13 @@ _SCALARS: Final[dict[type[Any], str]] = {
     mi.TimeDeltaType: "timedelta",
     mi.UUIDType: "uuid",
     mi.DecimalType: "decimal",
+}
+
+_JSON_KINDS: Final[dict[type[Any], tuple[str, ...]]] = {
+    bool: ("bool", "enum"),
+    int: ("int", "float", "enum"),
+    float: ("float",),
+    str: ("str", "enum"),
 }
 
 _PYTHON: Final[dict[str, type[Any]]] = {
@@ -105,11 +124,11 @@ class Node:
 
     kinds: scalar kinds. shapes: classes with known fields. item: elements of arrays. value: values
     of a dict. open: anything may be inside (Any, plain dict, a class of its own JSON form). python:
-    the scalar types that JSON has not, and enums. bytes_as: the text form of bytes; base64, or what
-    a pydantic model's configuration says.
+    the scalar types that JSON has not, and enums. own: set where only the class knows the stored
+    form; where that is a serializer's, the node is open and says nothing else.
     """
 
-    __slots__ = ("bytes_as", "item", "kinds", "naive", "open", "python", "shapes", "value")
+    __slots__ = ("item", "kinds", "naive", "open", "own", "python", "shapes", "value")
 
     def __init__(self) -> None:
         self.kinds: set[str] = set()
@@ -118,8 +137,29 @@ class Node:
         self.item: Node | None = None
         self.value: Node | None = None
         self.open = False
-        self.bytes_as = "base64"
+        self.own: OwnForm | None = None
         self.naive = False  # a datetime declared without a time zone
+
+    @property
+    def times(self) -> bool:
+        """May points in time be here? Their text has one form."""
+        kinds = self.kinds if self.own is None else self.own.declared.kinds
+        return "datetime" in kinds
+
+    def accepts(self, value: object) -> bool:
+        """Is this a Python value of the type? What is inside containers is not looked at."""
+        kind = type(value)
+        if value is None:
+            return "null" in self.kinds
+        if kind in _JSON_KINDS:
+            return self.open or not self.kinds.isdisjoint(_JSON_KINDS[kind])
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return self.open or self.item is not None
+        shapes = [shape.cls for shape in self.shapes]
+        if kind is dict:
+            return self.value is not None or any(issubclass(cls, dict) for cls in shapes)
+        classes = (*self.python, *(cls for cls in shapes if not issubclass(cls, dict)))
+        return self.open or isinstance(value, classes)
 
     def add(self, described: mi.Type) -> Node:
         """Include a type as msgspec describes it."""
@@ -133,6 +173,8 @@ class Node:
             if kind in _PYTHON:
                 self.python.append(_PYTHON[kind])
             self.naive |= isinstance(described, mi.DateTimeType) and described.tz is False
+        elif isinstance(described, mi.DataclassType) and is_pydantic_dataclass(described.cls):
+            self.shapes.append(_pydantic_shape(described.cls))
         elif isinstance(described, (mi.StructType, mi.DataclassType, mi.TypedDictType)):
             self.shapes.append(_shape(described))
         elif isinstance(described, (mi.EnumType, mi.LiteralType)):
@@ -202,16 +244,12 @@ def _maker(described: mi.Type) -> Callable[[], Node]:
     return lambda: Node().add(described)
 
 
-def is_pydantic(cls: object) -> bool:
-    """Asked by shape, so that pydantic is never imported for it."""
-    return isinstance(cls, type) and hasattr(cls, "__pydantic_core_schema__") and hasattr(
-        cls, "model_fields"
-    )  # fmt: skip
-
-
 def _pydantic_shape(cls: Any) -> Shape:
+    """Of a pydantic model or dataclass."""
     fields: dict[str, FieldInfo] = {}
-    for name, field in cls.model_fields.items():
+    described: dict[str, Any] = cls.model_fields if is_pydantic(cls) else cls.__pydantic_fields__
+    settings = configuration(cls)
+    for name, field in described.items():
         stored = field.serialization_alias or name
         accepted = field.validation_alias or name
         if stored != accepted:
@@ -219,26 +257,88 @@ def _pydantic_shape(cls: Any) -> Shape:
                 f"{cls.__name__}.{name} is written as {stored!r} but read as {accepted!r}.",
                 action="Give it one alias, or none.",
             )
-        make = _annotation_maker(field.annotation, cls.model_config.get("ser_json_bytes", "utf8"))
+        make = _pydantic_maker(cls, name, stored, field.annotation)
         fields[name] = FieldInfo(name, stored, make, required=field.is_required(), omitted=False)
-    return Shape(cls, fields, keeps_extra=cls.model_config.get("extra") == "allow")
+    return Shape(cls, fields, keeps_extra=settings.get("extra") == "allow")
 
 
-def _annotation_maker(annotation: Any, bytes_as: str) -> Callable[[], Node]:
+def _pydantic_maker(cls: Any, name: str, stored: str, annotation: Any) -> Callable[[], Node]:
     def make() -> Node:
-        node = Node()
-        try:
-            node.add(mi.type_info(annotation))
-        except TypeError:
-            # A type that only pydantic understands: anything may be inside.
-            node.open = True
-        inner: Node | None = node
-        while inner is not None:  # classes inside have configurations of their own
-            inner.bytes_as = "urlsafe" if bytes_as == "base64" else bytes_as
-            inner = inner.item or inner.value
-        return node
+        node = _annotated(annotation)
+        opaque = field_is_opaque(cls, name) or times_are_numbers(cls, node.kinds)
+        whole = not opaque and class_is_opaque(cls, name)
+        forms = forms_of_model(cls, name, stored)
+        return _owned(node, f"{cls.__name__}.{name}", forms, opaque=opaque or whole, whole=whole)
 
     return make
+
+
+def _guest_maker(cls: type[Any], name: str, annotation: Any) -> Callable[[], Node]:
+    """A field of another class inside a pydantic model: pydantic writes that too."""
+
+    def make() -> Node:
+        forms, opaque = forms_of_annotation(annotation), annotation_is_opaque(annotation)
+        return _owned(_annotated(annotation), f"{cls.__name__}.{name}", forms, opaque=opaque)
+
+    return make
+
+
+def _annotated(annotation: Any) -> Node:
+    try:
+        return Node().add(mi.type_info(annotation))
+    except TypeError:
+        node = Node()  # a type that only pydantic understands: anything may be inside
+        node.open = True
+        return node
+
+
+def _owned(
+    node: Node, where: str, forms: tuple[Convert, Convert], *, opaque: bool, whole: bool = False
+) -> Node:
+    """The node with pydantic's way of writing its values, and the nodes inside likewise."""
+    dump, load = forms
+    made = node
+    if opaque:
+        made = Node()
+        made.open = True
+    own = OwnForm(
+        where, node, lambda value: retime(dump(value), made), load, opaque=opaque, whole=whole
+    )
+    if node.item is not None:
+        made.item = _owned(node.item, f"an element of {where}", own.element(), opaque=opaque)
+    if node.value is not None:
+        made.value = _owned(node.value, f"what is in {where}", own.member(), opaque=opaque)
+    inside = [inner for inner in (made.item, made.value) if inner is not None and inner.own]
+    if opaque or node.open or node.shapes or inside or node.kinds & {"bytes", "timedelta"}:
+        made.own = own
+    for shape in made.shapes:
+        if not is_pydantic(shape.cls) and not is_pydantic_dataclass(shape.cls):
+            _entertain(shape)
+    return made
+
+
+def _entertain(shape: Shape) -> None:
+    hints = get_type_hints(shape.cls, include_extras=True)
+    for name, field in shape.fields.items():
+        if name in hints:
+            make = _guest_maker(shape.cls, name, hints[name])
+            shape.fields[name] = FieldInfo(
+                name, field.stored, make, required=field.required, omitted=field.omitted
+            )
+
+
+def retime(value: Any, node: Node | None) -> Any:
+    """Texts where the model declares points in time → the form of ``instant``."""
+    if node is None:
+        return value
+    if isinstance(value, str):
+        return read_instant(value) if node.times else value
+    if isinstance(value, list):
+        return [retime(item, node.item) for item in value]
+    if isinstance(value, dict):
+        known = {f.stored: f.node for shape in node.shapes for f in shape.fields.values()}
+        return {name: retime(item, known.get(name, node.value)) for name, item in value.items()}
+    return value
 
 
 def tree_of(model: type[Any] | None) -> Node | None:
@@ -260,67 +360,3 @@ def tree_of(model: type[Any] | None) -> Node | None:
             "no model for plain dicts.",
         )
     return node
-
-
-class Step:
-    """One field on a path: python name, stored name, the type below; None = nobody knows."""
-
-    __slots__ = ("field", "node", "stored")
-
-    def __init__(self, stored: str, node: Node | None, field: FieldInfo | None) -> None:
-        self.stored = stored
-        self.node = node
-        self.field = field
-
-
-def resolve(tree: Node | None, path: str, collection: str) -> list[Step]:
-    """The steps of a dotted path of Python names; raises ``UnknownField``."""
-    steps: list[Step] = []
-    node = tree
-    for name in path.split("."):
-        if node is None:
-            steps.append(Step(name, None, None))
-            continue
-        field = node.fields().get(name)
-        if field is not None:
-            steps.append(Step(field.stored, field.node, field))
-            node = field.node
-        elif name in (shape.tag_field for shape in node.shapes):
-            steps.append(Step(name, Node(), None))
-            node = None
-        elif node.open or any(shape.keeps_extra for shape in node.shapes):
-            steps.append(Step(name, node.value, None))
-            node = node.value
-        else:
-            raise _unknown(tree, path, collection)
-    return steps
-
-
-def resolve_stored(tree: Node | None, path: str) -> list[Step]:
-    """The steps of a path of stored names, as a declaration holds it once it is resolved."""
-    steps: list[Step] = []
-    node = tree
-    for name in path.split("."):
-        fields = () if node is None else node.fields().values()
-        field = next((f for f in fields if f.stored == name), None)
-        node = field.node if field is not None else None if node is None else node.value
-        steps.append(Step(name, node, field))
-    return steps
-
-
-def _unknown(tree: Node | None, path: str, collection: str) -> UnknownField:
-    known = sorted(set(tree.paths())) if tree is not None else []
-    close = difflib.get_close_matches(path, known, 1)
-    hint = f"; did you mean {close[0]!r}?" if close else "."
-    listed = [name for name in known if "." not in name]
-    action = "" if close else f"Its fields are: {', '.join(listed[:20])}."
-    return UnknownField(
-        f"no field {path!r} in {collection}{hint}", action=action, path=path, collection=collection
-    )
-
-
-def fingerprint(tree: Node | None) -> str:
-    """Changes when the set of fields that the model knows changes, at any listed depth."""
-    if tree is None:
-        return "any"
-    return sha256("\n".join(sorted(set(tree.paths()))).encode()).hexdigest()[:16]

@@ -165,6 +165,14 @@ def instant(value: datetime) -> str:
     return value.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
+def read_instant(text: str) -> str:
+    """A point in time in any ISO form → the stored form; other texts as they are."""
+    try:
+        return instant(msgspec.convert(text, datetime))
+    except msgspec.ValidationError:
+        return text
+
+
 def builtins(value: object) -> Any:
     """Models, dates, enums … → dicts, lists, texts, numbers; times in the form of ``instant``."""
     return _instants(msgspec.to_builtins(value, builtin_types=(datetime,), str_keys=True))

@@ -238,7 +238,8 @@ def _bind(condition: Condition, scope: Scope) -> Condition:
         low, high = scope.convert(path, condition.low), scope.convert(path, condition.high)
         return Between(stored, low, high, condition.low_open, condition.high_open)
     if isinstance(condition, Range):
-        scope.check_ordered(path)
+        if not condition.is_equality:
+            scope.check_ordered(path)
         lower, upper = (
             None if bound is None else scope.convert(path, bound)
             for bound in (condition.lower, condition.upper)

@@ -3,7 +3,6 @@ typed from keys, groups and aggregates too, not only inside documents."""
 
 from __future__ import annotations
 
-from base64 import b64decode, b64encode, urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias, Union
 
@@ -23,6 +22,8 @@ def restorer(node: Node | None) -> Restore | None:
     """
     if node is None:
         return None
+    if node.own is not None and (node.own.opaque or not node.shapes):
+        return node.own.restore
     scalar = _scalar(node)
     element = restorer(node.item)
     if element is None:
@@ -36,33 +37,7 @@ def restorer(node: Node | None) -> Restore | None:
     return restore
 
 
-def bytes_text(value: bytes, form: str) -> str:
-    """Bytes in the text form of a model: ``base64``, ``urlsafe`` (base64), ``hex`` or ``utf8``."""
-    if form == "hex":
-        return value.hex()
-    if form == "utf8":
-        return value.decode(errors="surrogateescape")  # which no stored text can hold
-    return (urlsafe_b64encode if form == "urlsafe" else b64encode)(value).decode()
-
-
-def _bytes_of(text: str, form: str) -> bytes:
-    if form == "hex":
-        return bytes.fromhex(text)
-    if form == "utf8":
-        return text.encode()
-    return (urlsafe_b64decode if form == "urlsafe" else b64decode)(text)
-
-
 def _scalar(node: Node) -> Restore | None:
-    if node.python == [bytes] and node.bytes_as != "base64":
-
-        def restore_bytes(value: Any) -> Any:
-            try:
-                return _bytes_of(value, node.bytes_as) if isinstance(value, str) else value
-            except ValueError:
-                return value
-
-        return restore_bytes
     if node.kinds <= _PLAIN or not node.python:
         return None
     plain = [kind for name, kind in _JSON.items() if name in node.kinds]

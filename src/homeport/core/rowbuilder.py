@@ -18,8 +18,10 @@ from datetime import datetime
 from typing import Any, Final
 
 from homeport.core.keys import MAX_SAFE_INT, Encoded, encode, encode_key
-from homeport.core.models import Model
-from homeport.core.modeltree import Node, Step
+from homeport.core.modelpaths import Step
+from homeport.core.models import Model, decode_object
+from homeport.core.modeltree import Node
+from homeport.core.paths import get_path
 from homeport.core.plain import all_json, builtins, instant
 from homeport.errors import InvalidKey
 
@@ -66,6 +68,8 @@ def reader(model: Model[Any], steps: list[Step]) -> Reader:
     path = ".".join(step.stored for step in steps)
     get = model.get
     direct = model.tree is None or _is_direct(steps[-1].node)
+    if written_by_class(steps):
+        return lambda doc: get_path(model.plain(doc), path, None)
 
     def read(doc: Any) -> Any:
         for name in names:
@@ -75,6 +79,12 @@ def reader(model: Model[Any], steps: list[Step]) -> Reader:
         return doc if direct or doc is None else index_value(doc, path)
 
     return read
+
+
+def written_by_class(steps: list[Step]) -> bool:
+    """Is the stored form on this path known only to the document's class?"""
+    forms = [None if step.node is None else step.node.own for step in steps]
+    return forms[-1] is not None or any(form is not None and form.opaque for form in forms)
 
 
 def _is_direct(node: Node | None) -> bool:
@@ -164,7 +174,7 @@ def _in_range(source: str) -> str:
 
 def _key_lines(model: Model[Any]) -> list[str]:
     name = model.key
-    if not _identifier(name):
+    if not _identifier(name) or model.key_written:
         return ["key = key_of(d)", "if key is not None: key = enc_key(key)"]
     return [
         f"key = d.get('{name}')" if model.mapping else f"key = d.{name}",
@@ -178,7 +188,12 @@ def _key_lines(model: Model[Any]) -> list[str]:
 def _column_lines(
     model: Model[Any], steps: list[Step], number: int, scope: dict[str, Any]
 ) -> list[str]:
-    value = _inline(model, steps)
+    value = None if written_by_class(steps) else _inline(model, steps)
+    if value is None and written_by_class(steps):
+        # Once more out of the text: the serializer was asked when the text was made.
+        scope[f"path{number}"] = ".".join(step.stored for step in steps)
+        scope["get_path"], scope["read_plain"] = get_path, decode_object
+        value = [f"v = get_path(read_plain(raw), path{number}, None)"]
     if value is None:
         scope[f"read{number}"] = reader(model, steps)
         value = [f"v = read{number}(d)"]

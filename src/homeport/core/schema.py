@@ -14,7 +14,8 @@ from homeport.core.indexes import Frozen, FullText, Index, Kind, Multi, Unique, 
 from homeport.core.keyfields import check_indexed, stored_key
 from homeport.core.keygen import KeyGenerator, checked_generator
 from homeport.core.mergetypes import MergeType
-from homeport.core.modeltree import Node, resolve, resolve_stored, tree_of
+from homeport.core.modelpaths import resolve, resolve_stored
+from homeport.core.modeltree import Node, tree_of
 from homeport.core.versions import Upcaster, Versions
 from homeport.errors import SchemaError, UnknownField
 

@@ -11,10 +11,11 @@ from typing import Final
 import msgspec
 
 from homeport.core.arguments import shown
-from homeport.core.models import read_instant
-from homeport.core.modeltree import Node, Step, resolve, resolve_stored
-from homeport.core.plain import builtins, instant
-from homeport.core.restore import Restore, bytes_text, restorer
+from homeport.core.modelpaths import Step, element_of, resolve, resolve_stored
+from homeport.core.modeltree import Node
+from homeport.core.ownform import OwnForm
+from homeport.core.plain import builtins, instant, read_instant
+from homeport.core.restore import Restore, restorer
 from homeport.errors import InvalidQuery
 
 _JSON_TYPES: Final = (str, int, float, bool, type(None))
@@ -51,7 +52,7 @@ class Scope:
         found = self._elements.get(path)
         if found is None:
             node = self.node(path)
-            inner = None if node is None or node.open else node.item
+            inner = None if node is None else element_of(node)
             found = Scope(inner, f"the elements of {path} in {self.name}")
             if len(self._elements) < _MOST_PATHS:
                 self._elements[path] = found
@@ -66,6 +67,13 @@ class Scope:
     def check_ordered(self, path: str) -> None:
         """``InvalidQuery`` for types whose stored text sorts differently from their values."""
         node = self.node(path)
+        if node is not None and node.own is not None and node.own.opaque and not node.own.ordered:
+            raise InvalidQuery(
+                f"{path or self.name} is stored as its class's serializer writes it, and what it "
+                "writes does not follow in the order of the values.",
+                action="Compare it with == or any_of(), filter() it in Python, or let the "
+                "serializer write a number or a text that sorts like the value.",
+            )
         unordered = () if node is None else sorted(node.kinds & {"decimal", "timedelta"})
         if unordered:
             raise InvalidQuery(
@@ -85,12 +93,15 @@ class Scope:
 
     def stored_value(self, node: Node | None, value: object) -> object:
         """A Python value → the form in which documents store it where ``node`` is declared."""
+        if node is not None and node.own is not None:
+            if node.own.opaque:
+                return node.own.into(value)
+            if type(value) not in _JSON_TYPES and (dumped := _dumped_by(node.own, value)):
+                return dumped[0]
         if isinstance(value, str) and type(value) is str:
             return read_instant(value) if node is not None and "datetime" in node.kinds else value
         if type(value) in _JSON_TYPES:
             return value
-        if isinstance(value, (bytes, bytearray)) and node is not None:
-            return bytes_text(bytes(value), node.bytes_as)
         if isinstance(value, Decimal) and (node is None or "decimal" not in node.kinds):
             return int(value) if value == value.to_integral_value() else float(value)
         return stored_form(value)
@@ -98,6 +109,18 @@ class Scope:
     def restorer(self, path: str) -> Restore | None:
         """A function from stored values at a path to Python values; None where they are equal."""
         return restorer(self.node(path))
+
+
+def _dumped_by(own: OwnForm, value: object) -> tuple[object] | None:
+    """What the class writes for a value of its field; None when it is none, but may be the form in
+    which one is stored."""
+    try:
+        return (own.dump(value),)
+    except Exception:
+        if isinstance(value, (bytes, bytearray)):
+            # No UTF-8, so no document holds them; no stored text holds these surrogates either.
+            return (bytes(value).decode(errors="surrogateescape"),)
+        return None
 
 
 def stored_form(value: object) -> object:

@@ -7,7 +7,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from homeport.core.hits import Hit, Hits
-from homeport.core.modeltree import resolve_stored
+from homeport.core.modelpaths import resolve_stored
 from homeport.core.operations import passed
 from homeport.core.paths import MISSING
 from homeport.core.ranking import CANDIDATES, TextSearch

@@ -90,7 +90,7 @@ def _position(token: object, order: Order, table: Table[Any]) -> tuple[Any, ...]
         body = urlsafe_b64decode(token + "=" * (-len(token) % 4))
         name, text, values = msgspec.json.decode(body, type=tuple[str, str, list[Any]])
         table.codec.keys.into(values[-1])
-    except (AssertionError, ValueError, IndexError, HomeportError) as error:
+    except (AssertionError, msgspec.MsgspecError, ValueError, IndexError, HomeportError) as error:
         raise InvalidQuery(
             f"{token!r:.60} is no token of a page.", action="Give page() the .next of a page."
         ) from error

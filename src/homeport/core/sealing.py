@@ -172,7 +172,8 @@ class Ring(msgspec.Struct, frozen=True):
                 and (ring.kdf.name != "pbkdf2-sha256" or ring.kdf.iterations > 0)
                 and len(ring.salt_bytes) in (0, SALT_BYTES)
             )
-        except (ValueError, TypeError) as error:  # no JSON, no base64, no number
+        except (msgspec.MsgspecError, ValueError, TypeError) as error:
+            # No JSON, no base64, no number.
             raise Corrupted(f"The keys of {path} are damaged.", path=path) from error
         if not sound:
             raise Corrupted(f"The keys of {path} are damaged.", path=path)

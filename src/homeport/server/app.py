@@ -190,7 +190,7 @@ async def _body(node: Node, request: Request) -> bytes:
 def _parse(body: bytes) -> PushRequest:
     try:
         asked = _decode(body)
-    except (ValueError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise UsageError(f"The request is malformed: {error}") from error
     if asked.v != PROTOCOL:
         raise ProtocolMismatch(f"This node speaks version {PROTOCOL}, the device {asked.v}.")

@@ -371,7 +371,7 @@ def _check_text(text: bytes) -> None:
 def _decode(text: bytes) -> Any:
     try:
         return msgspec.json.decode(text)
-    except (ValueError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise _Stop("rejected", "invalid-json", "The document is not valid JSON.") from error
 
 
@@ -379,5 +379,5 @@ def _decode_stored(text: str) -> Any:
     """A stored body; plain SQL may have stored what msgspec does not read (numbers like 1e999)."""
     try:
         return msgspec.json.decode(text)
-    except (ValueError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise _Stop("retry", "unreadable", "The stored document cannot be read.") from error

@@ -48,7 +48,7 @@ def unpack_cursor(text: str, owner: str) -> Cursor:
     """
     try:
         cursor = msgspec.json.decode(base64.urlsafe_b64decode(text), type=Cursor)
-    except (ValueError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise HistoryBroken("The cursor is not one of this server.") from error
     check_mark(cursor.snapshot, cursor.nonce)
     if cursor.owner != owner:

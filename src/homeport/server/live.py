@@ -158,7 +158,7 @@ async def catch_up(connection: Connection, subscriber: Subscriber, since: str) -
     """Offer what moved since the message with this id; all when that cannot be said exactly."""
     try:
         last = msgspec.json.decode(base64.urlsafe_b64decode(since), type=_Id)
-    except (ValueError, RecursionError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         subscriber.resync()
         return
     young = 0 <= time.time() - last.made_s + 60 < ID_AGE_S

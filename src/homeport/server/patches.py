@@ -54,7 +54,7 @@ def readable(body: bytes) -> bool:
         return False
     try:
         _bodies.decode(b"[" + body + b"]")
-    except (ValueError, RecursionError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return False
     return True
 

@@ -47,7 +47,7 @@ def unpack_position(text: str, owner: str) -> Position:
     """What a device sent back. Raises ``HistoryBroken`` for what this server has not made."""
     try:
         position = msgspec.json.decode(base64.urlsafe_b64decode(text), type=Position)
-    except (ValueError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise HistoryBroken("The position is not one of this server.") from error
     length = {0: 3, 1: 2}.get(position.phase, 0)
     if len(position.at) not in (0, length) or any("\0" in name for name in position.at):

@@ -109,7 +109,7 @@ class Pusher:
             raise UsageError("The hash is not that of the batch.")
         try:
             batch = msgspec.json.decode(raw, type=PushedBatch)
-        except (ValueError, RecursionError) as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise UsageError(f"The batch is malformed: {error}") from error
         if sum(len(unit.changes) for unit in batch.units) > MAX_UNIT_CHANGES:
             raise UsageError(f"A batch has at most {MAX_UNIT_CHANGES} changes.")

@@ -118,7 +118,7 @@ async def _websocket(socket: WebSocket) -> None:
         try:
             async with asyncio.timeout(HELLO_TIMEOUT_S):
                 hello = msgspec.json.decode(await socket.receive_text(), type=Hello)
-        except (ValueError, RecursionError, KeyError, TimeoutError):
+        except (msgspec.MsgspecError, ValueError, RecursionError, KeyError, TimeoutError):
             await socket.close(4400, "the first message is a Hello")
             return
         try:

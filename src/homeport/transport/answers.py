@@ -68,7 +68,7 @@ def identity_of(token: str) -> Identity | None:
     try:
         claims: Any = msgspec.json.decode(base64.urlsafe_b64decode(payload))
         return Identity(str(claims["tenant"]), str(claims["sub"]))
-    except (ValueError, KeyError, TypeError):
+    except (msgspec.MsgspecError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -92,7 +92,7 @@ def reply_of(url: str, status: int, answer: bytes, wait_s: float | None) -> Repl
         raise _refusal(url, status, answer, wait_s)
     try:
         reply = _reply.decode(answer)
-    except (ValueError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ServerRefused(
             f"{url} answers, but not as a Homeport node does.", action="Check the address."
         ) from error
@@ -106,7 +106,7 @@ def reply_of(url: str, status: int, answer: bytes, wait_s: float | None) -> Repl
 def _refusal(url: str, status: int, answer: bytes, wait_s: float | None) -> SyncError:
     try:
         problem = _problem.decode(answer)
-    except (ValueError, RecursionError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         problem = Problem("", f"{url} answered with status {status}.")
     if status in _PASSING:
         # A proxy knows the header only; the node says the same in both, the body more finely.

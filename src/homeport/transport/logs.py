@@ -88,7 +88,7 @@ def decode_commit(data: bytes) -> tuple[str, Commit] | None:
         if len(payload) != header.bytes or hashlib.sha256(payload).hexdigest() != header.sha256:
             return None
         return header.sha256, _commit.decode(payload)
-    except (ValueError, RecursionError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
 
 

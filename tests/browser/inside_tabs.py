@@ -8,10 +8,10 @@ from typing import Any
 import homeport as hp
 from homeport import browser
 from homeport.core import session, streams
-from homeport.transport import fetch
+from homeport.transport import fetch, pump
 
 COUNTS = hp.Collection("counts", sync=hp.Synced(fields={"n": hp.Counter()}))
-READY_S, DELAY_MS = fetch.READY_S, session.delay_ms
+READY_S, LEASE_MS, DELAY_MS = fetch.READY_S, pump.LEASE_MS, session.delay_ms
 _open: dict[str, tuple[hp.AsyncDatabase, Any]] = {}
 _badges: list[str] = []
 _states: list[str] = []
@@ -20,19 +20,20 @@ _asked: list[int] = []
 _tasks: list[asyncio.Task[None]] = []
 
 
-def patient(seconds: float) -> None:
-    """Whatever waits for a timer waits so long."""
-    pause_ms = int(seconds * 1000)
-    session.delay_ms = streams.delay_ms = lambda *_: pause_ms  # type: ignore[assignment]
-
-
 def quick(argument: dict[str, Any]) -> None:
-    """ready_s: how long a stream may be silent at first. longest_pause_ms: between two attempts."""
+    """lease_ms: how long a lease holds that is not renewed. ready_s: how long a stream may be silent at
+    first. longest_pause_ms, pause_ms: between two attempts."""
+    pump.LEASE_MS = argument.get("lease_ms", LEASE_MS)  # type: ignore[misc]
     fetch.READY_S = argument.get("ready_s", READY_S)  # type: ignore[misc]
     longest_ms = argument.get("longest_pause_ms")
-    session.delay_ms = streams.delay_ms = (
-        DELAY_MS if longest_ms is None else lambda failures, fraction: int(longest_ms * fraction)
-    )
+    pause_ms = argument.get("pause_ms")
+
+    def delay_ms(failures: int, fraction: float) -> int:
+        if pause_ms is not None:
+            return int(pause_ms)
+        return DELAY_MS(failures, fraction) if longest_ms is None else int(longest_ms * fraction)
+
+    session.delay_ms = streams.delay_ms = delay_ms
 
 
 async def ended(argument: list[Any]) -> None:
@@ -59,17 +60,21 @@ async def _token() -> str:
     """The first of those that are left; the last one stays."""
     await asyncio.sleep(0)
     _asked.append(1)
-    return _tokens.pop(0) if len(_tokens) > 1 else _tokens[0]
+    given = _tokens.pop(0) if len(_tokens) > 1 else _tokens[0]
+    if not given:
+        raise OSError("no sign-in without a network")
+    return given
 
 
 async def open_(argument: list[Any]) -> None:
-    """[name, url, token or tokens]: open and begin to replicate."""
-    name, url, token = argument
+    """[name, url, token or tokens, live]: open and begin to replicate."""
+    name, url, token, live = [*argument, True][:4]
     db = await hp.open_async(name, collections=[COUNTS])
     if isinstance(token, list):
         _tokens[:] = token
+        _asked.clear()
         token = _token
-    sync = db.sync(url, token=token, poll_s=600.0)
+    sync = db.sync(url, token=token, poll_s=600.0, live=live)
     sync.on_event(lambda event: _states.append(event.detail) if event.kind == "state" else None)
     await sync.start()
     _open[name] = db, sync

@@ -109,6 +109,10 @@ class Browser(ABC):
     def close(self) -> None: ...
 
     @abstractmethod
+    def set_offline(self, offline: bool) -> None:
+        """As if there were no network, for all pages."""
+
+    @abstractmethod
     def kill(self) -> None:
         """SIGKILL to all of its processes."""
 

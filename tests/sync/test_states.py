@@ -74,6 +74,7 @@ def test_every_way_of_the_table_is_taken():
             s.Standby(0, other=True), s.Standby(0, other=False), s.Woken(0, "commit"),
             s.Woken(0, "hint"), s.Timer(0), s.Answered(0, quiet=True), s.Answered(0, quiet=False),
             *(s.Failed(0, code, "", 0.5, None, renew) for code in codes for renew in (True, False)),
+            *(s.Failed(0, code, "", 0.5, away=True) for code in codes),
             s.Watched(10**9, (1,)),
         ]:  # fmt: skip
             session = s.Session(poll_ms=1_000)

@@ -79,12 +79,31 @@ def test_retry_after_is_honoured():
     assert s.Sleep(7000) in actions
 
 
+def test_r01_without_a_network_no_attempt_is_counted_and_a_restart_begins_with_one():
+    session, _ = started()
+    now = 0
+    for _ in range(5):
+        actions = session.on(s.Failed(now, "unreachable", "no network", 1.0, away=True))
+        assert session.state == "offline"
+        assert s.Sleep(now + 60_000) in actions
+        assert s.Save(1, None) in actions, "so it is known as offline, and asks at once when it starts"
+        assert session.on(s.Woken(now, "commit")) == []
+        now += 60_000
+        assert s.Exchange(True) in session.on(s.Timer(now))
+    assert s.Sleep(now + 2_000) in session.on(s.Failed(now, "unreachable", "no answer", 1.0))
+    assert s.Exchange(True) in session.on(s.Resumed(now))
+    assert session.on(s.Failed(now, "rate-limited", "later", 0.0, retry_after_s=7, away=True))[-1] == s.Sleep(
+        now + 7_000
+    )
+
+
 def test_r20_a_token_is_refreshed_once_then_needs_auth_keeps_waiting():
     session, _ = started()
     first = session.on(s.Failed(0, "needs-auth", "old", 0.5, renewable=True))
     assert kinds(first) == ["Refresh", "Exchange"]
     second = session.on(s.Failed(1, "needs-auth", "old", 0.5, renewable=True))
     assert session.state == "needs-auth" and s.Sleep(30_001) in second
+    assert s.Save(1, None) in second, "a restart, perhaps with another token, need not wait"
     assert kinds(session.on(s.Timer(30_001)))[0] == "Refresh"
 
 

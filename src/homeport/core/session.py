@@ -53,6 +53,8 @@ MAX_RETRY_AFTER_MS: Final = 600_000
 """A server's wish is followed up to here: what asks for more may be a proxy's mistake."""
 FIRST_DELAY_MS: Final = 1_000
 LAST_DELAY_MS: Final = 30_000
+AWAY_DELAY_MS: Final = 60_000
+"""Where the system says that there is no network, and will say when it is back."""
 STALL_MS: Final = 60_000
 
 
@@ -106,7 +108,8 @@ class Answered(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """An exchange failed. fraction: random, 0..1. renewable: the token comes from a function."""
+    """An exchange failed. fraction: random, 0..1. renewable: the token comes from a function.
+    away: the system says that there is no network."""
 
     now_ms: int
     code: str
@@ -114,6 +117,7 @@ class Failed(NamedTuple):
     fraction: float
     retry_after_s: float | None = None
     renewable: bool = False
+    away: bool = False
 
 
 class Watched(NamedTuple):
@@ -324,9 +328,11 @@ class Session:
         if event.code == "needs-auth" and event.renewable and not self._refreshed:
             self._refreshed = True
             return [Refresh(), *self._exchange(event.now_ms, pull=self._pull)]
-        self.failures += 1
         self._again = None
         state = FAILURES.get(event.code, "refused")
+        if event.away and state == "offline" and event.retry_after_s is None:
+            return self._rest_away(event)
+        self.failures += 1
         pause = delay_ms(self.failures, event.fraction)
         self._asked_to_wait = event.retry_after_s is not None
         if event.retry_after_s is not None:
@@ -338,7 +344,18 @@ class Session:
             until = event.now_ms + LAST_DELAY_MS if waits else None
         self.retry_at_ms = until
         told = [Tell("failed", event.message)]
-        return [*told, *self._to(state), Save(self.failures, until), Sleep(until)]
+        # A program that is started again may well bring another token.
+        kept = None if state == "needs-auth" else until
+        return [*told, *self._to(state), Save(self.failures, kept), Sleep(until)]
+
+    def _rest_away(self, event: Failed) -> list[Action]:
+        """No attempt says anything of the server: none is counted, and a program that is started
+        again begins with one."""
+        self.failures = max(1, self.failures)
+        self._asked_to_wait = False
+        self.retry_at_ms = event.now_ms + AWAY_DELAY_MS
+        actions: list[Action] = [Tell("failed", event.message), *self._to("offline")]
+        return [*actions, Save(self.failures, None), Sleep(self.retry_at_ms)]
 
     def _watch(self, event: Watched) -> list[Action]:
         """A queue that could move and does not, while we claim to be connected (R2)."""

@@ -54,6 +54,15 @@ async def aside(fn: Callable[[], R]) -> R:
     return await asyncio.to_thread(fn)
 
 
+def plain(function: Callable[[], R]) -> Callable[[], R]:
+    """A function of the user's; in a browser also one of JavaScript."""
+    if sys.platform == "emscripten":
+        from homeport.transport import tabs  # noqa: PLC0415 - of a browser
+
+        return tabs.plain(function)
+    return function
+
+
 class Host(Protocol):
     """What the worker of a replication asks for."""
 

@@ -6,9 +6,12 @@ import os
 import platform
 import sys
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from homeport.ids import new_id
+
+if TYPE_CHECKING:
+    from homeport.transport.tabs import News
 
 HOST: Final = platform.node()
 
@@ -63,11 +66,20 @@ async def known_dead() -> Callable[[str], bool]:
     return is_dead
 
 
-def on_online(callback: Callable[[], None]) -> Callable[[], None]:
-    """Call ``callback`` when the system says that the network is back → what ends that. Only a
-    browser says so."""
+def offline() -> bool:
+    """Does the system say that there is no network? Only a browser does."""
     if sys.platform == "emscripten":
         from homeport.transport import tabs  # noqa: PLC0415 - of a browser
 
-        return tabs.on_online(callback)
+        return tabs.offline()
+    return False
+
+
+def follow(callback: Callable[[News], None]) -> Callable[[], None]:
+    """Call ``callback`` when the system says that the network is gone or back → what ends that.
+    Only a browser says so."""
+    if sys.platform == "emscripten":
+        from homeport.transport import tabs  # noqa: PLC0415 - of a browser
+
+        return tabs.follow(callback)
     return lambda: None

@@ -32,6 +32,15 @@ class Listener:
         self._hinted = hinted
         self._choice = Choice()
         self._since: str | None = None
+        self._limit: asyncio.Timeout | None = None
+        self._hurried = asyncio.Event()
+
+    def renew(self) -> None:
+        """The network is another one: what is open may be dead without a sign of it, and the pause
+        before the next stream is over."""
+        if self._limit is not None:
+            self._limit.reschedule(0.0)
+        self._hurried.set()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -42,7 +51,8 @@ class Listener:
             wait_s: float | None = None
             try:
                 better_ms = self._choice.better_in_ms(now_ms())
-                async with asyncio.timeout(None if better_ms is None else better_ms / 1000):
+                better_s = None if better_ms is None else better_ms / 1000
+                async with asyncio.timeout(better_s) as self._limit:
                     async with contextlib.aclosing(self._stream()) as stream:
                         async for hint in stream:
                             if self.using is None:
@@ -57,14 +67,16 @@ class Listener:
             except HomeportError:  # no token can be had
                 reason = "auth"
             finally:
-                self.using = None
+                self.using = self._limit = None
             if reason in ("auth", "bye"):  # a stream ends with its token (R20)
                 self._rounds.forget_token()
             now = now_ms()
             lasted_ms = None if began_ms is None else max(0, now - began_ms)
             fraction = random.random()  # noqa: S311 - spreads retries, guards nothing
             pause_ms = self._choice.ended(Ended(now, reason, lasted_ms, fraction, wait_s))
-            await asyncio.sleep(pause_ms / 1000)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurried.wait(), pause_ms / 1000)
+            self._hurried.clear()
 
     async def _stream(self) -> AsyncGenerator[Hint, None]:
         hello = await self._rounds.hello(self._since)

@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from homeport.core import session as s
 from homeport.core.backend import Backend
@@ -29,6 +29,9 @@ from homeport.transport.listening import Listener
 from homeport.transport.recovery import OnReset
 from homeport.transport.rounds import Rounds, Token, now_ms
 
+if TYPE_CHECKING:
+    from homeport.transport.tabs import News
+
 __all__ = ["Pump", "Token"]
 
 R = TypeVar("R")
@@ -36,6 +39,8 @@ R = TypeVar("R")
 DEBOUNCE_S = 0.015
 """Commits that follow each other closely travel in one batch."""
 TICK_S = 1.0
+LATE_S = 3.0
+"""A tick that comes so late was not let run: others may have taken the lease meanwhile."""
 LEASE_MS = 15_000
 MAX_HINTS = 1_000
 """Hints kept while an exchange runs; when there are more, the device just pulls."""
@@ -79,7 +84,9 @@ class Pump:
         self.owner = lease.owner_name()
         self._signalled = False
         self._renew_at = 0.0
-        self._forget_online: Callable[[], None] = lambda: None
+        self._unfollow: Callable[[], None] = lambda: None
+        self._away = False
+        """The system says that there is no network."""
         self.listener: Listener | None = None
         """Of the live streams, while it replicates in the background."""
         self.attempted: s.State | None = None
@@ -119,7 +126,8 @@ class Pump:
         forget = self.engine.on_commit(self._committed)
         retry = await self.rounds.read(load_retry())
         await lease.show_life(self.owner)
-        self._forget_online = lease.on_online(self._online)
+        self._away = lease.offline()
+        self._unfollow = lease.follow(self._told)
         if await self._lead():
             self._handle(s.Started(now_ms(), retry.failures, retry.retry_at_ms))
         else:
@@ -137,7 +145,7 @@ class Pump:
             self._handle(s.Stopped(now_ms()))
             with contextlib.suppress(HomeportError):
                 await self.rounds.run(release(self.owner))
-        self._forget_online()
+        self._unfollow()
         lease.end_life(self.owner)
         if self._timer is not None:
             self._timer.cancel()
@@ -160,10 +168,19 @@ class Pump:
         self.rounds.forget_token()
         self._handle(s.Resumed(now_ms()))
 
-    def _online(self) -> None:
-        """The network is back: what waits for a timer goes on now."""
-        if self.session.state == "offline":
-            self._handle(s.Resumed(now_ms()))
+    def _told(self, news: News) -> None:
+        """The system says that the network is gone, or back. The first is looked at rather than
+        believed: a node may be nearer than what was lost."""
+        self._away = news == "offline"
+        if self.session.state == "syncing" and self._exchange is not None:
+            self._exchange.cancel()  # it may hang on a connection of before
+            self._exchange = self.host.task(self._background_round(pull=True))
+        elif self.session.state == "idle":
+            self._handle(s.Woken(now_ms(), "hint"))
+        elif not self._away and self.session.state in ("offline", "needs-auth"):
+            self._handle(s.Resumed(now_ms()))  # also where token() found no network
+        if not self._away and self.listener is not None:
+            self.listener.renew()
 
     def _committed(self) -> None:
         """Called after every commit, in the committing thread."""
@@ -260,13 +277,16 @@ class Pump:
 
     def _failure(self, error: HomeportError) -> s.Failed:
         pause = error.context.get("retry_after_s")
+        # Without a network token() can have none either.
+        no_token = self._away and isinstance(error, NeedsAuth) and error.__cause__ is not None
         return s.Failed(
             now_ms(),
-            error.code,
+            Unreachable.code if no_token else error.code,
             str(error),
             random.random(),  # noqa: S311 - spreads retries, guards nothing
             pause if isinstance(pause, (int, float)) else None,
             renewable=self.rounds.renewable,
+            away=self._away,
         )
 
     # -- asked for by the user
@@ -334,7 +354,10 @@ class Pump:
         seen = None
         try:
             while True:
+                began = time.monotonic()
                 await asyncio.sleep(TICK_S)
+                if time.monotonic() - began > LATE_S:
+                    self._renew_at = 0.0
                 try:
                     mine = await self._lead()
                     await self.rounds.roll_back_late()

@@ -41,7 +41,7 @@ from homeport.errors import (
 from homeport.ids import new_id
 from homeport.transport.answers import identity_of
 from homeport.transport.backend import BackendTransport
-from homeport.transport.hosts import Perform, aside
+from homeport.transport.hosts import Perform, aside, plain
 from homeport.transport.network import transport_to
 from homeport.transport.recovery import OnReset, Recovery
 from homeport.transport.traffic import Meter
@@ -250,12 +250,14 @@ class Rounds:
             return self.token or ""
         if self._given is None:
             try:
-                given: Any = await aside(self.token)
+                given: Any = await aside(plain(self.token))
                 if inspect.isawaitable(given):
                     given = await given
             except Exception as error:  # the user's function: no network, a locked keychain …
                 raise NeedsAuth(f"token() raised {type(error).__name__}: {error}.") from error
-            self._given = str(given)
+            if not isinstance(given, str) or not given:
+                raise NeedsAuth(f"token() returned {given!r:.40}, which is no token.")
+            self._given = given
         return self._given
 
 

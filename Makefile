@@ -14,7 +14,7 @@ JOBS ?= 2
 # Extra words for pytest, for example: make test ARGS='-k outbox -x'
 ARGS ?=
 
-.PHONY: help setup demo serve fieldbook test unit soak faults lint format generate bench bench-browser check clean
+.PHONY: help setup demo serve fieldbook test unit soak soak-browser faults lint format generate bench bench-browser check clean
 
 help: ## this text
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -49,6 +49,9 @@ check: lint unit ## before a commit: lint and the fast tests
 
 soak: setup ## random schedules of the simulator, for an hour or MINUTES=…
 	@$(PY) -m homeport.testing.simulation --seed $${SEED:-100000} --minutes $${MINUTES:-60} $(ARGS)
+
+soak-browser: setup ## random operations from two tabs beside the plain model, in Chromium and Firefox; MINUTES=…
+	@$(PY) -m tests.browser.random_run --minutes $${MINUTES:-10} $(ARGS)
 
 faults: setup ## real processes killed, stopped and cut off; RUNS=100 of each kind, writes docs/faults.md
 	@command -v pgbouncer >/dev/null || [[ -x /usr/sbin/pgbouncer ]] ||

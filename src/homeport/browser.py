@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from homeport.core.arguments import check_seconds
-from homeport.errors import UsageError
+from homeport.errors import CannotOpen, UsageError
 
 if TYPE_CHECKING:
     from homeport.storage.secret import DeviceKey
@@ -51,6 +51,45 @@ async def device_key(name: str) -> DeviceKey:
 
     await webcrypto.make_device_key(name)
     return DeviceKey(name)
+
+
+async def rekey(name: str, old: str | bytes | DeviceKey, new: str | bytes | DeviceKey) -> None:
+    """Let another key open an encrypted database of this browser.
+
+    Args:
+        name: of the database.
+        old: its key: a passphrase, 32 bytes, or a ``device_key``.
+        new: the one that opens it from now on; ``old`` does not.
+
+    The keys that the documents are encrypted with are wrapped anew, so it takes no longer for many
+    documents. Tabs that have it open go on. Who has kept a copy of the database's files from before
+    opens that copy with the old key.
+
+    Raises:
+        WrongKey: ``old`` is not the key, or the database is not encrypted; nothing was changed.
+        CannotOpen: there is no such database.
+        Busy: another tab has changed the key in this very moment.
+        UsageError: what is given is no key.
+    """
+    _in_a_browser("rekey()")
+    from homeport.storage.indexeddb import IndexedDBStore  # noqa: PLC0415 - of a browser
+    from homeport.storage.secret import any_secret_of  # noqa: PLC0415
+
+    if not isinstance(name, str) or not name:
+        raise UsageError(f"rekey() takes the name of a database, not {name!r:.80}.")
+    before, after = any_secret_of(old), any_secret_of(new)
+    if before is None or after is None:
+        raise UsageError(
+            "In a browser rekey() takes two keys: it changes one, and neither adds nor removes it.",
+            action="Copy the documents to a new database, opened with or without key=.",
+        )
+    if not await IndexedDBStore.exists(name):
+        raise CannotOpen(f"This site has no database {name}.", path=name)
+    store = await IndexedDBStore.open(name, clock_ms=lambda: 0, key=before)
+    try:
+        await store.rekey(after)
+    finally:
+        await store.close()
 
 
 async def forget_key(name: str) -> None:

@@ -184,7 +184,7 @@ def rekey(path: str | os.PathLike[str], old: str | bytes | None, new: str | byte
     if sys.platform == "emscripten":
         raise UsageError(
             "rekey() is for files.",
-            action="Copy the documents of a browser's database to a new one with the other key.",
+            action="In a browser: await browser.rekey(name, old, new).",
         )
     from homeport.storage.sqlite_key import rekey as change  # noqa: PLC0415
 

@@ -106,6 +106,7 @@ async def everything(sealed: Mapping[str, str]) -> Mapping[str, Any]:
     await browser.forget_key("sealed")
     await IndexedDBStore.delete("sealed")
     found["refusals"] = await _refusals()
+    found["rekey"] = await _rekeyed()
     found["twins"] = await _both_ways(sealed)
     await IndexedDBStore.delete("sealed")
     return found
@@ -167,6 +168,45 @@ async def _refusals() -> Mapping[str, Any]:
     found["not encrypted"] = await refused("sealed", "right")
     found["still"] = await refused("sealed")
     return found
+
+
+async def _rekeyed() -> Mapping[str, Any]:
+    """Another key, while a tab has it open; that tab goes on, also when a third one upgrades."""
+    found: dict[str, Any] = {"no database": await _no_rekey("nowhere", "a", "b")}
+    await IndexedDBStore.delete("sealed")
+    async with hp.open_async("sealed", collections=[NOTES], key="first") as db:
+        await db[NOTES].put(document(1))
+        found["wrong"] = await _no_rekey("sealed", "second", "third")
+        found["none"] = await _no_rekey("sealed", "first", None)
+        await browser.rekey("sealed", "first", "second")
+        await db[NOTES].put(document(2))
+        found["old"] = await refused("sealed", "first")
+        found["new"] = await refused("sealed", "second", MORE)
+        try:
+            found["open"] = await db[NOTES].count()
+        except hp.errors.SchemaMismatch:
+            found["open"] = "another declaration"
+    for old, new in (("second", RAW), (RAW, await browser.device_key("sealed")), (browser, "fourth")):
+        old = await browser.device_key("sealed") if old is browser else old
+        await browser.rekey("sealed", old, new)
+        found[f"not {type(old).__name__}"] = await refused("sealed", old, MORE)
+    async with hp.open_async("sealed", collections=[MORE], key="fourth") as db:
+        found["kept"] = [note["text"] for note in await db[MORE].order_by("n").all()]
+    await browser.forget_key("sealed")
+    await IndexedDBStore.delete("sealed")
+    async with hp.open_async("sealed", collections=[NOTES]) as db:
+        await db[NOTES].put(document(1))
+    found["plain"] = await _no_rekey("sealed", "first", "second")
+    await IndexedDBStore.delete("sealed")
+    return found
+
+
+async def _no_rekey(name: str, old: Any, new: Any) -> str:
+    try:
+        await browser.rekey(name, old, new)
+    except hp.HomeportError as error:
+        return type(error).__name__
+    return ""
 
 
 async def _both_ways(sealed: Mapping[str, str]) -> Mapping[str, Any]:

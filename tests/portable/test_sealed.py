@@ -45,6 +45,13 @@ def check(found: Any) -> None:
         "not encrypted": ["WrongKey", None, None],
         "still": [],
     }
+    refused = ["WrongKey", None, None]
+    assert found["rekey"] == {
+        "no database": "CannotOpen", "wrong": "WrongKey", "none": "UsageError", "plain": "WrongKey",
+        "old": refused, "new": [], "open": "another declaration",
+        "not str": refused, "not bytes": refused, "not DeviceKey": refused,
+        "kept": [f"marzipan {n} Grüße \U0001f600" for n in (1, 2)],
+    }  # fmt: skip
     twins = found["twins"]
     assert twins["opened"] == "from CPython"
     vault = Vault.opened(Ring.read(twins["ring"], "the browser's"), Secret(RAW), "the browser's")

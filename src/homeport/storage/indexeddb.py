@@ -90,6 +90,13 @@ class IndexedDBStore(DeclaredIndexes, TextCare, Connection):
             raise
         return store
 
+    @staticmethod
+    async def exists(name: str) -> bool:
+        """Has this site a database with this name?"""
+        import js  # type: ignore[import-not-found]  # noqa: PLC0415 - of a browser
+
+        return any(found.name == name for found in await js.indexedDB.databases())
+
     @classmethod
     async def delete(cls, name: str) -> None:
         """Delete a database with everything in it; silent when there is none. ``Busy`` while a tab

@@ -38,6 +38,8 @@ from homeport.storage.indexeddb_schema import (
     follow,
     keep_ring,
     read_all,
+    same_keys,
+    swap_ring,
 )
 
 if TYPE_CHECKING:
@@ -188,7 +190,7 @@ class Connection:
                 action="Use another name.",
                 path=self.name,
             ) from error
-        if ring != self._ring or (self.key is not None and ring is None):
+        if not same_keys(ring, self._ring) or (self.key is not None and ring is None):
             try:
                 await self._unlock(ring)
             except BaseException:
@@ -220,6 +222,18 @@ class Connection:
     def _seal(self, ring: str, vault: Any) -> None:
         self._ring = ring
         self._helper.seal(vault)
+
+    async def rekey(self, new: Secret | DeviceKey) -> None:
+        """Let another key open the database. Raises ``Busy``: another tab has just done so."""
+        assert self._ring is not None
+        assert self.key is not None
+        made = await webcrypto.rewrapped(self._ring, self.key, new, self.name)
+        if not await self.perform(swap_ring(self._ring, made), "write", [NAMED]):
+            raise Busy(
+                f"Another tab has just changed the key of {self.name}.",
+                action="Open it again, with the key that it has now.",
+            )
+        self._ring, self.key = made, new
 
     async def _connected(self) -> None:
         """Connect again if the connection is gone, once for all who ask."""

@@ -15,6 +15,7 @@ import msgspec
 from homeport.core.codec import Table
 from homeport.core.indexing import refused
 from homeport.core.keys import decode, order
+from homeport.core.sealing import Ring
 from homeport.core.uniqueness import values_of
 from homeport.core.words import TOKENIZER
 from homeport.errors import SchemaMismatch
@@ -134,6 +135,24 @@ def keep_ring(text: str) -> Stepped[str | None]:
     return text
 
 
+def swap_ring(old: str, new: str) -> Stepped[bool]:
+    """Put a ring in the place of another → False: the database has a third one."""
+    _, ring, _ = yield from read_all()
+    if ring != old:
+        return False
+    yield from ask({"op": "named", "get": [], "set": [[RING, new]]})
+    return True
+
+
+def same_keys(one: str | None, other: str | None) -> bool:
+    """Do two rings hold the same data keys? Then what opens the boxes of one opens the other's,
+    whatever the user's key is now."""
+    if one is None or other is None or one == other:
+        return one == other
+    first, second = Ring.read(one, RING), Ring.read(other, RING)
+    return first.id == second.id and first.keys.keys() == second.keys.keys()
+
+
 def follow(
     tables: Sequence[Table[Any]], layouts: dict[str, Layout], ring: str | None = None
 ) -> Stepped[None]:
@@ -152,7 +171,7 @@ def follow(
         if epoch is None:
             yield from ask({"op": "named", "get": [], "set": [["epoch", "1"]]})
     _, now, _ = yield from read_all()
-    if now != ring:
+    if not same_keys(now, ring):
         raise SchemaMismatch(
             "Another tab has just made this database with a key, or without one.",
             action="Open it with the same key in all tabs.",

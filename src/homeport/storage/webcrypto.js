@@ -109,6 +109,21 @@
     return subtle.deriveKey(how, base, ...use);
   };
 
+  // How a new ring makes its user key.
+  const kdfOf = ({ name }) =>
+    name === "pbkdf2-sha256"
+      ? { name, salt: to64(random(16)), iterations: ITERATIONS }
+      : { name, salt: "", iterations: 0 };
+
+  // The bytes of a data key; who takes them wipes them.
+  const dataKey = async (user, kdf, ring, number, text) => {
+    try {
+      return new Uint8Array(await openBytes(user, ring, ["key", "", +number], from64(text)));
+    } catch {
+      throw named("WrongKey", kdf.name);
+    }
+  };
+
   // -- vaults
 
   const vaultOf = (ring, keys, current) => {
@@ -148,12 +163,7 @@
     // → [the new ring as JSON, vault]. secret: {name, secret}.
     make: guarded(async (secretText) => {
       const secret = JSON.parse(secretText), ring = random(16), bytes = random(32);
-      const kdf = { name: secret.name, salt: "", iterations: 0 };
-      if (kdf.name === "pbkdf2-sha256") {
-        kdf.salt = to64(random(16));
-        kdf.iterations = ITERATIONS;
-      }
-      const user = await userKey(secret, kdf);
+      const kdf = kdfOf(secret), user = await userKey(secret, kdf);
       const box = await sealBytes(user, 0, ring, ["key", "", 1], bytes);
       const keys = new Map([[1, await sealingKey(bytes, ring)]]);
       bytes.fill(0);
@@ -166,16 +176,24 @@
       const { id, kdf, keys: boxes, current } = JSON.parse(ringText), ring = from64(id);
       const user = await userKey(JSON.parse(secretText), kdf), keys = new Map();
       for (const [number, text] of Object.entries(boxes)) {
-        let bytes;
-        try {
-          bytes = new Uint8Array(await openBytes(user, ring, ["key", "", +number], from64(text)));
-        } catch {
-          throw named("WrongKey", kdf.name);
-        }
+        const bytes = await dataKey(user, kdf, ring, number, text);
         keys.set(+number, await sealingKey(bytes, ring));
         bytes.fill(0);
       }
       return vaultOf(ring, keys, current);
+    }),
+
+    // → the ring with the same data keys under another user key; throws one named "WrongKey".
+    rewrap: guarded(async (ringText, oldText, newText) => {
+      const found = JSON.parse(ringText), ring = from64(found.id), secret = JSON.parse(newText);
+      const before = await userKey(JSON.parse(oldText), found.kdf), keys = {};
+      const kdf = kdfOf(secret), after = await userKey(secret, kdf);
+      for (const [number, text] of Object.entries(found.keys)) {
+        const bytes = await dataKey(before, found.kdf, ring, number, text);
+        keys[number] = to64(await sealBytes(after, 0, ring, ["key", "", +number], bytes));
+        bytes.fill(0);
+      }
+      return JSON.stringify({ ...found, kdf, keys });
     }),
 
     // A key of this browser, made when there is none.

@@ -40,6 +40,15 @@ async def unlocked(ring: str, secret: Secret | DeviceKey, path: str) -> Any:
         raise _typed(error, path) from error
 
 
+async def rewrapped(ring: str, old: Secret | DeviceKey, new: Secret | DeviceKey, path: str) -> str:
+    """The same data keys under another key of the user. Raises ``WrongKey``."""
+    try:
+        found: str = await _helper().rewrap(ring, _words(old), _words(new))
+    except Exception as error:
+        raise _typed(error, path) from error
+    return found
+
+
 async def make_device_key(name: str) -> None:
     """Keep a key of this browser under a name, unless there is one."""
     try:

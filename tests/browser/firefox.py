@@ -27,7 +27,9 @@ PREFERENCES = {
     "network.connectivity-service.enabled": False,
     "browser.safebrowsing.update.enabled": False,
     "network.disable-localhost-when-offline": True,
-    "dom.ipc.processCount.webIsolated": 4,  # a process for each tab, so that one can be stopped
+    # A process for each tab, so that one can be stopped.
+    "dom.ipc.processCount.webIsolated": 4,
+    "dom.ipc.processCount.webCOOP+COEP": 4,
 }
 
 

@@ -67,9 +67,10 @@ async def _token() -> str:
 
 
 async def open_(argument: list[Any]) -> None:
-    """[name, url, token or tokens, live]: open and begin to replicate."""
-    name, url, token, live = [*argument, True][:4]
-    db = await hp.open_async(name, collections=[COUNTS])
+    """[name, url, token or tokens, live, sealed]: open and begin to replicate."""
+    name, url, token, live, sealed = [*argument, *[True, False][len(argument) - 3 :]]
+    key = await browser.device_key(name) if sealed else None
+    db = await hp.open_async(name, collections=[COUNTS], key=key)
     if isinstance(token, list):
         _tokens[:] = token
         _asked.clear()
@@ -148,6 +149,27 @@ async def look(name: str) -> dict[str, Any]:
         "sent": [traffic.body_sent_bytes, traffic.packed_sent_bytes],
         "received": [traffic.body_received_bytes, traffic.packed_received_bytes],
     }  # fmt: skip
+
+
+async def note(argument: list[Any]) -> None:
+    """[name, key, text]: write it into a document."""
+    name, key, text = argument
+    await _open[name][0]["counts"].put({"id": key, "n": 0, "note": text})
+
+
+async def notes(name: str) -> dict[str, str]:
+    return {one["id"]: one["note"] for one in await _open[name][0]["counts"].all() if "note" in one}
+
+
+async def everything(name: str) -> str:
+    """All that the browser keeps of a database, as text."""
+    from tests.portable.inside_sealed import _raw
+
+    return str(await _raw().dump(name))
+
+
+async def unseal(name: str) -> None:
+    await browser.forget_key(name)
 
 
 def forget() -> None:

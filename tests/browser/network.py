@@ -55,6 +55,14 @@ class Desktop:
         self.sync.now(timeout_s=30)
         return {one["id"]: one["n"] for one in self.db[COUNTS].all()}
 
+    def notes(self) -> dict[str, str]:
+        self.sync.now(timeout_s=30)
+        return {one["id"]: one["note"] for one in self.db[COUNTS].all() if "note" in one}
+
+    def note(self, key: str, text: str) -> None:
+        self.db[COUNTS].update(key, lambda found: {**found, "note": text})
+        self.sync.now(timeout_s=30)
+
     def add(self, key: str, n: int) -> None:
         self.sync.now(timeout_s=30)
         self.db[COUNTS].update(key, lambda found: {**found, "n": found["n"] + n})

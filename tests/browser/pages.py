@@ -7,7 +7,7 @@ import json
 from abc import ABC, abstractmethod
 from typing import Any, Literal
 
-Where = Literal["page", "worker", "nowhere"]
+Where = Literal["page", "worker", "shared", "nowhere"]
 BOOT_S = 90.0
 _numbers = itertools.count(1)
 
@@ -41,7 +41,8 @@ class Call:
 
 
 class Page(ABC):
-    """A tab. ``where``: whether Python runs on its main thread or in a Web Worker of it."""
+    """A tab. ``where``: whether Python runs on its main thread, in a Web Worker of it, or in one that
+    all tabs share."""
 
     where: Where
     closed = False

@@ -3,7 +3,8 @@
 A lock is held for as long as a tab lives and replicates; the browser lets go of it when the tab is
 closed or crashes. One that is frozen or hangs keeps its locks, so holders are also asked over a
 BroadcastChannel, whose messages wake background tabs, too: who does not answer is no longer waited
-for. That may be wrong about a tab which computes for seconds; it costs a change of hands.
+for. A frozen page of Chromium still hears messages, so none answers whose own timers have stopped.
+All this may be wrong about a tab which computes for seconds; it costs a change of hands.
 """
 
 from __future__ import annotations
@@ -21,19 +22,29 @@ ASK_MS = 900
 """Least time between two questions that count; replication asks every second."""
 UNANSWERED = 4
 """After so many questions in a row without an answer a tab counts as gone."""
+BEAT_MS = 500
+STOPPED_MS = 2_500
+"""A tab whose timers are late by more than that does not answer. In the background they may run
+once a second, and after minutes once a minute: then a tab in the foreground leads better."""
 
 _HELPER = """
-((prefix, askEvery_ms, unanswered) => {
+((prefix, askEvery_ms, unanswered, beat_ms, stopped_ms) => {
   "use strict";
   const locks = globalThis.navigator?.locks, free = new Map(), silent = new Map();
-  let channel = null, asked_ms = -Infinity;
+  let channel = null, timer = null, asked_ms = -Infinity, beaten_ms = -Infinity;
+  const beat = () => { beaten_ms = performance.now(); };
+  globalThis.document?.addEventListener("freeze", () => { beaten_ms = -Infinity; });
   const listen = () => {
     if (channel !== null || globalThis.BroadcastChannel === undefined) return;
     channel = new BroadcastChannel(prefix);
     channel.onmessage = ({ data }) => {
-      if (data === "") for (const name of free.keys()) channel.postMessage(name);
-      else silent.delete(data);
+      if (data !== "") silent.delete(data);
+      else if (performance.now() - beaten_ms < stopped_ms)
+        for (const name of free.keys()) channel.postMessage(name);
     };
+    beat();
+    timer = setInterval(beat, beat_ms);
+    timer.unref?.(); // in Node
   };
   return {
     // Resolves once the lock is held, or cannot be.
@@ -48,7 +59,11 @@ _HELPER = """
     release(name) {
       free.get(name)?.();
       free.delete(name);
-      if (free.size === 0) { channel?.close(); channel = null; silent.clear(); }
+      if (free.size > 0) return;
+      clearInterval(timer);
+      channel?.close();
+      channel = null;
+      silent.clear();
     },
     // Names of all locks whose tab lives, a line each; "?" when nobody knows.
     living: async () => {
@@ -96,7 +111,7 @@ _HELPER = """
 def _helper() -> Any:
     from pyodide.code import run_js  # type: ignore[import-not-found] # noqa: PLC0415
 
-    return run_js(_HELPER)(PREFIX, ASK_MS, UNANSWERED)
+    return run_js(_HELPER)(PREFIX, ASK_MS, UNANSWERED, BEAT_MS, STOPPED_MS)
 
 
 async def hold(owner: str) -> None:

@@ -1,16 +1,20 @@
 // The test's hand in a page: starts Python (?where=page), or has a Web Worker start it
-// (?where=worker), or neither (?where=nowhere); begins calls, and gives their results when asked.
+// (?where=worker), or one that all pages share (?where=shared), or nobody (?where=nowhere); begins
+// calls, and gives their results when asked.
 import { boot, watch } from "./boot.mjs";
 
 const complaints = [], calls = new Map();
 const complain = (text) => complaints.push(text);
 watch(window, complain);
 
-async function startWorker() {
-  const worker = new Worker("/site/worker.mjs", { type: "module" });
+async function startWorker(shared) {
+  const started = shared
+    ? new SharedWorker("/site/shared.mjs", { type: "module" })
+    : new Worker("/site/worker.mjs", { type: "module" });
+  const worker = shared ? started.port : started;
   const waiting = new Map();
   const times = await new Promise((resolve, reject) => {
-    worker.onerror = (event) => {
+    started.onerror = (event) => {
       complain("worker: " + (event.message ?? event.type));
       reject(new Error(event.message ?? "the worker did not start"));
     };
@@ -38,7 +42,10 @@ async function startWorker() {
 }
 
 const where = new URLSearchParams(location.search).get("where") ?? "page";
-const starts = { page: () => boot(complain), worker: startWorker, nowhere: () => ({ times: {} }) };
+const starts = {
+  page: () => boot(complain), worker: () => startWorker(false), shared: () => startWorker(true),
+  nowhere: () => ({ times: {} }),
+};
 const ready = Promise.resolve().then(starts[where]);
 ready.catch(() => {});
 

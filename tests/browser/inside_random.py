@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import homeport as hp
@@ -10,6 +11,9 @@ from tests.browser.inside_packed import pack, unpack
 from tests.property import apply
 from tests.property.generate import collections_of
 from tests.property.run import START_MS, Abort, Clock, unit_of
+
+
+AT_ONCE = 4
 
 
 class _Outcomes:
@@ -80,6 +84,44 @@ async def play(argument: list[Any]) -> str:
         except Exception as error:
             found.append(f"{type(error).__name__}: {error}")
             break
+    return pack(found)
+
+
+async def storm(argument: list[Any]) -> None:
+    """[name, ms since the beginning, operations]: several at once, while the other tab does the same."""
+    name, elapsed_ms, packed = argument
+    tab = _tabs[name]
+    tab.clock.now_ms = START_MS + elapsed_ms
+    waiting = iter(unpack(packed))
+
+    async def one() -> None:
+        for op in waiting:
+            await apply.apply(lambda name: tab.db[name], op)
+
+    await asyncio.gather(*(one() for _ in range(AT_ONCE)))
+
+
+async def rows(argument: list[Any]) -> str:
+    """[name, with a new connection that keeps nothing]: each document with its metadata, and the same
+    documents by keys; asked twice, because the second answer may come from memory."""
+    name, anew = argument
+    tab = _tabs[name]
+    if anew:
+        other = _Tab(name, 0, {**tab.options, "cache_bytes": 0})
+        other.collections, other.clock = tab.collections, tab.clock
+        await other.open()
+    db = other.db if anew else tab.db
+    found: dict[str, Any] = {}
+    for collection in tab.collections:
+        docs = db[collection]
+        for _ in range(2):
+            documents = await docs.order_by("id").all()
+            keys = [document["id"] for document in documents]
+            by_key = await docs.get_many(keys)
+        metas = [await apply.perform(docs, "meta", key) for key in keys]
+        found[collection.name] = [documents, by_key, sorted(map(repr, await docs.keys())), metas]
+    if anew:
+        await other.db.close()
     return pack(found)
 
 

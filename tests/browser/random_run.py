@@ -1,7 +1,8 @@
 """Random operations in a browser's own IndexedDB, from two tabs in turn, beside the plain model.
 
 The scripts and the model are those of ``tests/property``. Both tabs keep what they read in memory, so
-that each burst of one is a chance for the other to answer with an old row.
+that each burst of one is a chance for the other to answer with an old row. Twice in a script both work at
+once, several operations each, and have to see the same afterwards.
 
     python -m tests.browser.random_run --minutes 10            # in both browsers; --seed N repeats one
 """
@@ -15,18 +16,24 @@ import time
 from pathlib import Path
 from typing import Any
 
+from homeport.core.keys import encode
 from tests.browser.chromium import Chromium
 from tests.browser.firefox import Firefox
 from tests.browser.inside_packed import pack, unpack
 from tests.browser.pages import Browser, Page
 from tests.browser.website import Website
 from tests.property.generate import KEYS, Generator, collections_of, size_of
-from tests.property.model import Mismatch, Model, need
+from tests.property.model import Mismatch, Model, Row, Rows, need
 from tests.property.run import START_MS, shortest
 
 INSIDE = "browser.inside_random"
 BURST = 9
 """At most so many steps in one tab before the other's turn."""
+
+STORM = 12
+"""So many operations of each tab at once, twice in a script."""
+
+SHORTENING_S = 120.0
 
 OFTEN = 4
 """So many reads of a script come again and again."""
@@ -51,7 +58,12 @@ class Played:
         dice, made, tab, left, total = random.Random(f"{self.seed} tabs"), [], 0, 0, 0
         often = [generator.read(dice.choice(["docs", "docs", "other"])) for _ in range(OFTEN)]
         often += [("get_many", where, dice.sample(KEYS, 8)) for where in ("docs", "other")]
+        storms = [operations // 3, operations * 2 // 3]
         while total < operations:
+            if storms and total >= storms[0]:
+                del storms[0]
+                made.append(("storm", *([generator.operation() for _ in range(STORM)] for _ in range(2))))
+                total += 2 * STORM
             if left == 0:
                 tab, left = 1 - tab, dice.randint(1, BURST)
             left -= 1
@@ -71,6 +83,9 @@ class Played:
         try:
             for number, burst in _bursts(script):
                 elapsed_ms = model.now_ms - START_MS
+                if burst[0][0] == "storm":
+                    total += self.storm(model, burst[0], elapsed_ms)
+                    continue
                 answer = self.tabs[number].call(f"{INSIDE}.play", [self.name, elapsed_ms, pack(burst)])
                 outcomes = unpack(answer)
                 for step, found in zip(burst, outcomes, strict=False):
@@ -87,6 +102,22 @@ class Played:
             self.tabs[0].call(f"{INSIDE}.remove", self.name)
         return total
 
+    def storm(self, model: Model, step: Any, elapsed_ms: int) -> int:
+        """Both tabs at once: what comes of it is the browser's choice, but all see the same, and the
+        rest of the script finds its indexes in order."""
+        calls = [
+            tab.start(f"{INSIDE}.storm", [self.name, elapsed_ms, pack(ops)])
+            for tab, ops in zip(self.tabs, step[1:], strict=True)
+        ]
+        for call in calls:
+            call.result()
+        asked = [(self.tabs[0], True), (self.tabs[0], False), (self.tabs[1], False)]
+        seen = [unpack(tab.call(f"{INSIDE}.rows", [self.name, anew])) for tab, anew in asked]
+        need(repr(seen[1]) == repr(seen[0]), "behind a storm the page sees", seen[1], "instead of", seen[0])
+        need(repr(seen[2]) == repr(seen[0]), "behind a storm the worker sees", seen[2], "instead of", seen[0])
+        model.restore({name: _rows_of(name, *found) for name, found in seen[0].items()})
+        return sum(map(len, step[1:]))
+
     def fails(self, script: list[Any]) -> bool:
         try:
             self.play(script)
@@ -95,10 +126,25 @@ class Played:
         return False
 
 
+def _rows_of(name: str, documents: list[Any], by_key: list[Any], keys: list[str], metas: list[Any]) -> Rows:
+    need(repr(by_key) == repr(documents), name, "by key is", by_key, "instead of", documents)
+    need(keys == sorted(repr(one["id"]) for one in documents), name, "has keys", keys, "and", documents)
+    rows: Rows = {}
+    for document, meta in zip(documents, metas, strict=True):
+        need(meta is not None, document, "has no metadata")
+        rows[encode(document["id"])] = row = Row(document["id"], document, 0, None, None)
+        times = [None if one is None else round(one.timestamp() * 1000) for one in meta[1:]]
+        row.version, row.created, row.modified, row.expires = meta[0], *times
+    return rows
+
+
 def _bursts(script: list[Any]) -> list[tuple[int, list[Any]]]:
     found: list[tuple[int, list[Any]]] = []
     for step in script:
-        number = (found[-1][0] if found else 0) if step[0] == "advance" else step[1]
+        if step[0] == "storm":
+            found.append((-1, [step]))
+            continue
+        number = (max(0, found[-1][0]) if found else 0) if step[0] == "advance" else step[1]
         if not found or found[-1][0] != number:
             found.append((number, []))
         found[-1][1].append(step)
@@ -128,7 +174,8 @@ def run(seed: int, operations: int, tabs: list[Page]) -> Played:
     try:
         assert played.play(script) >= operations
     except Mismatch as error:
-        short = shortest(script, played.fails)
+        deadline = time.monotonic() + SHORTENING_S
+        short = shortest(script, lambda part: time.monotonic() < deadline and played.fails(part))
         lines = [repr(index) for one in collections_of(seed) for index in one.indexes]
         text = "\n".join([f"indexes {', '.join(lines)}", *(f"    {step!r}," for step in short)])
         error.add_note(f"{len(short)} of {len(script)} steps:\n{text}")

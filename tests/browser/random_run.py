@@ -25,12 +25,13 @@ from tests.browser.website import Website
 from tests.property.generate import KEYS, Generator, collections_of, size_of
 from tests.property.model import Mismatch, Model, Row, Rows, need
 from tests.property.run import START_MS, shortest
+from tests.property.shapes import Shape
 
 INSIDE = "browser.inside_random"
 BURST = 9
 """At most so many steps in one tab before the other's turn."""
 
-STORM = 12
+STORM = 20
 """So many operations of each tab at once, twice in a script."""
 
 SHORTENING_S = 120.0
@@ -62,7 +63,7 @@ class Played:
         while total < operations:
             if storms and total >= storms[0]:
                 del storms[0]
-                made.append(("storm", *([generator.operation() for _ in range(STORM)] for _ in range(2))))
+                made.append(("storm", *(storm_of(generator, dice) for _ in range(2))))
                 total += 2 * STORM
             if left == 0:
                 tab, left = 1 - tab, dice.randint(1, BURST)
@@ -124,6 +125,15 @@ class Played:
         except Mismatch:
             return True
         return False
+
+
+def storm_of(generator: Generator, dice: random.Random) -> list[Any]:
+    """Half of it is what is asked behind it, so that an old answer could have been kept meanwhile."""
+    asked = [
+        read for where in ("docs", "other")
+        for read in (("all", where, Shape(order=("id",))), ("keys", where, Shape()), ("get_many", where, KEYS))
+    ]  # fmt: skip
+    return [dice.choice(asked) if dice.random() < 0.5 else generator.operation() for _ in range(STORM)]
 
 
 def _rows_of(name: str, documents: list[Any], by_key: list[Any], keys: list[str], metas: list[Any]) -> Rows:

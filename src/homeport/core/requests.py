@@ -350,6 +350,19 @@ class RowWrite(Operation[R_co], gc=False, eq=False):
     row: Row = ()
 
 
+class RowsWrite(Operation[R_co], gc=False, eq=False):
+    """The write of rows of one table, kept beside its ``plan`` for engines that can do all of it in
+    one step when nothing has to be decided in between. many: its result is the ``PartResult``, else
+    the key of its one row."""
+
+    mode: Mode = "write"
+    table: Any = None
+    rows: Sequence[Row] = ()
+    extras: Sequence[Extras] | None = None
+    adding: bool = False
+    many: bool = False
+
+
 class Lookup(Operation[R_co], gc=False, eq=False):
     """One request for one text, decoded or replaced by a default: the operation that is called most
     often, so drivers know it by its type."""

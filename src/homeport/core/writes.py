@@ -27,6 +27,7 @@ from homeport.core.requests import (
     PartResult,
     Plan,
     Put,
+    RowsWrite,
     RowWrite,
     Write,
 )
@@ -54,7 +55,15 @@ def put(table: Table[T], doc: T, new_key: NewKey, mode: WriteMode = "put") -> Op
     plan, typed = put_(table, row, extras, mode), codec.keys.typed
     if extras is None and mode == "put":
         return RowWrite(plan, scope=(table,), finish=typed, table=table, row=row)
-    return Operation(plan, "write", False, (table,), False, typed)
+    return RowsWrite(
+        plan,
+        scope=(table,),
+        finish=typed,
+        table=table,
+        rows=(row,),
+        extras=None if extras is None else (extras,),
+        adding=mode == "add",
+    )
 
 
 def put_(table: Table[T], row: Row, extras: Extras | None, mode: WriteMode) -> Plan[Key]:
@@ -88,7 +97,16 @@ def put_many(
             extras.append(extra)  # type: ignore[arg-type]
     plan = _put_many(table, rows, extras, mode)
     finish = bulk(table, verb, position + 1, failures)
-    return Operation(plan, "write", False, (table,), False, finish)
+    return RowsWrite(
+        plan,
+        scope=(table,),
+        finish=finish,
+        table=table,
+        rows=rows,
+        extras=extras,
+        adding=mode == "add",
+        many=True,
+    )
 
 
 def _put_many(

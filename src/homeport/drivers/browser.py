@@ -13,7 +13,16 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from homeport.core.requests import Changes, Meta, Mode, Operation, Request
+from homeport.core.requests import (
+    Changes,
+    Meta,
+    Mode,
+    Operation,
+    PartResult,
+    Request,
+    RowsWrite,
+    RowWrite,
+)
 from homeport.core.textrequests import Search, Vocabulary
 from homeport.core.units import Run, UnitOperation
 from homeport.drivers.engine import PURGE_EVERY_S, PURGE_ROWS
@@ -39,6 +48,10 @@ class LaterSession(Protocol):
     """A session whose methods are generators of engine steps."""
 
     def answer(self, request: Request) -> Steps[Any]: ...
+    def write_rows(self, operation: RowsWrite[Any] | RowWrite[Any]) -> Steps[PartResult | None]:
+        """The whole transaction of a write in one step; None: it has to be done in several."""
+        ...
+
     def begin(
         self, mode: Mode, unit: str | None = None, timeout_s: float | None = None
     ) -> Steps[None]: ...
@@ -165,6 +178,10 @@ class BrowserDriver:
         return found
 
     def _write(self, session: LaterSession, operation: Operation[Any]) -> Steps[Any]:
+        if isinstance(operation, (RowsWrite, RowWrite)):
+            found = yield from session.write_rows(operation)
+            if found is not None:
+                return found if type(operation) is RowsWrite and operation.many else found.keys[0]
         unit = self._new_unit() if isinstance(operation, UnitOperation) else None
         yield from session.begin("write", unit)
         result = yield from _steps(session, operation)

@@ -165,6 +165,28 @@
     return found;
   };
 
+  // Records by key. Many keys are often neighbours, and one range costs an eighth of as many gets:
+  // try that first, and for a while no more where others stood between them.
+  const CLOSE = 8, PATIENCE = 16, sparse = new Map();
+  const recordsOf = async (store, keys) => {
+    const each = (some) => Promise.all(some.map((key) => done(store.get(key))));
+    const kind = typeof keys[0], wait = sparse.get(store.name) ?? 0;
+    if (keys.length < CLOSE || (kind !== "string" && kind !== "number")) return each(keys);
+    if (keys.some((key) => typeof key !== kind)) return each(keys);
+    if (wait > 0) {
+      sparse.set(store.name, wait - 1);
+      return each(keys);
+    }
+    const low = keys.reduce((a, b) => (b < a ? b : a)), high = keys.reduce((a, b) => (b > a ? b : a));
+    const near = await done(store.getAll(IDBKeyRange.bound(low, high), keys.length));
+    const known = new Map(near.map((record) => [record.k, record]));
+    if (near.length < keys.length) return keys.map((key) => known.get(key));
+    const end = near[near.length - 1].k, rest = keys.filter((key) => key > end);
+    if (rest.length * 2 > keys.length) sparse.set(store.name, PATIENCE);
+    (await each(rest)).forEach((record, n) => known.set(rest[n], record));
+    return keys.map((key) => known.get(key));
+  };
+
   const source = (t, c) => {
     const store = t.tx.objectStore(c.s);
     return c.i === null ? store : store.index(c.i);
@@ -183,7 +205,7 @@
     // Records by key: [] or [expires] for each, and their texts.
     async get(t, c, out) {
       const store = t.tx.objectStore(c.s);
-      const found = await Promise.all(c.k.map((key) => done(store.get(K(key)))));
+      const found = await recordsOf(store, c.k.map(K));
       for (const record of found) if (alive(record, c.now)) out.push(clear(c.s, record));
       return found.map((record) => (alive(record, c.now) ? 1 : 0));
     },
@@ -257,30 +279,31 @@
     // rows: [key, column values, multi-entry values, words] each, their texts in the step's fields
     // from `at`. tokens: [token, bucket] each, or null.
     async put(t, c, out, fields) {
-      const store = t.tx.objectStore(c.s);
-      const keys = c.rows.map((row) => K(row[0]));
-      let texts = fields.slice(c.at, c.at + keys.length);
-      if (vault !== null)
-        texts = texts.map((text, n) => vault.seal("document", place(c.s), keys[n], text));
-      const olds = await Promise.all(keys.map((key) => done(store.get(key))));
-      texts = await all(t, texts);
-      const written = new Map(); // by key, for keys that come twice in one call
-      c.rows.forEach((row, n) => {
-        const id = JSON.stringify(row[0]), key = keys[n];
-        const old = written.get(id) ?? olds[n], was = alive(old, c.now) ? old : undefined;
-        const record = { k: key, d: texts[n], m: c.stamp };
-        record.r = (was?.r ?? 0) + 1;
-        record.c = was?.c ?? c.stamp;
-        if (c.expires !== null && c.expires[n] !== null) record.e = c.expires[n];
-        const [token, bucket] = c.tokens === null ? [was?.t ?? null, was?.b ?? null] : c.tokens[n];
-        if (token !== null) record.t = token;
-        if (bucket !== null) record.b = bucket;
-        fill(record, row);
-        note(t, c.s, key, old);
-        write(t, store.put(record));
-        written.set(id, record);
-      });
+      const store = t.tx.objectStore(c.s), keys = c.rows.map((row) => K(row[0]));
+      const texts = sealed(c, keys, fields);
+      putRows(t, c, store, keys, await recordsOf(store, keys), await all(t, texts));
       return null;
+    },
+
+    // A whole transaction in one step: `put`, and a row of the log with the text that follows those
+    // of the documents. null = `named` has other texts than flags: nothing was done. Else the
+    // number of the last row of the log before, and the stamp. every, kept: prune the log.
+    async store(t, c, out, fields) {
+      const store = t.tx.objectStore(c.s), named = t.tx.objectStore("named");
+      const keys = c.rows.map((row) => K(row[0])), texts = sealed(c, keys, fields);
+      const [[number, stamp], olds, ...found] = await Promise.all([
+        commands.head(t),
+        recordsOf(store, keys),
+        ...c.flags.map(([name]) => done(named.get(name))),
+      ]);
+      if (c.flags.some(([, value], n) => value !== (found[n]?.v ?? null))) return null;
+      c.stamp = Math.max(c.stamp, stamp);
+      putRows(t, c, store, keys, olds, await all(t, texts));
+      const drop = (number + 1) % c.every === 0 ? number + 1 - c.kept : null;
+      if (c.logged)
+        await commands.log(t, { stamp: c.stamp, at: c.at + keys.length, drop }, out, fields);
+      t.whole = true;
+      return [number, c.stamp];
     },
 
     // The index fields of records anew; everything else stays.
@@ -417,6 +440,32 @@
     },
   };
 
+  const sealed = (c, keys, fields) => {
+    const texts = fields.slice(c.at, c.at + keys.length);
+    return vault === null
+      ? texts
+      : texts.map((text, n) => vault.seal("document", place(c.s), keys[n], text));
+  };
+
+  const putRows = (t, c, store, keys, olds, texts) => {
+    const written = new Map(); // by key, for keys that come twice in one call
+    c.rows.forEach((row, n) => {
+      const key = keys[n], id = typeof key === "object" ? JSON.stringify(row[0]) : key;
+      const old = written.get(id) ?? olds[n], was = alive(old, c.now) ? old : undefined;
+      const record = { k: key, d: texts[n], m: c.stamp };
+      record.r = (was?.r ?? 0) + 1;
+      record.c = was?.c ?? c.stamp;
+      if (c.expires !== null && c.expires[n] !== null) record.e = c.expires[n];
+      const [token, bucket] = c.tokens === null ? [was?.t ?? null, was?.b ?? null] : c.tokens[n];
+      if (token !== null) record.t = token;
+      if (bucket !== null) record.b = bucket;
+      fill(record, row);
+      note(t, c.s, key, old);
+      write(t, store.put(record));
+      written.set(id, record);
+    });
+  };
+
   const note = (t, store, key, old) => {
     if (t.journal !== null) t.journal.push([store, key, old]);
   };
@@ -440,13 +489,14 @@
   let channel = null; // to the other connections: "something was committed"
 
   const follow = (id, tx) => {
-    const t = { tx, journal: null, packed: null, last: null };
+    const t = { tx, journal: null, packed: null, last: null, whole: false };
     transactions.set(id, t);
     const end = (what) => () => {
+      const answer = what === "complete" && t.whole ? t.answer : tx.error?.message ?? "";
       transactions.delete(id);
       if (what === "complete" && tx.mode === "readwrite") channel?.postMessage(0);
       if (what === "complete" && tx.mode === "readonly") return; // its last step said all
-      tell(what, id, tx.error?.name ?? "", tx.error?.message ?? "");
+      tell(what, id, tx.error?.name ?? "", answer);
     };
     tx.oncomplete = end("complete");
     tx.onabort = end("abort");
@@ -459,13 +509,18 @@
     else if (next === false) abort(id);
   };
 
-  // Tells "step" with the results, or "failed".
+  // Tells "step" with the results, or "failed". A step that was the whole transaction is committed,
+  // and "complete" brings its results.
   const run = (id, text) => {
     const t = transactions.get(id);
     if (t === undefined) go(id, tell("failed", id, "TransactionInactiveError", "it is over"));
     else
       step(t, text).then(
-        (results) => go(id, tell("step", id, "", results)),
+        (results) => {
+          if (!t.whole) return go(id, tell("step", id, "", results));
+          t.answer = results; // it is told when it has become true
+          commit(id);
+        },
         (error) => go(id, tell("failed", id, error?.name ?? "Error", String(error?.message ?? error))),
       );
   };

@@ -63,6 +63,8 @@ class IndexedDBStore(DeclaredIndexes, TextCare, Connection):
         self.tables: dict[str, Table[Any]] = {}
         self.slow = SlowQueries(perf_counter, self.clock_ms)
         self._stamp_ms = 0
+        self.noticed: tuple[str | None, str | None] = (None, None)
+        """``FLAGS`` as the tables here know them."""
 
     @classmethod
     async def open(
@@ -201,8 +203,9 @@ class IndexedDBStore(DeclaredIndexes, TextCare, Connection):
             yield from ask({"op": "named", "get": [], "set": [["layout", text]]})
         self._layouts = layouts
 
-    def notice(self, epoch: str | None, synced: str | None) -> None:  # noqa: ARG002
+    def notice(self, epoch: str | None, synced: str | None) -> None:
         """What the database says about its collections."""
+        self.noticed = epoch, synced
         names = set(msgspec.json.decode(synced)) if synced else set()
         for table in self.tables.values():
             table.synced = table.name in names

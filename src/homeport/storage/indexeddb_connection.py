@@ -139,6 +139,8 @@ class Connection:
             step = found.fail(translate(name, text, self.name))
         else:
             del self._flights[number]
+            if what == "complete" and text:
+                found.advance(text)  # what its one step has found
             found.end(None if what == "complete" else translate(name, text, self.name))
             return None
         if found.landing.done():

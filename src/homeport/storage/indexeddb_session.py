@@ -29,6 +29,8 @@ from homeport.core.requests import (
     Put,
     Request,
     RowInfo,
+    RowsWrite,
+    RowWrite,
     SetMeta,
     TxInfo,
     Write,
@@ -41,6 +43,13 @@ from homeport.storage.indexeddb_read import Packed, Reads
 from homeport.storage.indexeddb_schema import FLAGS
 from homeport.storage.indexeddb_text import Texts
 from homeport.storage.indexeddb_wire import ask, encoded_of, to_wire, wire_row
+from homeport.storage.indexeddb_write import (
+    CHANGE_KEYS_MAX,
+    CHANGES_KEPT,
+    CHANGES_PRUNE_EVERY,
+    several,
+    write_at_once,
+)
 
 if TYPE_CHECKING:
     from homeport.core.codec import Extras, Table
@@ -49,10 +58,6 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 Stepped: TypeAlias = Generator[str, str, R]
-
-CHANGES_KEPT = 10_000
-CHANGES_PRUNE_EVERY = 500
-CHANGE_KEYS_MAX = 5_000
 
 _encode_json = msgspec.json.Encoder().encode
 
@@ -232,6 +237,17 @@ class IndexedDBSession:
         return value  # type: ignore[no-any-return]
 
     # -- writing
+
+    def write_rows(self, operation: RowsWrite[Any] | RowWrite[Any]) -> Stepped[PartResult | None]:
+        """A transaction that is one step, from its beginning to its commit. None: it has to be done
+        in several."""
+        table = operation.table
+        self.store.known(table)
+        if isinstance(operation, RowWrite):
+            return write_at_once(self.store, table, (operation.row,), None)
+        if operation.adding:
+            return several()
+        return write_at_once(self.store, table, operation.rows, operation.extras)
 
     def _write(self, request: Write) -> Stepped[list[PartResult]]:
         for part in request.parts:

@@ -7,7 +7,7 @@ commands there, the list of their answers back. The others are JSON texts of doc
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
@@ -104,9 +104,17 @@ def prefix_end(prefix: str) -> Any:
 
 def wire_row(row: Row, extras: Extras | None, *, words: bool = True) -> list[Any]:
     """A row for the command ``put``: its key, columns, multi-entry values and words, if wanted."""
-    columns = [to_wire(value) for value in row[2:]]
     if extras is None:
-        return [to_wire(row[0]), columns, [], []]
-    entries = [[to_wire(one) for one in found] for found in extras[0]]
-    folded = [sorted({*words_of(text)} - {GAP}) for text in extras[1]] if words else []
-    return [to_wire(row[0]), columns, entries, folded]
+        return [to_wire(row[0]), _wires(row[2:]), [], []]
+    entries = [_wires(found) for found in extras[0]]
+    texts = extras[1]
+    folded = [sorted({*words_of(text)} - {GAP}) for text in texts] if texts and words else []
+    return [to_wire(row[0]), _wires(row[2:]), entries, folded]
+
+
+def _wires(values: Iterable[Any]) -> list[Any]:
+    """``to_wire`` of each; what most of them are is not asked by a call."""
+    return [
+        one if type(one) is int or (type(one) is str and one.isascii()) else to_wire(one)
+        for one in values
+    ]

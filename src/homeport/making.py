@@ -12,7 +12,7 @@ from homeport.core.codec import Table
 from homeport.core.integrity import suspect
 from homeport.core.layers import Open, open_layers
 from homeport.core.optimistic import expire
-from homeport.core.raising import behind, raise_all
+from homeport.core.raising import behind, older_in, raise_all
 from homeport.core.requests import Operation
 from homeport.core.stores import Store
 from homeport.drivers.engine import Engine
@@ -145,7 +145,12 @@ async def indexeddb_driver(name: str, tables: Tables, options: Options) -> Brows
         await store.close()
         raise
     driver = BrowserDriver(store, new_unit=new_id, expiring=expiring and not readonly)
-    if await driver.run(Operation(behind(tables), "read")):
+    versions = store.versions()
+    if versions is None:
+        older: dict[str, int] = await driver.run(Operation(behind(tables), "read"))
+    else:
+        older = older_in(versions[0], tables)
+    if older:
         if readonly:
             await store.close()
             raise _behind(name)

@@ -44,7 +44,11 @@ def behind(tables: Mapping[str, Table[Any]]) -> Plan[dict[str, int]]:
 
     Raises ``SchemaMismatch`` when a newer program has written the file.
     """
-    text = yield Meta(META_VERSIONS)
+    return older_in((yield Meta(META_VERSIONS)), tables)
+
+
+def older_in(text: str | None, tables: Mapping[str, Table[Any]]) -> dict[str, int]:
+    """As ``behind``, of what the file says under ``META_VERSIONS``."""
     known = {} if text is None else _versions.decode(text)
     found: dict[str, int] = {}
     for name, table in tables.items():

@@ -15,6 +15,8 @@ from __future__ import annotations
 import keyword
 from collections.abc import Callable
 from datetime import datetime
+from functools import lru_cache
+from types import CodeType
 from typing import Any, Final
 
 from homeport.core.keys import MAX_SAFE_INT, Encoded, encode, encode_key
@@ -96,6 +98,12 @@ def _is_direct(node: Node | None) -> bool:
     )
 
 
+@lru_cache(64)
+def _compiled(source: str) -> CodeType:
+    """Databases are opened again with the same declarations; in a browser this is a third of it."""
+    return compile(source, "<row>", "exec")
+
+
 def build_row(
     model: Model[Any], paths: list[list[Step]], inspect: Callable[[Any], None]
 ) -> Callable[[Any], tuple[Any, ...]]:
@@ -133,7 +141,7 @@ def build_row(
         lines += ["    " + line for line in _column_lines(model, steps, number, scope)]
     columns = "".join(f", k{n}" for n in range(len(paths)))
     lines.append(f"    return (key, text{columns})")
-    exec("\n".join(lines), scope)  # noqa: S102  only identifiers were written into it
+    exec(_compiled("\n".join(lines)), scope)  # noqa: S102  only identifiers were written into it
     built: Callable[[Any], tuple[Any, ...]] = scope["row"]
     return built
 

@@ -179,7 +179,7 @@ class IndexedDBStore(DeclaredIndexes, TextCare, Connection):
         if self._handle is not None:
             self._helper.close(self._handle)
             self._handle = None
-        self._flags = None
+        self._flags = self._versions = None
         layouts = dict(self._layouts)
         opening = self._opening(lambda: follow_declarations(late, layouts, self._ring))
         self._helper.open(opening.id, self.name, self._version + 1)
@@ -188,6 +188,12 @@ class IndexedDBStore(DeclaredIndexes, TextCare, Connection):
         if self._handle is None:
             await self._connect()
         self._layouts = await self.perform(read_layout(), "read", [NAMED])
+
+    def versions(self) -> tuple[str | None] | None:
+        """What the database said under ``META_VERSIONS`` when it was opened, to be asked for once;
+        None: it has to be read."""
+        found, self._versions = self._versions, None
+        return None if self.sealed else found
 
     def _learn(self, tables: Sequence[Table[Any]]) -> Stepped[None]:
         """Remember each model that has written here."""

@@ -107,6 +107,8 @@ class Connection:
         self._layouts: dict[str, Layout] = {}
         self._flags: list[str | None] | None = None
         """``FLAGS`` as they were when it was connected; None = they may be others now."""
+        self._versions: tuple[str | None] | None = None
+        """``META_VERSIONS``, in the same way."""
         self._connecting: Task[None] | None = None
         self.kept = Kept(cache_bytes)
         self._ring: str | None = None
@@ -185,7 +187,8 @@ class Connection:
         self._version, self._handle = await opening.landing
         try:
             state = await self.fly(read_all(), "read", [NAMED]).landing
-            self._layouts, ring, self._flags = state
+            self._layouts, ring, self._flags = state.layouts, state.ring, state.flags
+            self._versions = (state.versions,)
         except SchemaMismatch as error:
             raise CannotOpen(
                 f"The database {self.name} of this site is not one of Homeport's.",

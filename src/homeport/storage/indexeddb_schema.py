@@ -8,13 +8,14 @@ which indexes there are, not what Homeport put into them.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
 from homeport.core.codec import Table
 from homeport.core.indexing import refused
 from homeport.core.keys import decode, order
+from homeport.core.outbox import META_VERSIONS
 from homeport.core.sealing import Ring
 from homeport.core.uniqueness import values_of
 from homeport.core.words import TOKENIZER
@@ -118,17 +119,27 @@ def read_layout() -> Stepped[dict[str, Layout]]:
     return msgspec.json.decode(text or "{}", type=dict[str, Layout])
 
 
-def read_all() -> Stepped[tuple[dict[str, Layout], str | None, list[str | None]]]:
-    """→ the layouts, the ring of keys (None = there is none), and the ``FLAGS``."""
-    names = ["layout", RING, *FLAGS]
-    ((text, ring, *flags),) = yield from ask({"op": "named", "get": names, "set": []})
-    return msgspec.json.decode(text or "{}", type=dict[str, Layout]), ring, flags
+class Read(NamedTuple):
+    """What a connection asks first. ring: the keys, None = there are none. flags: ``FLAGS``.
+    versions: ``META_VERSIONS``, of no use where there are keys."""
+
+    layouts: dict[str, Layout]
+    ring: str | None
+    flags: list[str | None]
+    versions: str | None
+
+
+def read_all() -> Stepped[Read]:
+    names = ["layout", RING, META_VERSIONS, *FLAGS]
+    ((text, ring, versions, *flags),) = yield from ask({"op": "named", "get": names, "set": []})
+    layouts = msgspec.json.decode(text or "{}", type=dict[str, Layout])
+    return Read(layouts, ring, flags, versions)
 
 
 def keep_ring(text: str) -> Stepped[str | None]:
     """Give an empty database a ring → the one that it has then; None when it is not empty and has
     none."""
-    layouts, ring, _ = yield from read_all()
+    layouts, ring, *_ = yield from read_all()
     if layouts or ring is not None:
         return ring
     yield from ask({"op": "named", "get": [], "set": [[RING, text]]})
@@ -170,8 +181,7 @@ def follow(
         ((epoch,),) = yield from ask({"op": "named", "get": ["epoch"], "set": []})
         if epoch is None:
             yield from ask({"op": "named", "get": [], "set": [["epoch", "1"]]})
-    _, now, _ = yield from read_all()
-    if not same_keys(now, ring):
+    if not same_keys((yield from read_all()).ring, ring):
         raise SchemaMismatch(
             "Another tab has just made this database with a key, or without one.",
             action="Open it with the same key in all tabs.",

@@ -38,6 +38,11 @@ def main() -> None:
                     for name, one in found.items():
                         print(f"| {name} | {one['homeport']:.2f} | {one['dexie']:.2f} "
                               f"| {one['homeport'] / one['dexie']:.2f} |")  # fmt: skip
+                    costs = page.call("browser.inside_bench.sealed", repeats, timeout_s=300)
+                    print("\n| operation | without a key ms | encrypted ms | ratio |\n|---|---|---|---|")
+                    for name, one in costs.items():
+                        print(f"| {name} | {one['plain']:.2f} | {one['sealed']:.2f} "
+                              f"| {one['sealed'] / one['plain']:.2f} |")  # fmt: skip
                     page.check()
                 finally:
                     browser.close()

@@ -13,6 +13,8 @@ from homeport import browser
 
 DOCS = hp.Collection("docs", indexes=["age", "org", ("org", "age"), hp.Multi("tags")])
 TOTAL = 10_000
+SIZES = {"open": 0, "put": 7, "put_new": 0, "put_many": 200, "get": 7, "get_many": 100, "range": 1_000, "all": TOTAL}
+READS = ("get_many", "range", "all")
 
 
 def document(n: int) -> dict[str, Any]:
@@ -58,29 +60,59 @@ async def compare(repeats: int) -> dict[str, dict[str, float]]:
         "range": lambda n: expect(db[DOCS].where(hp.F.age >= 20, hp.F.age < 25).all(), n),
         "all": lambda n: expect(db[DOCS].all(), n),
     }
-    sizes = {"open": 0, "put": 7, "put_new": 0, "put_many": 200, "get": 7, "get_many": 100, "range": 1_000, "all": TOTAL}
     found: dict[str, dict[str, float]] = {}
     # Cold: on a database that was opened just before; warm: asked before, and nothing has changed.
-    warm = ("get_many", "range", "all")
-    rows = [(name, name, cold) for name in ours for cold in ((True, False) if name in warm else (False,))]
-    for row, name, cold in rows:
-        run = ours[name]
-        row = f"{row}, {'cold' if cold else 'warm'}" if name in warm else row
-        if name == "get_many" and cold:
-            await db[DOCS].delete_many([one["id"] for one in map(document, range(TOTAL, next(fresh)))])
-            await js.window.dexie.tidy(TOTAL)
-        if name in warm and not cold:
-            await run(sizes[name])
-        mine, theirs = [], []
-        for _ in range(repeats):
-            theirs.append(float(await getattr(js.window.dexie, name)(sizes[name])))
-            if cold:
-                await reopen(0)
-                await db[DOCS].get(keys[0])
-            start = time.perf_counter()
-            await run(sizes[name])
-            mine.append((time.perf_counter() - start) * 1000)
-        found[row] = {"homeport": statistics.median(mine), "dexie": statistics.median(theirs)}
+    for name, run in ours.items():
+        for cold in (True, False) if name in READS else (False,):
+            row = f"{name}, {'cold' if cold else 'warm'}" if name in READS else name
+            if name == "get_many" and cold:
+                await db[DOCS].delete_many([one["id"] for one in map(document, range(TOTAL, next(fresh)))])
+                await js.window.dexie.tidy(TOTAL)
+            if name in READS and not cold:
+                await run(SIZES[name])
+            mine, theirs = [], []
+            for _ in range(repeats):
+                theirs.append(float(await getattr(js.window.dexie, name)(SIZES[name])))
+                if cold:
+                    await reopen(0)
+                    await db[DOCS].get(keys[0])
+                start = time.perf_counter()
+                await run(SIZES[name])
+                mine.append((time.perf_counter() - start) * 1000)
+            found[row] = {"homeport": statistics.median(mine), "dexie": statistics.median(theirs)}
     await db.close()
     await browser.delete_database("bench")
+    return found
+
+
+async def sealed(repeats: int) -> dict[str, dict[str, float]]:
+    """Medians in ms without and with a key, in turn; nothing is kept in memory."""
+    documents = [document(n) for n in range(TOTAL // 5)]
+    names = {"plain": "bench-plain", "sealed": "bench-sealed"}
+    options: dict[str, dict[str, Any]] = {"plain": {}, "sealed": {"key": b"k" * 32}}
+    databases = {
+        kind: await hp.open_async(name, collections=[DOCS], durability="relaxed", **options[kind])
+        for kind, name in names.items()
+    }
+    for db in databases.values():
+        db._driver.engine.store.kept.max_bytes = 0
+        await db[DOCS].put_many(documents)
+    work: dict[str, Callable[[Any], Awaitable[Any]]] = {
+        "put": lambda docs: docs.put(documents[7]),
+        "put_many": lambda docs: docs.put_many(documents[:200]),
+        "get": lambda docs: docs.get(documents[7]["id"]),
+        "range of 200": lambda docs: docs.where(hp.F.age >= 20, hp.F.age < 25).all(),
+    }
+    found: dict[str, dict[str, float]] = {}
+    for name, run in work.items():
+        taken: dict[str, list[float]] = {kind: [] for kind in databases}
+        for _ in range(repeats):
+            for kind, db in databases.items():
+                start = time.perf_counter()
+                await run(db[DOCS])
+                taken[kind].append((time.perf_counter() - start) * 1000)
+        found[name] = {kind: statistics.median(times) for kind, times in taken.items()}
+    for kind, db in databases.items():
+        await db.close()
+        await browser.delete_database(names[kind])
     return found

@@ -148,7 +148,7 @@ def keep_ring(text: str) -> Stepped[str | None]:
 
 def swap_ring(old: str, new: str) -> Stepped[bool]:
     """Put a ring in the place of another → False: the database has a third one."""
-    _, ring, _ = yield from read_all()
+    ring = (yield from read_all()).ring
     if ring != old:
         return False
     yield from ask({"op": "named", "get": [], "set": [[RING, new]]})

@@ -186,9 +186,10 @@ class Connection:
             raise translate("SecurityError", str(error), self.name) from error
         self._version, self._handle = await opening.landing
         try:
-            state = await self.fly(read_all(), "read", [NAMED]).landing
+            asked = self._ring is None  # with keys, versions are opened by them: if they fit
+            state = await self.fly(read_all(versions=asked), "read", [NAMED]).landing
             self._layouts, ring, self._flags = state.layouts, state.ring, state.flags
-            self._versions = (state.versions,)
+            self._versions = (state.versions,) if asked else None
         except SchemaMismatch as error:
             raise CannotOpen(
                 f"The database {self.name} of this site is not one of Homeport's.",

@@ -121,7 +121,7 @@ def read_layout() -> Stepped[dict[str, Layout]]:
 
 class Read(NamedTuple):
     """What a connection asks first. ring: the keys, None = there are none. flags: ``FLAGS``.
-    versions: ``META_VERSIONS``, of no use where there are keys."""
+    versions: ``META_VERSIONS`` if it was asked for, of no use where there are keys."""
 
     layouts: dict[str, Layout]
     ring: str | None
@@ -129,11 +129,11 @@ class Read(NamedTuple):
     versions: str | None
 
 
-def read_all() -> Stepped[Read]:
-    names = ["layout", RING, META_VERSIONS, *FLAGS]
-    ((text, ring, versions, *flags),) = yield from ask({"op": "named", "get": names, "set": []})
+def read_all(*, versions: bool = False) -> Stepped[Read]:
+    names = ["layout", RING, *FLAGS, *([META_VERSIONS] if versions else [])]
+    ((text, ring, epoch, synced, *rest),) = yield from ask({"op": "named", "get": names, "set": []})
     layouts = msgspec.json.decode(text or "{}", type=dict[str, Layout])
-    return Read(layouts, ring, flags, versions)
+    return Read(layouts, ring, [epoch, synced], rest[0] if rest else None)
 
 
 def keep_ring(text: str) -> Stepped[str | None]:

@@ -158,8 +158,8 @@ class AsyncDatabase(Handle):
         Args:
             url: address of the server; or a back end (``homeport.backends``), such as a shared
                 folder.
-            token: text, or a function that returns one (it may be a coroutine function). A back
-                end takes none.
+            token: text, or a function that returns one (it may be a coroutine function), or None
+                while there is none. A back end takes none.
             collections: which ones; None = all that are not declared with ``sync=False``.
             max_queue: so many changes may wait for the server; then writes raise ``QueueFull``.
             live: keep a connection open for hints that something is new.

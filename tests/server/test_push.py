@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 
 import pytest
@@ -368,3 +369,37 @@ async def test_concurrent_batches_on_hot_rows_neither_deadlock_nor_lose(dsn, mak
         "select sum((body->>'n')::int) from homeport.documents where key like 'h%'"
     )
     assert total == counted > 0
+
+
+async def test_a_batch_looks_at_its_own_rows_only(dsn, make_node, sql):
+    """Also on a table that nobody has analysed, where the planner guesses that a tenant is small."""
+    from homeport.server import push, visible
+
+    await make_node(dsn)
+    await sql.execute("alter table homeport.documents set (autovacuum_enabled = off)")
+    await sql.execute(
+        "insert into homeport.documents (tenant, collection, key, body)"
+        " select 't1', 'wells', 'w' || n, '{}' from generate_series(1, 5000) n"
+    )
+    keys = [f"w{n}" for n in range(1, 101)]
+    names = ["wells"] * len(keys)
+    statements = {
+        "lock": (push._LOCK_ROWS, "t1", names, keys),
+        "read": (visible._BY_KEY, "t1", names, keys, ["wells"], [""]),
+    }
+    for name, (text, *values) in statements.items():
+        transaction = sql.transaction()
+        await transaction.start()
+        plan = json.loads(await sql.fetchval(f"explain (analyze, timing off, format json) {text}", *values))
+        await transaction.rollback()
+        scans = list(scanned(plan[0]["Plan"]))
+        assert 100 <= sum(scans) <= 300, (name, scans)
+
+
+def scanned(plan):
+    """Rows that each scan of documents, or of its indexes, went through."""
+    if "documents" in plan.get("Relation Name", "") + plan.get("Index Name", ""):
+        if "Scan" in plan["Node Type"]:
+            yield (plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)) * plan["Actual Loops"]
+    for each in plan.get("Plans", ()):
+        yield from scanned(each)

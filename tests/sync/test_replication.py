@@ -152,6 +152,19 @@ def test_r20_a_coroutine_may_give_the_token(node, db):
     assert db.sync(node.url, token=give).now(timeout_s=10).last_error is None
 
 
+@pytest.mark.parametrize("none", [None, "", b"bytes"], ids=repr)
+def test_r20_a_function_without_a_token_sends_nothing(node, db, none):
+    """It was sent as the text "None"."""
+    given = [none, none]
+    sync = db.sync(node.url, token=lambda: given.pop(0) if given else token(), live=False)
+    db["wells"].put({"id": "w1"})
+    with pytest.raises(hp.errors.NeedsAuth, match=r"token\(\) returned"):
+        sync.now(timeout_s=10)
+    assert sync.status().state == "needs-auth" and sync.status().queued == 1
+    sync.now(timeout_s=10)
+    assert node.model.state("wells")
+
+
 def test_r20_a_bad_token_is_no_verdict(node, db):
     sync = db.sync(node.url, token=token(signature="bad"))
     db["wells"].put({"id": "w1"})

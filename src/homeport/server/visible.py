@@ -12,11 +12,16 @@ from .database import Connection
 from .rules import Scope
 
 # Read by key: whoever asks for a key that is not in his buckets (any more) gets nothing.
+# The limit keeps the planner at one look into the primary key for each key (see ``push``).
 _BY_KEY = """
-select d.collection, d.key, d.version::text as token, d.bucket, d.body, d.schema
+select d.collection, d.key, d.token, d.bucket, d.body, d.schema
 from unnest($2::text[], $3::text[]) as k(collection, key)
-join homeport.documents d
-  on d.tenant = $1 and d.collection = k.collection and d.key = k.key
+cross join lateral (
+    select d.collection, d.key, d.version::text as token, d.bucket, d.body, d.schema
+    from homeport.documents d
+    where d.tenant = $1 and d.collection = k.collection and d.key = k.key
+    limit 1
+) d
 join unnest($4::text[], $5::text[]) as s(collection, bucket)
   on s.collection = d.collection and s.bucket = d.bucket
 """

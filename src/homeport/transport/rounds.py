@@ -256,7 +256,10 @@ class Rounds:
             except Exception as error:  # the user's function: no network, a locked keychain …
                 raise NeedsAuth(f"token() raised {type(error).__name__}: {error}.") from error
             if not isinstance(given, str) or not given:
-                raise NeedsAuth(f"token() returned {given!r:.40}, which is no token.")
+                # Its type, not its text: that may be a secret.
+                gave = "an empty text" if given == "" else f"a {type(given).__name__}"
+                gave = "None" if given is None else gave
+                raise NeedsAuth(f"token() returned {gave}, which is no token.")
             self._given = given
         return self._given
 

@@ -65,5 +65,5 @@ class Ledger:
         mark = self._marks.get(client, 0)
         reached = json.dumps([text for texts in history.values() for text in texts])
         for number, (value, writer) in enumerate(self.values.items()):
-            if writer == client and number >= mark and value not in reached:
+            if writer == client and number >= mark and f'\\"{value}\\"' not in reached:
                 self.forgiven.add(value)

@@ -95,6 +95,10 @@ NASTY = {
                                                           "put 0 q", "sync 0"),
     "a server set back to before a document was deleted and made anew": (*BASE, "delete 0 p", "backup", "sync 0", "put 0 p",
                                                                           "sync 0", "set 0 p y", "sync 0", "set-back"),
+    "a server set back to before it settled a conflict itself": (*BASE, "backup", "set 0 p", "sync 0", "sync 0", "delete 1 p",
+                                                                 "sync 1", "sync 1", "sync 0", "set-back"),
+    "a record that the server wrote and lost": ("put 0 q", "sync 0", "sync 1", "backup", "put 0 p", "put 1 p", "sync 0", "sync 1",
+                                                "sync 0", "sync 1", "sync 0", "set-back", "set 0 p"),
     "a server set back under a batch in flight": (*BASE, "backup", "set 0 p", "sync 0", "set 0 q", "lose 0", "set-back",
                                                   "replay 0 p x 3", "sync 0", "replay 0 p x 2", "sync 1"),
 }  # fmt: skip
@@ -106,10 +110,11 @@ def test_nasty(name: str, policy: str) -> None:
     play(*NASTY[name], policy=policy, server_backups=True)
 
 
-def test_r14_a_record_that_the_server_lost_is_not_written_over_by_the_next() -> None:
-    """Both settlements are of one change of one document; each has its record."""
+@pytest.mark.parametrize("policy", ["merge", "last-write-wins"])
+def test_r14_a_record_that_the_server_lost_is_not_written_over_by_the_next(policy: str) -> None:
+    """Both settlements are of one change of one document; each has its record, whoever wrote it."""
     steps = ("backup", "put 0 q", "put 1 q", "sync 0", "sync 1", "sync 1", "sync 0", "set-back", "set 0 q")
-    play(*steps, policy="merge", server_backups=True)
+    play(*steps, policy=policy, server_backups=True)
 
 
 # -- planted bugs

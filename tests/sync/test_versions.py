@@ -335,3 +335,24 @@ def test_r15_random_pairs_of_versions_converge_and_lose_no_field(sites, database
             db.close()
 
     check()
+
+
+def test_r15_an_older_program_writes_no_more_once_a_newer_one_has_the_file(tmp_path) -> None:
+    """Each has the file open. What the older one wrote would be taken for the newer form, and would
+    never be brought up to it."""
+    path = str(tmp_path / "a.db")
+    with hp.open(path, collections=[wells(1)]) as before:
+        before["wells"].put({"id": "w1", "name": "Ada", "depth": 10.0})
+        with hp.open(path, collections=[wells(2)]) as after:
+            assert after["wells"].get("w1")["first"] == "Ada"
+            for write in (
+                lambda: before["wells"].put({"id": "w2", "name": "Ida", "depth": 10.0}),
+                lambda: before["wells"].patch("w1", depth=20.0),
+                lambda: before["wells"].delete("w1"),
+            ):
+                with pytest.raises(SchemaMismatch, match="brought the documents of wells"):
+                    write()
+            after["wells"].patch("w1", name="Eva")  # the newer one goes on
+            assert after["wells"].keys() == ["w1"]
+    with hp.open(path, collections=[wells(2)]) as again:
+        again["wells"].put({"id": "w2", "name": "Ida"})

@@ -42,7 +42,7 @@ from homeport.core.outbox import (
 )
 from homeport.core.policies import Clash
 from homeport.core.query import EMPTY, Compare
-from homeport.core.recovery import reconcile
+from homeport.core.recovery import queue_records, reconcile
 from homeport.core.requests import (
     Delete,
     Find,
@@ -61,7 +61,7 @@ from homeport.core.staging import Staged, read_staged, stage, staged_page
 from homeport.core.subscribing import Elsewhere, read_subscribed
 from homeport.core.verify import slot_of
 from homeport.core.versions import mark_raised
-from homeport.core.wire import ABSENT, Reply, Verdict, WireRow, present
+from homeport.core.wire import ABSENT, RESOLUTIONS, Reply, Verdict, WireRow, present
 
 CHUNK = 1_000
 
@@ -307,6 +307,10 @@ class _Cut:
         keys = yield Find(table, EMPTY, "keys")
         whole = full or slots is not None
         gone: list[Any] = []
+        lost: list[str] = []
+        """Records that a server which was set back does not have any more."""
+        hold = self.last.holds.get(table.name)
+        shared = set() if hold is None or table.name != RESOLUTIONS else set(hold.buckets)
         pending: set[str] = set()
         where = Compare("collection", "==", table.name)
         if self.context.state.queued:
@@ -332,8 +336,11 @@ class _Cut:
             ref = ref_of(table.name, key)
             if self.context.state.queued and (yield Get(BASE, ref)) is not None:
                 self._judge(table.name, key, info.token, info.bucket, joined, left, full=whole)
+            elif full and self.context.keep_edits and info.bucket in shared:
+                lost.append(key)
             else:
                 gone.append(key)
+        yield from queue_records(self.context, lost)
         yield from _write(table, (), (), gone)
         self.rows += len(gone)
 

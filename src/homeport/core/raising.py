@@ -76,7 +76,8 @@ def raise_all(tables: Mapping[str, Table[Any]]) -> Plan[None]:
     text = yield Meta(META_VERSIONS)
     known = {} if text is None else _versions.decode(text)
     known.update({name: tables[name].collection.versions.current for name in older})
-    yield Write([SetMeta(META_VERSIONS, write_json(known))])
+    epoch = int((yield Meta("epoch")) or "0")  # moved, so that older programs notice
+    yield Write([SetMeta(META_VERSIONS, write_json(known)), SetMeta("epoch", str(epoch + 1))])
 
 
 def _raise_table(table: Table[Any], version: int) -> Plan[None]:

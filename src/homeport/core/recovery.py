@@ -31,12 +31,13 @@ from homeport.core.outbox import (
     raw,
     read_base,
     read_entry,
+    ref_of,
 )
 from homeport.core.paths import MISSING
 from homeport.core.policies import Clash, Rule
 from homeport.core.query import EMPTY, AnyOf
 from homeport.core.requests import Delete, Find, GetMany, Part, Plan, Put, Write
-from homeport.core.wire import ABSENT, present
+from homeport.core.wire import ABSENT, RESOLUTIONS, present
 
 
 def reconcile(context: Context, back: PutBack, moved: Mapping[str, Moved]) -> Plan[list[Clash]]:
@@ -91,6 +92,24 @@ def reconcile(context: Context, back: PutBack, moved: Mapping[str, Moved]) -> Pl
     if parts:
         yield Write(parts)
     return clashes
+
+
+def queue_records(context: Context, keys: list[str]) -> Plan[None]:
+    """Send records of settlements that the server made, and lost with its newest history. This
+    device has them from the server; whoever else brings one back brings the same text."""
+    texts = yield GetMany(context.tables[RESOLUTIONS], keys)
+    entries: list[Entry] = []
+    bases: list[Base] = []
+    for key, text in zip(keys, texts, strict=True):
+        number, ref = context.state.next, ref_of(RESOLUTIONS, key)
+        context.state.next += 1
+        stamp_ms = context.tx.stamp_ms
+        entries.append(Entry(number, ref, RESOLUTIONS, key, "put", stamp_ms, doc=raw(text)))
+        bases.append(Base(ref, RESOLUTIONS, key, known=True))
+        context.event("recovered", RESOLUTIONS, key, "the server had lost it")
+    context.state.queued += len(entries)
+    if entries:
+        yield Write([Put(OUTBOX, entry_rows(entries)), Put(BASE, base_rows(bases))])
 
 
 def _without_entries(refs: list[str], gone: set[int]) -> Plan[list[str]]:

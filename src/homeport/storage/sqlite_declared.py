@@ -20,6 +20,7 @@ from homeport.core.codec import Table
 from homeport.core.indexes import Index
 from homeport.core.indexing import GAP_S, Build, Duplicates, IndexProgress, Pace, Report, refused
 from homeport.core.keys import decode
+from homeport.core.outbox import META_VERSIONS
 from homeport.core.words import TOKENIZER
 from homeport.errors import Corrupted, SchemaError, SchemaMismatch, UnknownCollection
 from homeport.storage import sql, sqlite_build, sqlite_loading, sqlite_schema, sqlite_textbuild
@@ -64,6 +65,8 @@ class Declarations:
         self.stamp_ms = 0
         self._epoch = -1
         self._layouts: dict[str, bytes] = {}
+        self._versions: dict[str, int] = {}
+        """Of the documents of each collection, as far as this process may go on with them."""
         self._paces: dict[str, Pace] = {}
         self._publishing = Lock()
         self.broken: list[tuple[Table[Any], Index, Duplicates]] = []
@@ -170,8 +173,10 @@ class Declarations:
                 return
             stored = sqlite_schema.read_stored(execute)
             synced = msgspec.json.decode(execute(sql.GET_META, ("sync.collections",)).get or "[]")
+            versions = msgspec.json.decode(execute(sql.GET_META, (META_VERSIONS,)).get or "{}")
             found = Known(self.statements)
             for name, table in self.tables.items():
+                self._check_version(table, versions.get(name, 1))
                 record = stored.get(name.lower())
                 if record is None or not self._serves(table, record.layout):
                     raise SchemaMismatch(
@@ -189,6 +194,19 @@ class Declarations:
                 table.keep_unknown = table.collection.model is not None and foreign
             self.statements = found
             self._epoch = int(epoch)
+
+    def _check_version(self, table: Table[Any], there: int) -> None:
+        """Refuse to go on beside a newer program: it has brought all documents to its form, and
+        would take one of ours for one of them. What was newer when the file was opened was judged
+        then."""
+        current = table.collection.versions.current
+        if there > self._versions.setdefault(table.name, max(there, current)):
+            raise SchemaMismatch(
+                f"Another process has brought the documents of {table.name} in {self.path} to "
+                f"version {there}; this program knows {current}.",
+                action="Update this program, then open the file again.",
+                collection=table.name,
+            )
 
     def _serves(self, table: Table[Any], layout: Layout) -> bool:
         """Can this process write with such indexes? It maintains those that it does not know, and

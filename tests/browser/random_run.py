@@ -1,8 +1,8 @@
 """Random operations in a browser's own IndexedDB, from two tabs in turn, beside the plain model.
 
 The scripts and the model are those of ``tests/property``. Both tabs keep what they read in memory, so
-that each burst of one is a chance for the other to answer with an old row. Twice in a script both work at
-once, several operations each, and have to see the same afterwards.
+that each burst of one is a chance for the other to answer with an old row. With --storms
+both work at once twice in a script, several operations each, and have to see the same afterwards.
 
     python -m tests.browser.random_run --minutes 10            # in both browsers; --seed N repeats one
 """
@@ -45,7 +45,8 @@ OPTIONS: list[dict[str, Any]] = [{}, {"cache_bytes": 6_000}, {"key": "k" * 20}, 
 class Played:
     """One script in two tabs."""
 
-    def __init__(self, seed: int, tabs: list[Page]) -> None:
+    def __init__(self, seed: int, tabs: list[Page], *, storms: bool = False) -> None:
+        self.storms = storms
         self.seed = seed
         self.tabs = tabs
         self.name = f"random-{seed}"
@@ -59,7 +60,7 @@ class Played:
         dice, made, tab, left, total = random.Random(f"{self.seed} tabs"), [], 0, 0, 0
         often = [generator.read(dice.choice(["docs", "docs", "other"])) for _ in range(OFTEN)]
         often += [("get_many", where, dice.sample(KEYS, 8)) for where in ("docs", "other")]
-        storms = [operations // 3, operations * 2 // 3]
+        storms = [operations // 3, operations * 2 // 3] if self.storms else []
         while total < operations:
             if storms and total >= storms[0]:
                 del storms[0]
@@ -177,9 +178,9 @@ def follow(model: Model, step: Any, found: Any) -> None:
             model.restore(before)
 
 
-def run(seed: int, operations: int, tabs: list[Page]) -> Played:
+def run(seed: int, operations: int, tabs: list[Page], *, storms: bool = False) -> Played:
     """Play a seed; a failing one is shortened, and printed in the message."""
-    played = Played(seed, tabs)
+    played = Played(seed, tabs, storms=storms)
     script = played.script(operations)
     try:
         assert played.play(script) >= operations
@@ -198,6 +199,7 @@ def main() -> None:
     words.add_argument("--minutes", type=float, default=10.0, help="for both browsers together")
     words.add_argument("--operations", type=int, default=400, help="of each script")
     words.add_argument("--seed", type=int, default=1, help="the first")
+    words.add_argument("--storms", action="store_true", help="both tabs at once, twice in a script")
     words.add_argument("--browser", choices=["chromium", "firefox", "both"], default="both")
     given = words.parse_args()
     kinds: list[type[Browser]] = [Chromium, Firefox]
@@ -207,17 +209,19 @@ def main() -> None:
         try:
             for kind in kinds:
                 deadline = time.monotonic() + given.minutes * 60 / len(kinds)
-                in_browser(kind(), website, given.seed, given.operations, deadline)
+                in_browser(kind(), website, given.seed, given.operations, deadline, storms=given.storms)
         finally:
             website.close()
 
 
-def in_browser(browser: Browser, website: Website, seed: int, operations: int, deadline: float) -> None:
+def in_browser(
+    browser: Browser, website: Website, seed: int, operations: int, deadline: float, *, storms: bool
+) -> None:
     try:
         tabs = [browser.open(website.origin), browser.open(website.origin, "worker")]
         first, hits = seed, 0
         while time.monotonic() < deadline:
-            hits += run(seed, operations, tabs).hits
+            hits += run(seed, operations, tabs, storms=storms).hits
             for tab in tabs:
                 tab.check()
             seed += 1

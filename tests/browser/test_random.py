@@ -32,7 +32,7 @@ def test_steps_keep_their_types_on_the_way() -> None:
 
 
 def test_a_script_goes_from_tab_to_tab() -> None:
-    script = Played(5, []).script(2_000)
+    script = Played(5, [], storms=True).script(2_000)
     numbers = [step[1] for step in script if step[0] not in ("advance", "storm")]
     changes = sum(one != other for one, other in zip(numbers, numbers[1:], strict=False))
     assert len(numbers) / 10 < changes < len(numbers) / 2

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from functools import cmp_to_key
 from itertools import pairwise
 
+from homeport.core.arguments import is_unicode
 from homeport.core.conditions import (
     And,
     AnyOf,
@@ -53,6 +54,8 @@ class WhereClause:
         return Element(self.path, condition) if self._entries else condition
 
     def equals(self, value: object) -> Condition:
+        if _unstorable(value):
+            return self._made(AnyOf(self._at, ()))
         comparable(value, self.path)
         return self._made(Range(self._at, value, value))
 
@@ -97,14 +100,14 @@ class WhereClause:
         return Or(self.between(lo, hi, include_lowers, include_uppers) for lo, hi in pairs(ranges))
 
     def any_of(self, *values: object) -> Condition:
-        values = many(values)
+        values = tuple(value for value in many(values) if not _unstorable(value))
         for value in values:
             comparable(value, self.path)
         return self._made(AnyOf(self._at, values))
 
     def none_of(self, *values: object) -> Condition:
         """Every key of the index but these; documents without the field are not in it."""
-        values = many(values)
+        values = tuple(value for value in many(values) if not _unstorable(value))
         for value in values:
             comparable(value, self.path)
         if not all(isinstance(value, _IN_ORDER) for value in values):
@@ -143,6 +146,11 @@ class WhereClause:
 
     def __repr__(self) -> str:
         return f"where({self.path!r})"
+
+
+def _unstorable(value: object) -> bool:
+    """A text with a lone surrogate: no document holds it, so nothing equals it."""
+    return isinstance(value, str) and not is_unicode(value)
 
 
 def by_values(values: dict[str, object]) -> Condition:

@@ -17,6 +17,12 @@ class StorageFallbackWarning(UserWarning):
     """The browser refused IndexedDB and the database is kept elsewhere; or it was moved back."""
 
 
+def printable(text: str) -> str:
+    """Lone surrogates escaped: what a message quotes may hold some, and then neither a terminal nor
+    a log could take it."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
+
+
 class HomeportError(Exception):
     """Root of all errors of this package.
 
@@ -31,8 +37,9 @@ class HomeportError(Exception):
     action = "See the message."
 
     def __init__(self, message: str, *, action: str | None = None, **context: object) -> None:
+        message = printable(message)
         self.message = message
         if action is not None:
-            self.action = action
+            self.action = printable(action)
         self.context: Mapping[str, object] = context
         super().__init__(f"{message} {self.action}" if self.action else message)

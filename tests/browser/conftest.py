@@ -16,6 +16,7 @@ from tests.e2e.world import Node
 OpenPage = Callable[..., Page]
 
 
+@pytest.hookimpl(tryfirst=True)  # before the scheduler reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One worker has the browsers: they are started once, and two at a time is what a small machine
     bears."""

@@ -14,7 +14,7 @@ from tests.property.generate import Generator, collections_of
 from tests.property.model import Mismatch, Model
 from tests.property.run import START_MS
 
-SEEDS, OPERATIONS = 3, 100
+SEEDS, OPERATIONS = 2, 80
 
 
 @pytest.mark.parametrize("where", ["page"], indirect=True)

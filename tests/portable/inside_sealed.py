@@ -174,29 +174,29 @@ async def _rekeyed() -> Mapping[str, Any]:
     """Another key, while a tab has it open; that tab goes on, also when a third one upgrades."""
     found: dict[str, Any] = {"no database": await _no_rekey("nowhere", "a", "b")}
     await IndexedDBStore.delete("sealed")
-    async with hp.open_async("sealed", collections=[NOTES], key="first") as db:
+    async with hp.open_async("sealed", collections=[NOTES], key=bytes(32)) as db:
         await db[NOTES].put(document(1))
-        found["wrong"] = await _no_rekey("sealed", "second", "third")
-        found["none"] = await _no_rekey("sealed", "first", None)
-        await browser.rekey("sealed", "first", "second")
+        found["wrong"] = await _no_rekey("sealed", RAW, "third")
+        found["none"] = await _no_rekey("sealed", bytes(32), None)
+        await browser.rekey("sealed", bytes(32), "second")
         await db[NOTES].put(document(2))
-        found["old"] = await refused("sealed", "first")
+        found["old"] = await refused("sealed", bytes(32))
         found["new"] = await refused("sealed", "second", MORE)
         try:
             found["open"] = await db[NOTES].count()
         except hp.errors.SchemaMismatch:
             found["open"] = "another declaration"
-    for old, new in (("second", RAW), (RAW, await browser.device_key("sealed")), (browser, "fourth")):
+    for old, new in (("second", RAW), (RAW, await browser.device_key("sealed")), (browser, bytes(32))):
         old = await browser.device_key("sealed") if old is browser else old
         await browser.rekey("sealed", old, new)
         found[f"not {type(old).__name__}"] = await refused("sealed", old, MORE)
-    async with hp.open_async("sealed", collections=[MORE], key="fourth") as db:
+    async with hp.open_async("sealed", collections=[MORE], key=bytes(32)) as db:
         found["kept"] = [note["text"] for note in await db[MORE].order_by("n").all()]
     await browser.forget_key("sealed")
     await IndexedDBStore.delete("sealed")
     async with hp.open_async("sealed", collections=[NOTES]) as db:
         await db[NOTES].put(document(1))
-    found["plain"] = await _no_rekey("sealed", "first", "second")
+    found["plain"] = await _no_rekey("sealed", RAW, bytes(32))
     await IndexedDBStore.delete("sealed")
     return found
 

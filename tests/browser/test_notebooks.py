@@ -58,6 +58,7 @@ def notebook(browser: Browser) -> Iterator[Page]:
     page.close()
 
 
+@pytest.mark.parametrize("browser", ["chromium"], indirect=True)
 def test_micropip_installs_it_with_what_it_needs(notebook: Page, website: Website) -> None:
     index_of(website)
     micropip = next(FOLDERS["micropip"].glob("*.whl"))

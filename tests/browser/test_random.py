@@ -18,6 +18,7 @@ SEEDS, OPERATIONS = 2, 80
 
 
 @pytest.mark.parametrize("where", ["page"], indirect=True)
+@pytest.mark.parametrize("browser", ["chromium"], indirect=True)  # Firefox: ``make soak-browser``
 def test_two_tabs_and_the_model_agree(page: Page, tab: OpenPage) -> None:
     tabs = [page, tab("worker")]
     hits = [run(seed, OPERATIONS, tabs).hits for seed in range(SEEDS)]

@@ -301,11 +301,15 @@ async def test_an_idle_timeout_on_the_way_shortens_the_heartbeat(
         async with device_behind(tmp_path, node, proxy.url) as (db, sync):
 
             async def second():
-                return proxy.asked.get("/v1/live", 0) == 2 and await uses(sync, "websocket")()
+                return proxy.asked.get("/v1/live", 0) >= 2 and await uses(sync, "websocket")()
 
             await until(second)
-            await asyncio.sleep(3.5)  # twice the limit: it is kept open now
-            assert proxy.asked["/v1/live"] == 2
+            for _ in range(3):  # a busy machine may be late with a heartbeat
+                before = proxy.asked["/v1/live"]
+                await asyncio.sleep(3.5)  # twice the limit: it is kept open now
+                if proxy.asked["/v1/live"] == before:
+                    break
+            assert proxy.asked["/v1/live"] == before
             await arrives(db, writer, "a")
 
 
@@ -315,9 +319,14 @@ async def test_a_node_with_too_many_streams_is_asked_again_when_it_said(
     node = await make_node(dsn, max_streams=0)
     async with served(node) as url, Middlebox(url) as proxy:
         async with device_behind(tmp_path, node, proxy.url) as (_, sync):
+
+            async def first():
+                return "/v1/live" in proxy.asked
+
+            await until(first)
             await asyncio.sleep(5)
             # After 2 s and more each time; the kind is not to blame.
-            assert 1 <= proxy.asked["/v1/live"] <= 3
+            assert 1 <= proxy.asked["/v1/live"] <= 4
             assert "/v1/events" not in proxy.asked
             assert (await sync.status()).stream is None
 

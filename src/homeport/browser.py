@@ -45,7 +45,7 @@ async def device_key(name: str) -> DeviceKey:
     in this browser and on this site only. Raises ``CannotOpen`` on a page without WebCrypto (http).
     """
     _in_a_browser("device_key()")
-    _check_name(name, "device_key()")
+    _check_name(name, "device_key()", "key")
     from homeport.storage import webcrypto  # noqa: PLC0415 - of a browser
     from homeport.storage.secret import DeviceKey  # noqa: PLC0415
 
@@ -75,8 +75,7 @@ async def rekey(name: str, old: str | bytes | DeviceKey, new: str | bytes | Devi
     from homeport.storage.indexeddb import IndexedDBStore  # noqa: PLC0415 - of a browser
     from homeport.storage.secret import any_secret_of  # noqa: PLC0415
 
-    if not isinstance(name, str) or not name:
-        raise UsageError(f"rekey() takes the name of a database, not {name!r:.80}.")
+    _check_name(name, "rekey()", "database")
     before, after = any_secret_of(old), any_secret_of(new)
     if before is None or after is None:
         raise UsageError(
@@ -98,15 +97,15 @@ async def forget_key(name: str) -> None:
     A database that is open goes on until it is closed.
     """
     _in_a_browser("forget_key()")
-    _check_name(name, "forget_key()")
+    _check_name(name, "forget_key()", "key")
     from homeport.storage import webcrypto  # noqa: PLC0415 - of a browser
 
     await webcrypto.forget_device_key(name)
 
 
-def _check_name(name: object, what: str) -> None:
+def _check_name(name: object, what: str, of: str) -> None:
     if not isinstance(name, str) or not name:
-        raise UsageError(f"{what} takes the name of a key, not {name!r:.80}.")
+        raise UsageError(f"{what} takes the name of a {of}, not {name!r:.80}.")
 
 
 async def delete_database(name: str) -> None:
@@ -117,8 +116,7 @@ async def delete_database(name: str) -> None:
     has not been synced is lost. Raises ``Busy`` when a tab does not let go within five seconds.
     """
     _in_a_browser("delete_database()")
-    if not isinstance(name, str) or not name:
-        raise UsageError(f"delete_database() takes the name of a database, not {name!r:.80}.")
+    _check_name(name, "delete_database()", "database")
     from homeport.storage import localstorage  # noqa: PLC0415 - of a browser
     from homeport.storage.indexeddb import IndexedDBStore  # noqa: PLC0415 - of a browser
 

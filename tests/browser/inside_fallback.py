@@ -12,6 +12,7 @@ from homeport.storage import localstorage
 from homeport.storage.journaled_texts import JournaledTexts, prefix_of
 from homeport.storage.simple import SimpleStore
 from homeport.testing import conformance
+from tests.browser.inside_lifecycle import outcome_of
 from tests.facade import cases, cases_blocking, shared
 from tests.portable.inside import TABLE, Outcome
 
@@ -64,13 +65,6 @@ async def facade() -> Mapping[str, Any]:
     return {"asyncio": first.json(), "blocking": second.json()}
 
 
-async def _outcome(wanted: Any) -> Any:
-    try:
-        return await wanted
-    except hp.HomeportError as error:
-        return {"error": type(error).__name__, "text": str(error)}
-
-
 async def open_(argument: list[Any]) -> Any:
     name, options = argument
     told.clear()
@@ -89,17 +83,17 @@ async def open_(argument: list[Any]) -> Any:
             ],
         }  # fmt: skip
 
-    return await _outcome(opened())
+    return await outcome_of(opened())
 
 
 async def put(argument: list[Any]) -> Any:
     name, collection, documents = argument
-    return await _outcome(_open[name][collection].put_many(documents))
+    return await outcome_of(_open[name][collection].put_many(documents))
 
 
 async def delete(argument: list[Any]) -> Any:
     name, keys = argument
-    return await _outcome(_open[name]["docs"].delete_many(keys))
+    return await outcome_of(_open[name]["docs"].delete_many(keys))
 
 
 async def all_(name: str) -> Any:
@@ -120,11 +114,11 @@ async def sync(name: str) -> Any:
     async def begun() -> None:
         _open[name].sync("https://sync.example.com", token="t")
 
-    return await _outcome(begun())
+    return await outcome_of(begun())
 
 
 async def remove(name: str) -> Any:
-    return await _outcome(browser.delete_database(name))
+    return await outcome_of(browser.delete_database(name))
 
 
 async def warned(name: str) -> list[str]:
@@ -180,7 +174,7 @@ async def fill(name: str) -> Any:
     """Documents of 200,000 characters until there is no room."""
     docs, stored, failed = _open[name]["docs"], [], None
     for n in range(60):
-        outcome = await _outcome(docs.put_many([{"id": f"{n}", "text": "x" * 200_000}, {"id": f"{n}b"}]))
+        outcome = await outcome_of(docs.put_many([{"id": f"{n}", "text": "x" * 200_000}, {"id": f"{n}b"}]))
         if isinstance(outcome, dict):
             failed = outcome["error"]
             break

@@ -21,7 +21,7 @@ KINDS = {"docs": DOCS, "more": MORE, "second": SECOND, "untracked": UNTRACKED}
 _open: dict[str, hp.AsyncDatabase] = {}
 
 
-async def _outcome(wanted: Any) -> Any:
+async def outcome_of(wanted: Any) -> Any:
     try:
         return await wanted
     except hp.HomeportError as error:
@@ -36,7 +36,7 @@ async def open_(argument: list[Any]) -> Any:
         _open[name] = await hp.open_async(name, collections=[KINDS[kind]], **options)
         return "open"
 
-    return await _outcome(opened())
+    return await outcome_of(opened())
 
 
 async def close(name: str) -> None:
@@ -45,11 +45,11 @@ async def close(name: str) -> None:
 
 async def put(argument: list[Any]) -> Any:
     name, documents = argument
-    return await _outcome(_open[name]["docs"].put_many(documents))
+    return await outcome_of(_open[name]["docs"].put_many(documents))
 
 
 async def keys(name: str) -> Any:
-    return await _outcome(_open[name]["docs"].keys())
+    return await outcome_of(_open[name]["docs"].keys())
 
 
 async def increment(argument: list[Any]) -> int:
@@ -104,7 +104,7 @@ async def fill(argument: list[Any]) -> dict[str, Any]:
     name, most = argument
     docs, stored, failed = _open[name]["docs"], [], None
     for n in range(most):
-        outcome = await _outcome(docs.put({"id": f"mb{n}", "n": n, "text": os.urandom(512 * 1024).hex()}))
+        outcome = await outcome_of(docs.put({"id": f"mb{n}", "n": n, "text": os.urandom(512 * 1024).hex()}))
         if isinstance(outcome, dict):
             failed = outcome
             break
@@ -120,7 +120,7 @@ async def forms(name: str) -> list[int]:
 
 async def tidy(argument: list[Any]) -> Any:
     name, keys = argument
-    return await _outcome(_open[name]["docs"].delete_many(keys))
+    return await outcome_of(_open[name]["docs"].delete_many(keys))
 
 
 async def info(name: str) -> dict[str, Any]:
@@ -137,7 +137,7 @@ async def promise() -> Any:
 
 
 async def destroy(name: str) -> Any:
-    return await _outcome(browser.delete_database(name))
+    return await outcome_of(browser.delete_database(name))
 
 
 async def durabilities() -> list[str]:

@@ -204,12 +204,7 @@ def test_r14_a_document_that_was_lost_whole_is_made_again(first: int, together: 
     assert a.get("w") == b.get("w") == server.state("wells")["w"] == {"id": "w", "x": 2, "y": 1}
 
 
-def test_r14_a_document_that_was_deleted_and_made_anew_comes_back_in_its_last_life() -> None:
-    """The put after the delete was once taken for the first creation, and dropped with it."""
-    server, (a, b) = world()
-    a.put({"id": "w", "x": 1, "y": 1})
-    settle(a, b)
-    backup = Backup(server)
+def _a_second_life_comes_back(server, a, b, backup) -> None:
     a.delete("w")
     settle(a, b)
     a.put({"id": "w", "x": 2})
@@ -219,6 +214,15 @@ def test_r14_a_document_that_was_deleted_and_made_anew_comes_back_in_its_last_li
     backup.restore(server)
     settle(a, b)
     assert a.all() == b.all() == server.state("wells") == {"w": {"id": "w", "x": 3}}
+
+
+def test_r14_a_document_that_was_deleted_and_made_anew_comes_back_in_its_last_life() -> None:
+    """The put after the delete was once taken for the first creation, and dropped with it."""
+    server, (a, b) = world()
+    a.put({"id": "w", "x": 1, "y": 1})
+    settle(a, b)
+    backup = Backup(server)
+    _a_second_life_comes_back(server, a, b, backup)
 
 
 def test_r14_a_document_that_died_twice_since_the_backup_is_made_once() -> None:
@@ -227,15 +231,7 @@ def test_r14_a_document_that_died_twice_since_the_backup_is_made_once() -> None:
     backup = Backup(server)
     a.put({"id": "w", "x": 1})
     settle(a, b)
-    a.delete("w")
-    settle(a, b)
-    a.put({"id": "w", "x": 2})
-    settle(a, b)
-    a.patch("w", x=3)
-    settle(a, b)
-    backup.restore(server)
-    settle(a, b)
-    assert a.all() == b.all() == server.state("wells") == {"w": {"id": "w", "x": 3}}
+    _a_second_life_comes_back(server, a, b, backup)
 
 
 def test_r14_units_come_back_whole() -> None:

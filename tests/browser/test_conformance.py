@@ -50,6 +50,7 @@ def test_plans_tabs_and_faults_as_in_node(page: Page) -> None:
     assert tabs["hinted"] == ["seen"], "a live query hears of a commit of another connection"
     assert tabs["twins"] == ["DuplicateValues", 1, "UsageError"], "refused, and nothing has changed"
     assert tabs["empty"] == 0
+    assert found["pieces"]
     assert found["faults"] == {
         "full": "QuotaExceeded",
         "keys": ["after", "before"],

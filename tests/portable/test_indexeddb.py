@@ -68,6 +68,10 @@ def test_faults_of_the_browser_are_typed_and_lose_nothing(everything: Any) -> No
     }
 
 
+def test_what_is_read_whole_comes_in_pieces(everything: Any) -> None:
+    assert everything["pieces"]
+
+
 def test_what_is_kept_in_memory_is_never_stale() -> None:
     found = pyodide.run("inside_cache.coherence")
     assert found["served"] >= 4, "what nobody has changed is not read again"

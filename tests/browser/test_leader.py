@@ -8,34 +8,77 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from homeport.testing import FaultProxy
-from tests.browser.firefox import Firefox, FirefoxPage
+from tests.browser.firefox import FirefoxPage
 from tests.browser.network import INSIDE, REFUSED, Desktop, look, until
-from tests.browser.pages import Page
+from tests.browser.pages import Browser, Page
+from tests.browser.plain_chromium import PlainChromium, PlainPage
 from tests.browser.website import Website
 from tests.e2e.world import Node
 
 
+@pytest.fixture(params=["chromium", "firefox"])
+def freezing(request: pytest.FixtureRequest) -> Iterator[Browser]:
+    """A browser whose tabs can be stopped."""
+    if request.param == "firefox":
+        yield request.getfixturevalue("firefox")
+        return
+    found = PlainChromium()
+    yield found
+    found.close()
+
+
+WRITES_PASS = """
+  const database = await new Promise((done, failed) => {
+    const request = indexedDB.open(arguments_[0]);
+    request.onsuccess = () => done(request.result);
+    request.onerror = () => failed(request.error);
+  });
+  const writing = database.transaction([...database.objectStoreNames], "readwrite");
+  const passed = new Promise((done) => { writing.oncomplete = () => done(true); });
+  const found = await Promise.race([passed, new Promise((done) => setTimeout(done, 2000, false))]);
+  database.close();
+  return found;
+"""
+
+
 @contextmanager
-def stopped(page: FirefoxPage, other: FirefoxPage) -> Iterator[None]:
-    """The process behind the tab is stopped: nothing of it runs, as of a page that hangs."""
+def frozen(page: Page, other: Page, name: str) -> Iterator[None]:
+    """The browser's own freezing; or the process behind the tab is stopped, at a moment when it has
+    no transaction open: that would hold up all others, which a browser's own freezing does not."""
+    if isinstance(page, PlainPage):
+        page.protocol("Page.setWebLifecycleState", state="frozen")
+        try:
+            yield
+        finally:
+            page.protocol("Page.setWebLifecycleState", state="active")
+        return
+    assert isinstance(page, FirefoxPage) and isinstance(other, FirefoxPage)
     process = page.process()
     assert process != other.process()
-    os.kill(process, signal.SIGSTOP)
     try:
+        for _ in range(20):
+            os.kill(process, signal.SIGSTOP)
+            if other.evaluate(WRITES_PASS, name):
+                break
+            os.kill(process, signal.SIGCONT)
+            time.sleep(0.1)
+        else:
+            pytest.fail("the tab has a transaction open whenever one looks")
         yield
     finally:
         os.kill(process, signal.SIGCONT)
 
 
-def test_a_leader_that_hangs_is_replaced_and_goes_on_as_one_of_many(
-    firefox: Firefox, website: Website, node: Node
+def test_a_leader_that_is_frozen_is_replaced_and_goes_on_as_one_of_many(
+    freezing: Browser, website: Website, node: Node
 ) -> None:
     """Its lease would hold for ten minutes, and its lock is held: only that it does not answer tells.
     It is stopped with a batch on its way, which the other tab sends again."""
-    name = key = f"frozen-{firefox.name}"
-    one, two = firefox.open(website.origin), firefox.open(website.origin)
-    assert isinstance(one, FirefoxPage) and isinstance(two, FirefoxPage)
+    name = key = f"frozen-{freezing.name}"
+    one, two = freezing.open(website.origin), freezing.open(website.origin)
     with FaultProxy(node.url) as proxy:
         for page, url, live in ((one, proxy.url, False), (two, node.url, True)):
             page.forgive(*REFUSED)
@@ -53,7 +96,7 @@ def test_a_leader_that_hangs_is_replaced_and_goes_on_as_one_of_many(
         adding.result()
         # The node has at least the first of them, and one has no answer.
         until(desktop.counts, lambda found: found[key] > 3)
-        with stopped(one, two):
+        with frozen(one, two, name):
             began = time.monotonic()
             two.call(f"{INSIDE}.add", [name, key, 7])
             until(desktop.counts, lambda found: found.get(key) == 15)

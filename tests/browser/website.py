@@ -63,6 +63,7 @@ class Website:
         archives = [f"/wheels/{one.name}" for one in wheels] + ["/homeport.whl", "/tests.zip"]
         self.files["/archives.json"] = json.dumps({"archives": archives}).encode()
         self.files["/favicon.ico"] = b""
+        self.files["/python.image"] = b""  # none yet
         site = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -70,6 +71,13 @@ class Website:
 
             def do_GET(self) -> None:
                 site._answer(self)
+
+            def do_PUT(self) -> None:
+                """A page keeps something for those behind it."""
+                size = int(self.headers["Content-Length"])
+                site.files[self.path] = self.rfile.read(size)
+                self.send_response(204)
+                self.end_headers()
 
             def log_message(self, *_: Any) -> None:
                 pass

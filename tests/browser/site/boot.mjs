@@ -6,7 +6,7 @@ export async function boot(complain) {
   const started = performance.now();
   const { archives } = await (await fetch("/archives.json")).json();
   const loaded = Promise.all(archives.map(async (one) => (await fetch(one)).arrayBuffer()));
-  const python = await loadPyodide({
+  const python = await start({
     indexURL: "/pyodide/",
     env: { HOME: "/home", PYTHONDONTWRITEBYTECODE: "1" },
     stderr: (line) => complain("stderr: " + line), // nothing that Python says there is expected
@@ -37,6 +37,21 @@ _call
       }
     },
   };
+}
+
+// Starting Python takes seconds of computing, so the first page keeps an image of the memory of a
+// Python that has just started, and all others begin with that.
+const IMAGE = "/python.image";
+
+async function start(options) {
+  let image = new Uint8Array(await (await fetch(IMAGE)).arrayBuffer());
+  if (image.length === 0) {
+    image = (await loadPyodide({ ...options, _makeSnapshot: true })).makeMemorySnapshot();
+    await fetch(IMAGE, { method: "PUT", body: image });
+  }
+  const python = await loadPyodide({ ...options, _loadSnapshot: image });
+  python.runPython("import random; random.seed()"); // else all pages would throw the same dice
+  return python;
 }
 
 // Everything that goes wrong without anybody asking: `complain` hears of it.

@@ -108,6 +108,21 @@ def _check_name(name: object, what: str, of: str) -> None:
         raise UsageError(f"{what} takes the name of a {of}, not {name!r:.80}.")
 
 
+async def databases(timeout_s: float = 5.0) -> list[str]:
+    """The names of this site's databases of Homeport's, sorted: in IndexedDB and in localStorage.
+
+    Databases of other programs of the site are not among them. Raises ``StorageRefused`` in a
+    browser that does not tell, and ``Busy`` when another tab changes the form of one and is not
+    done within ``timeout_s`` seconds.
+    """
+    _in_a_browser("databases()")
+    check_seconds(timeout_s, "timeout_s", least=0.001)
+    from homeport.storage import indexeddb_names, localstorage  # noqa: PLC0415 - of a browser
+
+    simple = localstorage.names()
+    return sorted({*await indexeddb_names.names(timeout_s), *simple})
+
+
 async def delete_database(name: str) -> None:
     """Delete a database of the browser with everything in it, in IndexedDB and in localStorage;
     silent when there is none.
@@ -123,6 +138,8 @@ async def delete_database(name: str) -> None:
     for kind in ("simple", "fallback"):
         if localstorage.there_is(kind, name):
             place = await localstorage.LocalStorage.open(kind, name, timeout_s=5.0)
-            localstorage.discard(kind, name)
-            place.close()
+            try:
+                localstorage.discard(kind, name)
+            finally:
+                place.close()
     await IndexedDBStore.delete(name)

@@ -140,6 +140,23 @@ async def destroy(name: str) -> Any:
     return await outcome_of(browser.delete_database(name))
 
 
+async def databases() -> list[str]:
+    return await browser.databases()
+
+
+async def foreign(name: str) -> None:
+    """A database of another program."""
+    from pyodide.code import run_js  # type: ignore[import-not-found]
+
+    await run_js(
+        """(name) => new Promise((answer) => {
+          const request = indexedDB.open(name);
+          request.onupgradeneeded = () => request.result.createObjectStore("named");
+          request.onsuccess = () => { request.result.close(); answer(1); };
+        })"""
+    )(name)
+
+
 async def durabilities() -> list[str]:
     """What the transactions of both settings ask of the browser."""
     from pyodide.code import run_js

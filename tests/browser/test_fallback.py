@@ -121,6 +121,7 @@ def test_localstorage_gets_full_and_nothing_that_was_acknowledged_is_lost(tab_pa
     filled = ask(page, "fill", "full")
     assert filled["failed"] == "QuotaExceeded"
     assert filled["kept"] == filled["stored"]
+    assert "full" in page.call("browser.inside_lifecycle.databases")
     ask(page, "close", "full")
     ask(page, "open_", ["full", {"storage": "simple"}])
     assert sorted(one["id"] for one in ask(page, "all_", "full")[0]) == filled["stored"]

@@ -44,6 +44,19 @@ def test_the_browser_is_asked_to_keep_the_data_and_for_how_much_room_there_is(pa
     assert page.call(f"{INSIDE}.destroy", "room") is None
 
 
+def test_the_databases_of_the_site_are_listed(page: Page) -> None:
+    before = page.call(f"{INSIDE}.databases")
+    names = ["list ü/1", "list 2"]
+    for name in names:
+        assert open_in(page, name) == "open"
+    page.call(f"{INSIDE}.foreign", "not ours")
+    assert page.call(f"{INSIDE}.databases") == sorted([*before, *names])
+    for name in names:
+        page.call(f"{INSIDE}.close", name)
+        page.call(f"{INSIDE}.destroy", name)
+    assert page.call(f"{INSIDE}.databases") == before
+
+
 def test_a_connection_that_the_browser_has_closed_is_made_again(page: Page) -> None:
     assert open_in(page, "lost") == "open"
     assert page.call(f"{INSIDE}.lose_connections", "lost") == [1, 2]

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final, Protocol
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import msgspec
 
 from homeport.errors import Closed, Corrupted
 
 JOURNAL: Final = "journal"
+ROOT: Final = "homeport/"
+"""What the names of all databases begin with."""
 _ITEMS: Final = "i/"
 
 
@@ -44,7 +46,13 @@ _encode = msgspec.json.Encoder().encode
 
 def prefix_of(kind: str, database: str) -> str:
     """What the names of one database begin with."""
-    return f"homeport/{kind}/{quote(database, safe='')}/"
+    return f"{ROOT}{kind}/{quote(database, safe='')}/"
+
+
+def database_of(name: str) -> str | None:
+    """The database that a name belongs to; None for a name of another kind."""
+    parts = name.removeprefix(ROOT).split("/", 2)
+    return unquote(parts[1]) if len(parts) == 3 else None
 
 
 class JournaledTexts:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from homeport.errors import Busy, QuotaExceeded, StorageError, StorageRefused
-from homeport.storage.journaled_texts import JournaledTexts, prefix_of
+from homeport.storage.journaled_texts import ROOT, JournaledTexts, database_of, prefix_of
 
 ENGINE: Final = "localStorage"
 CHARACTERS: Final = 5 * 1024 * 1024
@@ -112,6 +112,14 @@ def _refuse(reason: str) -> None:
 def there_is(kind: str, database: str) -> bool:
     """Does localStorage hold something of that database?"""
     return not _helper().usable() and bool(_Area().all(prefix_of(kind, database)))
+
+
+def names() -> set[str]:
+    """The databases of which it holds something, of whatever kind."""
+    if _helper().usable():
+        return set()
+    found = (database_of(name) for name in _Area().all(ROOT))
+    return {name for name in found if name is not None}
 
 
 class LocalStorage(JournaledTexts):

@@ -7,6 +7,8 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,14 @@ from hypothesis import strategies as st
 import homeport as hp
 from homeport.core.codec import Table
 from homeport.core.evaluate import matches
-from homeport.core.indexing import HOLD_S, MOST_ROWS, IndexProgress, Pace
+from homeport.core.indexing import FIRST_ROWS, HOLD_S, LEAST_PAGES, MOST_ROWS, IndexProgress, Pace
 from homeport.core.query import EMPTY
 from homeport.core.integrity import list_integrity
 from homeport.core.requests import Delete, Find, Operation, Put, SetMeta, Write
 from homeport.errors import DuplicateValues, NotFound, SchemaError, SchemaMismatch, UniqueViolation
-from homeport.storage import sqlite_schema
+from homeport.storage import sqlite_declared, sqlite_schema
 from homeport.storage.sqlite import SQLiteStore
+from homeport.storage.sqlite_session import SQLiteSession
 
 F = hp.F
 ROWS = 6_000
@@ -517,17 +520,49 @@ def test_what_cannot_be(tmp_path: Path) -> None:
 def test_the_pace_of_a_build() -> None:
     pace = Pace()
     first = pace.rows
-    pace.took(first, HOLD_S / 100)
+    pace.took(HOLD_S / 100, rows=first)
     assert pace.rows == 2 * first, "one quick step proves little"
     for _ in range(20):
-        pace.took(pace.rows, pace.rows * 1e-6)
+        pace.took(pace.rows * 1e-6, rows=pace.rows)
     assert pace.rows == MOST_ROWS
-    pace.took(pace.rows, 10 * HOLD_S)
+    pages = pace.pages
+    pace.took(10 * HOLD_S, rows=pace.rows)
     assert pace.rows == MOST_ROWS // 10, "a slow one counts at once"
-    pace.took(1, 5.0)
+    pace.took(5.0, rows=1)
     assert pace.rows == 1
-    pace.took(0, 5.0)
+    pace.took(5.0)
     assert pace.rows == 1
+    assert pace.pages == pages, "pages are paced by themselves"
+    pace.took(HOLD_S / 100, pages=pages)
+    assert (pace.rows, pace.pages) == (1, 2 * pages)
+    pace.took(5.0, pages=pace.pages)
+    assert pace.pages == LEAST_PAGES
+
+
+def test_a_slow_disk_does_not_make_steps_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a commit waits for is the same for one row and for a thousand."""
+    docs = hp.Collection("docs")
+    rows: list[int] = []
+    now = [0.0]
+    took, alone = Pace.took, SQLiteSession.alone
+
+    def noted(self: Pace, *given: Any, **named: Any) -> None:
+        took(self, *given, **named)
+        rows.append(self.rows)
+
+    @contextmanager
+    def slow(self: SQLiteSession) -> Iterator[Any]:
+        with alone(self) as execute:
+            yield execute
+            now[0] += 5 * HOLD_S  # in the commit
+
+    monkeypatch.setattr(Pace, "took", noted)
+    monkeypatch.setattr(SQLiteSession, "alone", slow)
+    monkeypatch.setattr(sqlite_declared, "perf_counter", lambda: now[0])
+    with hp.open(tmp_path / "a.db", collections=[docs], durability="relaxed") as db:
+        db["docs"].put_many({"id": n, "a": n} for n in range(4_000))
+        db.create_index(docs, "a")
+    assert rows and min(rows) > FIRST_ROWS // 5 + 1, "else it went down by five in each step"
 
 
 # -- any order of steps and writes

@@ -14,7 +14,7 @@ import pytest
 import homeport as hp
 from homeport.core.indexing import IndexProgress
 from homeport.errors import InvalidQuery
-from homeport.storage import sqlite_declared, sqlite_schema, sqlite_step, sqlite_textbuild
+from homeport.storage import sql, sqlite_declared, sqlite_schema, sqlite_step, sqlite_textbuild
 from homeport.storage.sqlite_build import Execute
 
 F = hp.F
@@ -242,11 +242,11 @@ from homeport.core import indexing
 from homeport.storage.sqlite_step import BuildStep
 docs = hp.Collection("docs", indexes=[hp.FullText("title")])
 take, left = BuildStep.take, [int(sys.argv[2])]
-def counted(self, limit):
+def counted(self, limit, pages):
     left[0] -= 1
     if not left[0]:
         os.kill(os.getpid(), 9)   # inside the transaction of this step
-    take(self, limit)
+    take(self, limit, pages)
 BuildStep.take = counted
 indexing.MOST_ROWS = 500
 with hp.open(sys.argv[1], collections=[docs]) as db:
@@ -292,9 +292,9 @@ def test_a_rebuild_and_the_end_of_an_index_go_in_small_steps(tmp_path: Path, mon
         db.create_index(docs, tagged)
         take = sqlite_step.BuildStep.take
 
-        def counted(self: Any, limit: int) -> None:
+        def counted(self: Any, limit: int, pages: int) -> None:
             before = self.execute("SELECT total_changes()").get
-            take(self, limit)
+            take(self, limit, pages)
             steps.append((limit, self.execute("SELECT total_changes()").get - before))
             assert self.rows <= limit <= 400
 
@@ -330,3 +330,60 @@ def test_the_end_of_an_index_that_was_killed_is_gone_on_with(tmp_path: Path) -> 
     with hp.open(path, collections=[docs]) as db:  # it comes back before the old one is gone
         assert not layout(db).unfinished
         assert db._driver.engine.store.check() == []  # type: ignore[attr-defined]
+
+
+def test_a_build_merges_in_steps_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FTS5 would merge inside whoever's commit comes next. A complete table has its usual limits
+    again and few segments; a large one keeps more, so that no word of all documents is merged at
+    once."""
+    monkeypatch.setattr(sqlite_declared, "GAP_S", 0)
+    monkeypatch.setattr("homeport.core.indexing.MOST_ROWS", 60)
+    monkeypatch.setattr("homeport.core.indexing.LEAST_PAGES", 1)
+    monkeypatch.setattr("homeport.core.indexing.MOST_PAGES", 2)
+    docs = hp.Collection("docs")
+    take = sqlite_step.BuildStep.take
+    kinds: list[str] = []
+    settings: set[tuple[int, ...]] = set()
+    most = [0]
+
+    def segments(execute: Execute, ident: str) -> int:
+        return execute(f'SELECT count(DISTINCT segid) FROM "{ident}_idx"').get  # type: ignore[no-any-return]
+
+    def configured(execute: Execute, ident: str) -> tuple[int, ...]:
+        found = dict(execute(f'SELECT k, v FROM "{ident}_config"').fetchall())
+        return found["automerge"], found["usermerge"], found["crisismerge"]
+
+    def noted(self: Any, limit: int, pages: int) -> None:
+        before = self.layout.next_text
+        take(self, limit, pages)
+        assert not (self.rows and self.pages)
+        kinds.append("fill" if self.rows else "merge")
+        if before is not None and self.layout.next_text is not None:
+            ident = sql.text_ident("docs", before.name)
+            settings.add(configured(self.execute, ident))
+            most[0] = max(most[0], segments(self.execute, ident))
+
+    monkeypatch.setattr(sqlite_step.BuildStep, "take", noted)
+    for large, field in ((False, "title"), (True, "body")):
+        kinds.clear()
+        settings.clear()
+        most[0] = 0
+        if large:
+            monkeypatch.setattr(sqlite_textbuild, "TOO_LARGE", ROWS - 1)
+        with hp.open(tmp_path / f"{field}.db", collections=[docs], durability="relaxed") as db:
+            db["docs"].put_many(document(n) for n in range(ROWS))
+            db.create_index(docs, hp.FullText(field))
+            assert kinds.count("fill") > ROWS // 70
+            assert kinds.count("merge") > kinds.count("fill") // sqlite_textbuild.MERGED
+            assert settings <= {(0, 16, 256), (0, 4, 256)}
+            assert most[0] < 3 * sqlite_textbuild.MERGED
+            execute = db._driver.engine.session.execute  # type: ignore[attr-defined]
+            ident = sql.text_ident("docs", layout(db).text_name)
+            assert configured(execute, ident) == ((16, 4, 64) if large else (4, 4, 16))
+            assert segments(execute, ident) <= (2 * sqlite_textbuild.MERGED if large else 8)
+            right(db, field)
+            for n in range(150):
+                db["docs"].put(document(n))
+            right(db, field)
+            db.optimize()
+            assert segments(execute, ident) == 1

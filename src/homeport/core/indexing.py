@@ -17,7 +17,7 @@ Duplicates: TypeAlias = "list[tuple[tuple[Any, ...], list[Key]]]"
 
 Phase: TypeAlias = Literal["filling", "checking", "done"]
 
-HOLD_S: Final = 0.02
+HOLD_S: Final = 0.01
 """A build keeps other writers out for about so long at a time."""
 
 GAP_S: Final = 0.004
@@ -26,6 +26,10 @@ who waits in another one stands in line and comes before the next step anyway.""
 
 FIRST_ROWS: Final = 250
 MOST_ROWS: Final = 5_000
+FIRST_PAGES: Final = 64
+LEAST_PAGES: Final = 32
+MOST_PAGES: Final = 250
+"""Pages of full text that one step of merging writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +76,31 @@ BUILD_ALL: Final = Build()
 
 
 class Pace:
-    """How many rows one step may take, so that it lasts ``HOLD_S``."""
+    """How many rows one step may take, and how many pages of full text one may merge, so that it
+    lasts ``HOLD_S``."""
 
-    __slots__ = ("rows", "steps")
+    __slots__ = ("pages", "rows", "steps")
 
     def __init__(self) -> None:
         self.rows = FIRST_ROWS
+        self.pages = FIRST_PAGES
         self.steps = 0
 
-    def took(self, rows: int, seconds: float) -> None:
+    def took(self, seconds: float, *, rows: int = 0, pages: int = 0) -> None:
+        """seconds: of the work alone. What a commit waits for the disk is the same for one row and
+        for a thousand: counted in, it would make the steps of a busy machine smaller and smaller,
+        and no shorter."""
         self.steps += 1
         if rows:
-            fitting = round(rows * HOLD_S / max(seconds, 1e-6))
-            # Never more than twice as many as before: one quick step proves little.
-            self.rows = max(1, min(fitting, 2 * self.rows, MOST_ROWS))
+            self.rows = min(_fitting(rows, self.rows, seconds), MOST_ROWS)
+        if pages:
+            fitting = _fitting(pages, self.pages, seconds)
+            self.pages = max(LEAST_PAGES, min(fitting, MOST_PAGES))
+
+
+def _fitting(taken: int, before: int, seconds: float) -> int:
+    # Never more than twice as many as before: one quick step proves little.
+    return max(1, min(round(taken * HOLD_S / max(seconds, 1e-6)), 2 * before))
 
 
 def refused(collection: str, index: Index, found: Duplicates) -> DuplicateValues:

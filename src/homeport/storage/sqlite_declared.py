@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from threading import Lock
-from time import perf_counter, sleep
+from time import perf_counter, sleep, thread_time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import apsw
@@ -273,11 +273,12 @@ class Declarations:
             # In the transaction: another process may be building the same, or have ended it.
             layout = self._layout(execute, table)
             step = BuildStep(execute, session.executemany, table.name, layout)
-            step.take(pace.rows)
+            step.take(pace.rows, pace.pages)
             if step.changed:
                 sqlite_schema.store_layout(execute, table.name, layout)
                 sqlite_schema.next_epoch(execute)
-        pace.took(step.rows, perf_counter() - start)
+            worked = perf_counter() - start - thread_time()
+        pace.took(worked + thread_time(), rows=step.rows, pages=step.pages)
         if pace.steps % CHECKPOINT_STEPS == 0:
             # Else whoever fills the log has to move all of it at once, and waits for that.
             with suppress(apsw.LockedError):  # another connection is at it

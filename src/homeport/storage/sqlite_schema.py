@@ -233,8 +233,9 @@ class Follower:
 
     def _fill_text(self, collection: str, layout: Layout) -> None:
         filler = sqlite_textbuild.TextFiller(self.execute, self.executemany, collection, layout)
-        while filler.step(CHUNK)[1] == CHUNK:
-            pass
+        position = filler.position()
+        while not position.filled:
+            filler.step(position, CHUNK)
         sqlite_textbuild.finish(self.execute, collection, layout)
 
     def _create_text(self, table: Table[Any], layout: Layout) -> None:

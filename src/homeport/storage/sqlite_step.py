@@ -15,7 +15,8 @@ Execute = Callable[..., Any]
 class BuildStep:
     """Taken inside a write transaction.
 
-    names: indexes that are being built. rows: documents taken. done, total: how far it has come.
+    names: indexes that are being built. rows: documents taken. pages: of full text that it was
+    allowed to merge, if that is what it did. done, total: how far it has come.
     changed: ``layout`` has to be stored, and every other connection must notice.
     """
 
@@ -27,14 +28,14 @@ class BuildStep:
         self.collection = collection
         self.layout = layout
         self.names = tuple(layout.building)
-        self.rows = self.done = self.total = 0
+        self.rows = self.pages = self.done = self.total = 0
         self.changed = False
 
-    def take(self, limit: int) -> None:
-        """At most so many rows."""
+    def take(self, limit: int, pages: int) -> None:
+        """At most so many rows, or merge at most so many pages of full text."""
         layout = self.layout
         if layout.next_text is not None:
-            self._take_text(limit)
+            self._take_text(limit, pages)
         elif layout.building:
             self._take_rows(limit)
         elif layout.old_texts:
@@ -45,13 +46,19 @@ class BuildStep:
             self.rows = sqlite_build.sweep(self.execute, layout, limit)
             self.changed = self.rows < limit
 
-    def _take_text(self, limit: int) -> None:
+    def _take_text(self, limit: int, pages: int) -> None:
         filler = sqlite_textbuild.TextFiller(
             self.execute, self.executemany, self.collection, self.layout
         )
-        position, self.rows = filler.step(limit)
+        position = filler.position()
+        if filler.to_merge(position):
+            self.pages = pages
+            done = filler.merge(position, pages) and position.filled
+        else:
+            self.rows = filler.step(position, limit)
+            done = False
         self.done, self.total = position.seq, position.last
-        if self.rows < limit:
+        if done:
             sqlite_textbuild.finish(self.execute, self.collection, self.layout)
             self.done, self.changed = position.last, True
 

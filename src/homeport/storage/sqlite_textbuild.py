@@ -31,17 +31,34 @@ SWEPT = (("_data", "id", " WHERE id>10"), ("_idx", "segid, term", ""), ("_docsiz
 reads whenever it is looked at."""
 
 
+MERGED = 16
+"""So many segments of FTS5 are merged into one while a table is filled: the most that it can be
+told to wait for, so each entry is written as seldom as can be."""
+CRISIS = 256
+"""With so many of one size FTS5 would merge them in whoever's commit comes next."""
+
+FEW_SEGMENTS = 4
+"""FTS5's own limit of segments of one size, in normal use and of a table that is complete."""
+TOO_LARGE = 300_000
+"""The entries of one word are merged in one go, 20 ms for so many. A table with more documents
+keeps larger numbers of segments, so that no commit meets a word of all of them."""
+LARGE_CRISIS = 64
+
+
 class Position(msgspec.Struct):
     """How far a build has come; a named value of the file, written with each chunk.
 
     name: of the table that is filled. seq: the last row looked at. last: where the collection ended
     when it began; rows beyond were written with the new table. rows: documents taken so far.
+    fresh: segments written since the last merge. filled: every document is in.
     """
 
     name: str
     seq: int
     last: int
     rows: int = 0
+    fresh: int = 0
+    filled: bool = False
 
 
 # -- beginning
@@ -153,16 +170,21 @@ class TextFiller:
         self.name = layout.next_text.name
         columns = layout.next_text.columns
         self._read = [plain_reader(path) for path in columns]
-        self._add = sql.text_put(sql.text_ident(collection, self.name), columns.values())
+        ident = sql.text_ident(collection, self.name)
+        self._text = quote(ident)
+        self._add = sql.text_put(ident, columns.values())
         self._table = quote(sql.table_ident(collection))
 
-    def step(self, limit: int) -> tuple[Position, int]:
-        """Take up to so many rows; inside a write transaction → (position, rows taken). It is done
-        when it takes fewer rows than it may."""
-        position = read_position(self.execute, self.collection)
-        if position is None or position.name != self.name:
+    def position(self) -> Position:
+        found = read_position(self.execute, self.collection)
+        if found is None or found.name != self.name:
             last = self.execute(f"SELECT coalesce(max(seq), 0) FROM {self._table}").get
-            position = Position(self.name, -1, last)
+            return Position(self.name, -1, last)
+        return found
+
+    def step(self, position: Position, limit: int) -> int:
+        """Take up to so many rows; inside a write transaction → how many. ``position`` is changed
+        and stored; it is ``filled`` when there were fewer rows than that."""
         rows = self.execute(
             f"SELECT seq, doc FROM {self._table} WHERE seq>? AND seq<=? ORDER BY seq LIMIT ?",
             (position.seq, position.last, limit),
@@ -171,12 +193,46 @@ class TextFiller:
             self.executemany(self._add, [(*self._words(text), seq) for seq, text in rows])
             position.seq = rows[-1][0]
             position.rows += len(rows)
-            _store(self.execute, self.collection, position)
-        return position, len(rows)
+            position.fresh += 1
+        position.filled = len(rows) < limit
+        _store(self.execute, self.collection, position)
+        return len(rows)
+
+    def to_merge(self, position: Position) -> bool:
+        """Is merging what comes next? Inside a write transaction.
+
+        By itself FTS5 merges in the commits that write, in pieces that nobody can choose: beside a
+        build of a million documents that was up to 200 ms. So it is told to leave that to the steps
+        of the build, which merge so many pages at a time as fit into one.
+        """
+        if position.seq < 0 and not position.filled:
+            _configure(self.execute, self._text, automerge=0, usermerge=MERGED, crisismerge=CRISIS)
+        return position.filled or position.fresh >= MERGED
+
+    def merge(self, position: Position, pages: int) -> bool:
+        """Merge up to so many pages; inside a write transaction → whether nothing is left to merge.
+        ``position`` is changed and stored."""
+        if position.filled and position.rows <= TOO_LARGE:
+            _configure(self.execute, self._text, usermerge=FEW_SEGMENTS)
+        before = self.execute("SELECT total_changes()").get
+        _configure(self.execute, self._text, merge=pages)
+        # Each page is a changed row, those that went into it are more. Other writers may go on
+        # adding segments, so there is no waiting for a step that finds nothing to do.
+        ready: bool = self.execute("SELECT total_changes()").get - before < pages
+        if ready:
+            position.fresh = 0
+        _store(self.execute, self.collection, position)
+        return ready
 
     def _words(self, text: str) -> list[str]:
         doc = decode_object(text)
         return [indexed_form(text_of(read(doc))) for read in self._read]
+
+
+def _configure(execute: Execute, text: str, **commands: int) -> None:
+    """Give FTS5 commands by the name of what they set or do."""
+    for command, value in commands.items():
+        execute(f"INSERT INTO {text}({text}, rank) VALUES(?,?)", (command, value)).fetchall()
 
 
 def read_position(execute: Execute, collection: str) -> Position | None:
@@ -197,6 +253,15 @@ def finish(execute: Execute, collection: str, layout: Layout) -> None:
     ``layout`` is changed and has to be stored."""
     done = layout.next_text
     assert done is not None
+    position = read_position(execute, collection)
+    large = position is not None and position.rows > TOO_LARGE
+    _configure(
+        execute,
+        quote(sql.text_ident(collection, done.name)),
+        automerge=MERGED if large else FEW_SEGMENTS,
+        usermerge=FEW_SEGMENTS,
+        crisismerge=LARGE_CRISIS if large else MERGED,
+    )
     _retire(execute, collection, layout)
     layout.text, layout.text_name, layout.words = done.columns, done.name, done.words
     layout.next_text = None

@@ -358,19 +358,20 @@ def test_who_keeps_others_waiting_is_named(tmp_path: Path, caplog: Any) -> None:
 @pytest.mark.filterwarnings("ignore::homeport.errors.LongTransactionWarning")
 async def test_a_long_unit_is_named(tmp_path: Path, caplog: Any) -> None:
     async with hp.open_async(tmp_path / "a.db", collections=BOTH, long_transaction_s=0.05) as db:
-        begun = threading.Event()
+        begun, waited = threading.Event(), threading.Event()
 
         async def slow(tx: hp.Tx) -> None:
             begun.set()
-            time.sleep(0.15)
+            waited.wait(20)
 
-        unit = asyncio.ensure_future(db.run(slow))
-        while not begun.is_set():
-            await asyncio.sleep(0.001)
         with caplog.at_level(logging.WARNING, "homeport.transactions"):
+            unit = asyncio.ensure_future(db.run(slow))
+            while not begun.is_set():
+                await asyncio.sleep(0.001)
+            put = asyncio.ensure_future(db[DOCS].put({"id": "a"}))
             await asyncio.sleep(0.1)
-            await db[DOCS].put({"id": "a"})
-            await unit
+            waited.set()
+            await asyncio.gather(unit, put)
         assert [record.line for record in caplog.records] == [slow.__code__.co_firstlineno]
 
 

@@ -170,15 +170,17 @@ def test_places_that_cannot_be_opened(tmp_path: Path, readonly: bool) -> None:
     assert not (tmp_path / "a.db").exists()
 
 
-def as_nobody(path: Path, mode: str) -> str:
-    """Open and read as an ordinary user, in a fork: that user may not see this Python's files."""
+def as_user(path: Path, mode: str) -> str:
+    """Open and read as an ordinary user, in a fork: root becomes another user, who may not see this
+    Python's files."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         answer = "nothing"
         try:
-            os.setgid(65534)
-            os.setuid(65534)
+            if os.geteuid() == 0:
+                os.setgid(65534)
+                os.setuid(65534)
             store = open_store(path, readonly=mode == "ro")
             table = docs()
             store.define([table])
@@ -196,14 +198,17 @@ def as_nobody(path: Path, mode: str) -> str:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="permissions of POSIX")
-def test_files_and_folders_without_permission(tmp_path: Path) -> None:
-    """As an ordinary user: root may write everywhere."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root to become another user")
+def test_files_and_folders_without_permission() -> None:
+    root = os.geteuid() == 0
+
+    def permit(path: Path, mode: int) -> None:
+        """What the user of ``as_user`` may: others than root, or the owner."""
+        path.chmod(0o700 | mode if root else mode << 6)
+
     # Not in tmp_path, whose parents no other user may enter.
-    tmp_path = Path(tempfile.mkdtemp())
+    base = Path(tempfile.mkdtemp())
+    folder = base / "folder"
     try:
-        folder = tmp_path / "folder"
         folder.mkdir()
         store = open_store(folder / "a.db")
         table = docs()
@@ -211,18 +216,19 @@ def test_files_and_folders_without_permission(tmp_path: Path) -> None:
         put(store.session(), table, {"id": "a"})
         store.close()
 
-        os.chmod(tmp_path, 0o755)
-        os.chmod(folder, 0o755)
-        os.chmod(folder / "a.db", 0o644)
-        assert as_nobody(folder / "a.db", "rw") == "ReadOnly"
-        assert as_nobody(folder / "new.db", "rw") == "ReadOnly"
-        assert as_nobody(folder / "a.db", "ro") == '{"id":"a"}', "no log beside it is needed"
-        os.chmod(folder / "a.db", 0o666)
-        assert as_nobody(folder / "a.db", "rw") == "ReadOnly", "the log needs the folder"
-        os.chmod(folder / "a.db", 0o600)
-        assert as_nobody(folder / "a.db", "ro") == "CannotOpen"
+        base.chmod(0o755)
+        permit(folder, 0o5)
+        permit(folder / "a.db", 0o4)
+        assert as_user(folder / "a.db", "rw") == "ReadOnly"
+        assert as_user(folder / "new.db", "rw") == "ReadOnly"
+        assert as_user(folder / "a.db", "ro") == '{"id":"a"}', "no log beside it is needed"
+        permit(folder / "a.db", 0o6)
+        assert as_user(folder / "a.db", "rw") == "ReadOnly", "the log needs the folder"
+        permit(folder / "a.db", 0o0)
+        assert as_user(folder / "a.db", "ro") == "CannotOpen"
     finally:
-        shutil.rmtree(tmp_path)
+        folder.chmod(0o700)
+        shutil.rmtree(base)
 
 
 def test_the_key_field_of_a_file_is_fixed(tmp_path: Path) -> None:

@@ -40,6 +40,8 @@ class Gate:
         self.long_transaction_s = long_transaction_s
         self.held: Held | None = None
         """The open transaction of the user's."""
+        self.queued: Callable[[], bool] = lambda: False
+        """Do calls wait for the lock in a queue of the driver's, where no thread stands yet?"""
         self.closed = False
         self.forked = False
         self._new_unit = new_unit
@@ -113,12 +115,12 @@ class Gate:
         if self.long_transaction_s is not None:
             self.held = Held(self.long_transaction_s, file, line)
 
-    def unhold(self, *, waited_for: bool = False) -> None:
-        """It is about to end. waited_for: do others of this process wait?"""
+    def unhold(self) -> None:
+        """It is about to end."""
         held, self.held = self.held, None
         if held is not None and held.left_s < 0 and not held.told:
             others_wait = getattr(self._main, "others_wait", None)
-            if waited_for or (others_wait is not None and others_wait()):
+            if self.queued() or (others_wait is not None and others_wait()):
                 # Not even with warnings as errors may it lose what is about to be committed.
                 with suppress(LongTransactionWarning):
                     held.tell()

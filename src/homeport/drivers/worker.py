@@ -56,6 +56,7 @@ class WorkerDriver:
         self.engine = engine
         self._look: Any = getattr(engine, "look", None)  # of an engine with a result cache
         self._queue: SimpleQueue[Job[Any] | None] = SimpleQueue()
+        engine.queued = lambda: not self._queue.empty()
         self._next: deque[Job[Any] | None] = deque()  # taken from the queue, not begun
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()

@@ -56,7 +56,8 @@ class WorkerDriver:
         self.engine = engine
         self._look: Any = getattr(engine, "look", None)  # of an engine with a result cache
         self._queue: SimpleQueue[Job[Any] | None] = SimpleQueue()
-        engine.queued = lambda: not self._queue.empty()
+        queue = self._queue  # and not self: what nobody uses any more shall go at once
+        engine.queued = lambda: not queue.empty()
         self._next: deque[Job[Any] | None] = deque()  # taken from the queue, not begun
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()

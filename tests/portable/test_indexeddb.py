@@ -76,3 +76,11 @@ def test_what_is_kept_in_memory_is_never_stale() -> None:
     found = pyodide.run("inside_cache.coherence")
     assert found["served"] >= 4, "what nobody has changed is not read again"
     assert found["bounded"]
+
+
+def test_a_connection_that_is_alone_asks_nothing() -> None:
+    found = pyodide.run("inside_alone.lone")
+    assert found["begun"] == {"readonly": 0, "readwrite": 0}
+    assert found["own"] == [2, 11, 2], "its own commit is seen, what was undone is not"
+    assert found["theirs"] == [4, False, None], "another connection's commit is seen at once"
+    assert found["last"] == [4, None, 10]

@@ -14,7 +14,7 @@
   "use strict";
   const SEP = "\u001e";
   const databases = new Map(), transactions = new Map();
-  let tell = null; // (what, id, name, text) => void, in Python
+  let tell = null, tabs = null; // (what, id, name, text) => void, in Python; hears of commits
   let vault = null; // of webcrypto.js, when there is a key
   let serial = 0;
 
@@ -530,15 +530,13 @@
 
   // -- transactions and databases
 
-  let channel = null; // to the other connections: "something was committed"
-
   const follow = (id, tx) => {
     const t = { tx, journal: null, packed: null, last: null, whole: false };
     transactions.set(id, t);
     const end = (what) => () => {
       const answer = what === "complete" && t.whole ? t.answer : tx.error?.message ?? "";
       transactions.delete(id);
-      if (what === "complete" && tx.mode === "readwrite") channel?.postMessage(0);
+      if (what === "complete" && tx.mode === "readwrite") tabs.committed();
       if (what === "complete" && tx.mode === "readonly") return; // its last step said all
       tell(what, id, tx.error?.name ?? "", answer);
     };
@@ -585,7 +583,11 @@
   };
 
   return {
-    listen(callback) { tell = callback; },
+    // others: of indexeddb_tabs.js.
+    listen(callback, others) {
+      tell = callback;
+      tabs = others;
+    },
 
     // Seal and open with this from now on.
     seal(found) { vault = found; },
@@ -605,10 +607,6 @@
       };
       request.onsuccess = () => {
         const database = request.result, handle = ++serial;
-        if (channel === null && globalThis.BroadcastChannel !== undefined) {
-          channel = new BroadcastChannel("homeport/" + name);
-          channel.onmessage = () => tell("hint", 0, "", "");
-        }
         databases.set(handle, database);
         const lost = (what) => () => {
           database.close();
@@ -625,11 +623,8 @@
       databases.delete(handle);
     },
 
-    // No more hints; nothing is told any more.
-    end() {
-      channel?.close();
-      tell = () => {};
-    },
+    // Nothing is told any more.
+    end() { tell = () => {}; },
 
     destroy(id, name) {
       const request = indexedDB.deleteDatabase(name);

@@ -21,6 +21,7 @@ from homeport.storage import web_storage
 from homeport.storage.declared_indexes import DeclaredIndexes
 from homeport.storage.indexeddb_connection import Connection
 from homeport.storage.indexeddb_explain import explain
+from homeport.storage.indexeddb_kept import at_hand
 from homeport.storage.indexeddb_read import Packed
 from homeport.storage.indexeddb_schema import (
     CHANGES,
@@ -246,6 +247,19 @@ class IndexedDBStore(DeclaredIndexes, TextCare, Connection):
         else:
             kept = kind in (Packed, Count)
         return kept and self.kept.cacheable(request.table)  # type: ignore[attr-defined]
+
+    def sure(self, table: Table[Any]) -> bool:
+        """Is what is in memory of this table the state of now?"""
+        return (
+            self._handle is not None
+            and self.kept.head >= 0
+            and self.kept.cacheable(table)
+            and self.alone.holds()
+        )
+
+    def at_hand(self, request: Request) -> Any:
+        """The answer to a read from memory, where that needs no look at the database; else None."""
+        return at_hand(self, request)
 
     def packed(self, operation: Operation[Any]) -> Operation[Any]:
         """The same operation, with the texts of its documents in one piece."""

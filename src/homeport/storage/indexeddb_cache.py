@@ -3,7 +3,8 @@ answers of queries.
 
 Never stale: the cache as a whole stands at one state, the number of the last row of the change log,
 and nothing is taken from it before a read transaction has seen that no row was appended since, in
-the same snapshot in which it would have read the documents. Rows that were appended, by whatever
+the same snapshot in which it would have read the documents, or while nobody else can have appended
+one (``indexeddb_alone``). Rows that were appended, by whatever
 tab, say what to drop: documents by key, the answers of their collection; a row that names no keys
 drops the collection. What a transaction has read is kept only when the cache still stands at the
 state which that transaction sees.
@@ -37,6 +38,12 @@ ROWS_MOST: Final = 300
 
 Name: TypeAlias = tuple[str, Any]
 """Collection, and a storable key or what a query asks."""
+
+Logged: TypeAlias = tuple[int, Mapping[str, Sequence[Key] | None]]
+"""A row of the log: its number, and the keys of what was written."""
+
+NO_ROW: Final[Logged] = (0, {})
+"""A transaction that has changed no documents."""
 
 _body = msgspec.json.Decoder(dict[str, list[Any] | None]).decode
 
@@ -93,6 +100,18 @@ class Kept:
                 self._changed(_body(body))
             self.head = head
         return self.head == head
+
+    def wrote(self, logged: Logged) -> bool:
+        """A transaction of this connection is committed → False: others have written before it, of
+        which nothing is known here."""
+        row, body = logged
+        if row <= self.head or self.head < 0:
+            return True  # its row was read already, or there is nothing in memory
+        if row != self.head + 1:
+            return False
+        self._changed(body)
+        self.head = row
+        return True
 
     def _changed(self, body: Mapping[str, Sequence[Key] | None]) -> None:
         for name, keys in body.items():

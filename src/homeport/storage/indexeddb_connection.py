@@ -10,8 +10,7 @@ none crosses the border. The helper calls one function of ours with numbers and 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
-from importlib.resources import files
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -21,6 +20,7 @@ from homeport.errors import (
     Busy,
     CannotOpen,
     Closed,
+    HomeportError,
     KeyRequired,
     ReadOnly,
     SchemaMismatch,
@@ -28,10 +28,13 @@ from homeport.errors import (
     WrongKey,
 )
 from homeport.storage import webcrypto
-from homeport.storage.indexeddb_cache import Kept
+from homeport.storage.indexeddb_alone import NEWS, Alone
+from homeport.storage.indexeddb_cache import Kept, Logged
 from homeport.storage.indexeddb_errors import translate
 from homeport.storage.indexeddb_flight import Flight, Opening
+from homeport.storage.indexeddb_helpers import helpers
 from homeport.storage.indexeddb_schema import (
+    CHANGES,
     NAMED,
     Layout,
     Stepped,
@@ -49,14 +52,6 @@ if TYPE_CHECKING:
 
 BLOCKED_S = 5.0
 """How long to wait for another tab that keeps the old version open."""
-
-
-@cache
-def _maker() -> Any:
-    """What makes a helper; compiled once."""
-    from pyodide.code import run_js  # type: ignore[import-not-found] # noqa: PLC0415
-
-    return run_js(files("homeport.storage").joinpath("indexeddb.js").read_text("utf-8"))
 
 
 def _there(js: Any) -> bool:
@@ -97,9 +92,11 @@ class Connection:
                 f"There is no IndexedDB here to open {name} in.",
                 action='Open ":memory:", or run in a browser that keeps data.',
             )
-        self._helper: Any = _maker()()
+        make, make_tabs, gone = helpers()
+        self._helper: Any = make()
+        self._tabs: Any = make_tabs(gone)
         self._tell: Any = create_proxy(self._told)
-        self._helper.listen(self._tell)
+        self._helper.listen(self._tell, self._tabs)
         self._flights: dict[int, Flight[Any] | Opening] = {}
         self._last_id = 0
         self._handle: int | None = None
@@ -111,6 +108,10 @@ class Connection:
         """``META_VERSIONS``, in the same way."""
         self._connecting: Task[None] | None = None
         self.kept = Kept(cache_bytes)
+        self.alone = Alone(self._tabs, self._confirm, self._later)
+        self.logged: Logged | None = None
+        """What the steps that have just ended have written."""
+        self._entered = False
         self._ring: str | None = None
 
     @property
@@ -122,19 +123,23 @@ class Connection:
 
     def _told(self, what: str, number: int, name: str, text: Any) -> str | bool | None:
         """→ of a transaction: its next step, or whether it is to be committed."""
-        if what == "hint":
-            self.hinted()
+        if what in NEWS:
+            self.alone.told(what, number, text)
+            if what == "hint":
+                self.hinted()
             return None
         if what in ("versionchange", "closed"):
             # Another tab upgrades, or the browser has taken it: the next call opens it again.
             if number == self._handle:
                 self._handle = None
+                self.alone.drop()
             return None
         found = self._flights.get(number)
         if found is None:
             return None  # a time limit was faster
         if isinstance(found, Opening):
             return self._opened(found, what, name, text)
+        self.logged = None
         if what == "step":
             step = found.advance(text if isinstance(text, str) else text.to_bytes())
         elif what == "failed":
@@ -143,11 +148,39 @@ class Connection:
             del self._flights[number]
             if what == "complete" and text:
                 found.advance(text)  # what its one step has found
+            if what == "complete" and not self._kept_up(self.logged or found.logged):
+                self.alone.drop()
             found.end(None if what == "complete" else translate(name, text, self.name))
             return None
+        found.logged = self.logged or found.logged
         if found.landing.done():
             del self._flights[number]  # a read: of its end nothing is told
         return step
+
+    def _kept_up(self, logged: Logged | None) -> bool:
+        """Is what is in memory right behind a commit? Of one that was cancelled while the browser
+        was at it, nothing is known."""
+        return logged is not None and self.kept.wrote(logged)
+
+    def _later(self, seconds: float, fn: Callable[[], None]) -> None:
+        from asyncio import get_event_loop  # noqa: PLC0415 - a loop runs
+
+        def call() -> None:
+            if not self.closed:
+                fn()
+
+        get_event_loop().call_later(seconds, call)
+
+    def _confirm(self, period: int) -> None:
+        """Bring what is in memory to the state of now; nobody waits for it."""
+
+        def steps() -> Stepped[None]:
+            if (yield from self.kept.current()):
+                self.alone.confirmed(period)
+
+        if self._handle is not None and not self.closed:
+            with suppress(HomeportError):  # then the next one tries again
+                self.fly(steps(), "read", [CHANGES])
 
     def _opened(self, opening: Opening, what: str, name: str, text: str) -> str | bool | None:
         if what == "upgrade":
@@ -162,6 +195,7 @@ class Connection:
             del self._flights[opening.id]
             version, handle = int(name or 0), int(text or 0)
             self.kept.clear()  # it may be another database of the same name
+            self.alone.drop()
             if not opening.succeed((version, handle)):
                 self._helper.close(handle)
         elif what == "refused":
@@ -185,6 +219,9 @@ class Connection:
             del self._flights[opening.id]
             raise translate("SecurityError", str(error), self.name) from error
         self._version, self._handle = await opening.landing
+        if not self._entered:
+            self._entered = True
+            self._tabs.enter(self._tell, self.name)
         try:
             asked = self._ring is None  # with keys, versions are opened by them: if they fit
             state = await self.fly(read_all(versions=asked), "read", [NAMED]).landing
@@ -275,6 +312,8 @@ class Connection:
             raise ReadOnly(
                 f"{self.name} is open for reading only.", action="Open it without readonly=True."
             )
+        if mode == "write" and not self.alone.may_write:
+            await self.alone.until_known()
         if self._handle is None or self.closed:
             await self._connected()
         flight, step = self._prepared(steps, mode)
@@ -342,4 +381,6 @@ class Connection:
             self._helper.close(self._handle)
             self._handle = None
         self._helper.end()
+        self._tabs.end()
+        self.alone.allow()  # who waits finds it closed
         self._tell.destroy()

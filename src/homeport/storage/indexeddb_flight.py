@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator
 from typing import Any, Generic, TypeVar
 
 from homeport.errors import Interrupted
+from homeport.storage.indexeddb_cache import Logged
 from homeport.storage.indexeddb_landing import Landing
 
 R = TypeVar("R")
@@ -24,6 +25,8 @@ class Flight(Generic[R]):
         self._steps: Steps | None = steps
         self._result: Any = None
         self.error: BaseException | None = None
+        self.logged: Logged | None = None
+        """The row of the log that it commits; None as long as it has not said so."""
 
     def advance(
         self, results: str | bytes | None, error: BaseException | None = None

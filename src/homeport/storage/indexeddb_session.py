@@ -35,10 +35,11 @@ from homeport.core.requests import (
     TxInfo,
     Write,
 )
-from homeport.core.resultkeys import key_of
 from homeport.core.textrequests import Found, Search, Vocabulary
 from homeport.core.uniqueness import Value, refusals, values_of
 from homeport.errors import HomeportError, TransactionError, UnknownCollection
+from homeport.storage.indexeddb_cache import NO_ROW
+from homeport.storage.indexeddb_kept import kept_answer
 from homeport.storage.indexeddb_read import Packed, Reads
 from homeport.storage.indexeddb_schema import FLAGS
 from homeport.storage.indexeddb_text import Texts
@@ -92,45 +93,14 @@ class IndexedDBSession:
 
     def answer(self, request: Request) -> Stepped[Any]:
         """Steps whose value is the answer. A write outside ``begin`` is its own transaction."""
-        if self._mode != "write" and self.store.keeps(request):
-            return self._kept_many(request) if type(request) is GetMany else self._kept(request)
+        if self._mode != "write":
+            kept = kept_answer(self.store, self.reads, request, self._answers[type(request)])
+            if kept is not None:
+                return kept
         steps = self._answers[type(request)](request)
         if self._mode is None and isinstance(request, (Write, DeleteWhere)):
             return self._own(steps)
         return steps
-
-    # -- what is in memory; a write reads what is stored
-
-    def _kept(self, request: Any) -> Stepped[Any]:
-        kept, table = self.store.kept, request.table
-        self.store.known(table)
-        asked = type(request), key_of(request)
-        current = asked[1] is not None and (yield from kept.current())
-        if current:
-            found = kept.answer(table, asked)
-            if found is not None:
-                return found.copy() if type(found) is list else found
-        state = kept.state
-        found = yield from self._answers[type(request)](request)
-        if current and kept.state == state:
-            kept.keep_answer(table, asked, found.copy() if type(found) is list else found)
-        return found
-
-    def _kept_many(self, request: GetMany) -> Stepped[list[str | None]]:
-        kept, table = self.store.kept, request.table
-        self.store.known(table)
-        names = [encode_key(key) for key in request.keys]
-        if not (yield from kept.current()):
-            return (yield from self.reads.get_many(request))
-        state = kept.state
-        texts = [kept.text(table, name) for name in names]
-        missing = [n for n, text in enumerate(texts) if text is None]
-        wanted = GetMany(table, [request.keys[n] for n in missing])
-        for n, text in zip(missing, (yield from self.reads.get_many(wanted)), strict=True):
-            texts[n] = text
-            if text is not None and kept.state == state:
-                kept.keep_text(table, names[n], text)
-        return texts
 
     def _own(self, steps: Stepped[R]) -> Stepped[R]:
         yield from self.begin("write")
@@ -164,6 +134,7 @@ class IndexedDBSession:
 
     def commit(self) -> Stepped[None]:
         """Append the change row; the driver then lets the engine commit."""
+        written = NO_ROW
         if self._notes and self._tx is not None:
             body: dict[str, dict[Encoded | None, Key]] = {}
             for name, key in self._notes:
@@ -172,6 +143,7 @@ class IndexedDBSession:
                 name: list(keys.values()) if len(keys) <= CHANGE_KEYS_MAX else None
                 for name, keys in body.items()
             }
+            written = self._row, logged
             prune = self._row % CHANGES_PRUNE_EVERY == 0
             yield from ask(
                 {
@@ -185,6 +157,7 @@ class IndexedDBSession:
         if self._declared:
             (epoch, synced), *_ = yield from ask({"op": "named", "get": FLAGS, "set": []})
             self.store.notice(epoch, synced)
+        self.store.logged = written
         self.forget()
 
     def rollback(self) -> Stepped[None]:

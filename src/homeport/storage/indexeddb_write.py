@@ -14,6 +14,7 @@ import msgspec
 
 from homeport.core.keys import Encoded, decode
 from homeport.core.requests import PartResult
+from homeport.storage.indexeddb_cache import NO_ROW
 from homeport.storage.indexeddb_schema import FLAGS
 from homeport.storage.indexeddb_wire import ask, wire_row
 
@@ -44,6 +45,7 @@ def write_at_once(
     if not rows or len(rows) > CHANGE_KEYS_MAX or not _plain(table):
         return None
     changed: dict[Encoded | None, Any] = {row[0]: decode(row[0]) for row in rows}
+    body = {table.name: list(changed.values())}
     words = not store.sealed
     command = {
         "op": "store",
@@ -63,11 +65,12 @@ def write_at_once(
         ],
     }
     texts = [row[1] for row in rows]
-    texts.append(_encode({table.name: list(changed.values())}).decode())
+    texts.append(_encode(body).decode())
     (done,) = yield from ask(command, texts=texts)
     if done is None:
         return None
     store.next_stamp(done[1])
+    store.logged = (done[0] + 1, body) if table.collection.track_changes else NO_ROW
     return PartResult([changed[row[0]] for row in rows])
 
 

@@ -42,11 +42,15 @@ _call
 // Starting Python takes seconds of computing, so the first page keeps an image of the memory of a
 // Python that has just started, and all others begin with that.
 const IMAGE = "/python.image";
+const LOADED = "import asyncio, dataclasses, datetime, decimal, difflib, fractions, hashlib, html, " +
+  "importlib.resources, ipaddress, json, logging, platform, random, shutil, urllib.parse, uuid, zipfile";
 
 async function start(options) {
   let image = new Uint8Array(await (await fetch(IMAGE)).arrayBuffer());
   if (image.length === 0) {
-    image = (await loadPyodide({ ...options, _makeSnapshot: true })).makeMemorySnapshot();
+    const fresh = await loadPyodide({ ...options, _makeSnapshot: true });
+    fresh.runPython(LOADED);
+    image = fresh.makeMemorySnapshot();
     await fetch(IMAGE, { method: "PUT", body: image });
   }
   const python = await loadPyodide({ ...options, _loadSnapshot: image });

@@ -161,6 +161,23 @@ def open_well(hand: Hand, key: str) -> None:
     hand.until(f"document.querySelectorAll('{BOXES}').length > 0")
 
 
+TWO_CLICKS = """(async () => {
+  const boxes = [...document.querySelectorAll('%s')].slice(0, 2), seen = new Set();
+  const pause = () => new Promise((r) => setTimeout(r, 1));
+  boxes[0].click();
+  await pause();
+  boxes[1].click();
+  const end = performance.now() + 20000;
+  for (let rest = 100; rest > 0 && performance.now() < end; rest -= window.fieldbook.writes === 2) {
+    await pause();
+    seen.add(boxes.map((box) => box.checked).join());
+  }
+  return [...seen];
+})()"""
+"""Click two curves as fast as one can, and look at both until they have been written → all that was
+seen."""
+
+
 def test_d8_a_selection_is_instant_and_leaves_no_ghosts_and_no_loops(
     hands: Any, server: Server, desktop: hp.Database
 ) -> None:
@@ -172,9 +189,7 @@ def test_d8_a_selection_is_instant_and_leaves_no_ghosts_and_no_loops(
     first, second, *_ = wells_with_curves(desktop)
     open_well(hand, first)
     shown = hand.ask("window.fieldbook.shown")
-    hand.click(BOXES, 0)
-    hand.click(BOXES, 1)
-    assert hand.checked()[:2] == [True, True]
+    assert hand.ask(TWO_CLICKS % BOXES) == ["true,true"], "the news of the first takes nothing back"
     hand.until("document.querySelectorAll('#chart .track').length === 2")
     hand.click(BOXES, 0)
     hand.until("document.querySelectorAll('#chart .track').length === 1")

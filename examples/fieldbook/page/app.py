@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fieldbook.chart import draw
-from fieldbook.models import CHARTS, COLLECTIONS, CURVES, MAIN, WELLS, Chart, Curve, Well
+from fieldbook.models import CHARTS, COLLECTIONS, CURVES, MAIN, WELLS, Chart, Well
 
 import homeport as hp
 
@@ -29,8 +29,11 @@ class FieldBook:
         self.curves = db[CURVES]
         self.charts = db[CHARTS]
         self.selected: list[str] = []
-        self.drawn: dict[str, Curve] = {}
+        self.settled = 0
+        """Number of the last selection by hand that the database has."""
         self.writes = 0
+        self._showing = asyncio.Lock()
+        self._drawing: asyncio.Task[None] | None = None
         self._events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -78,7 +81,7 @@ class FieldBook:
                 self.page.say(json.dumps({"text": str(error)}))
 
     async def _open(self, event: dict[str, Any]) -> None:
-        """The curves of a well, with what is selected now."""
+        """The curves of a well."""
         well = await self.wells.get(event["well"])
         found = await self.curves.where(hp.F.well_id == event["well"]).order_by("mnemonic").all()
         rows = [
@@ -94,25 +97,23 @@ class FieldBook:
             for curve in found
         ]
         title = well.name if well else event["well"]
-        shown = {"well": event["well"], "title": title, "rows": rows, "selected": self.selected}
-        self.page.showCurves(json.dumps(shown))
+        self.page.showCurves(json.dumps({"title": title, "rows": rows}))
 
     async def _toggle(self, event: dict[str, Any]) -> None:
-        """Select or deselect curves."""
-        on, off = set(event.get("on", ())), set(event.get("off", ()))
+        """Select or deselect curves. The page shows it already; it is told when it has come true."""
+        off = set(event["off"])
 
-        def change(chart: Chart | None) -> Chart:
-            chart = chart or Chart(id=MAIN)
+        def change(chart: Chart) -> Chart:
             kept = [key for key in chart.curves if key not in off]
-            chart.curves = kept + [key for key in event.get("on", ()) if key not in kept]
+            chart.curves = kept + [key for key in event["on"] if key not in kept]
             return chart
 
-        if (on | off) and (on - set(self.selected) or off & set(self.selected)):
-            self.writes += 1
-            if await self.charts.get(MAIN) is None:
-                await self.charts.put(change(None))
-            else:
-                await self.charts.update(MAIN, change)
+        self.writes += 1
+        try:
+            await self.charts.update(MAIN, change, Chart(id=MAIN))
+        finally:
+            self.settled = event["number"]
+            await self._show_selection()
 
     async def _edit(self, event: dict[str, Any]) -> None:
         """A cell was edited."""
@@ -148,19 +149,28 @@ class FieldBook:
 
     async def _follow_chart(self) -> None:
         async with self.charts.where(hp.F.id == MAIN).live() as live:
-            async for change in live:
-                chart = change.rows[0] if len(change.rows) else Chart(id=MAIN)
-                self.selected = list(chart.curves)
-                self.page.showSelection(json.dumps(self.selected))
-                await self._draw()
+            async for _ in live:
+                await self._show_selection()
 
-    async def _draw(self) -> None:
-        missing = [key for key in self.selected if key not in self.drawn]
-        for curve in await self.curves.get_many(missing):
-            if curve is not None:
-                self.drawn[curve.id] = curve
-        self.drawn = {key: self.drawn[key] for key in self.selected if key in self.drawn}
-        self.page.showChart(json.dumps({"svg": draw(list(self.drawn.values()))}))
+    async def _show_selection(self) -> None:
+        """What is selected, as the database has it now, and up to which click that is."""
+        async with self._showing:  # one behind the other, so that none shows what was before
+            settled = self.settled
+            chart = await self.charts.get(MAIN) or Chart(id=MAIN)
+            self.page.showSelection(json.dumps({"curves": chart.curves, "settled": settled}))
+            if chart.curves != self.selected or self._drawing is None:
+                self.selected = list(chart.curves)
+                if self._drawing is not None:
+                    self._drawing.cancel()
+                self._drawing = asyncio.create_task(self._guarded(self._draw(self.selected)))
+
+    async def _draw(self, keys: list[str]) -> None:
+        """The chart of these curves, also of those that are only on their way from the server."""
+        async with self.curves.where(hp.F.id.any_of(*keys)).live() as live:
+            async for change in live:
+                found = {curve.id: curve for curve in change.rows}
+                drawn = [found[key] for key in keys if key in found]
+                self.page.showChart(json.dumps({"svg": draw(drawn)}))
 
     async def _follow_badges(self) -> None:
         async for changes in self.db.badges(WELLS):

@@ -61,10 +61,19 @@ const wells = createGrid($("wells"), {
 
 const dialog = $("curves");
 let curves = null;
-let selected = new Set();
+// What is selected: as the database has it, and over it what hands did that it may not have yet.
+// Without that, the news of one click would take back the next one for a moment.
+let stored = new Set(), selected = new Set(), clicks = 0;
+const wanted = new Map(); // key => {on, number}
 
-function openCurves({ title, rows, selected: chosen }) {
-  selected = new Set(chosen);
+function settle(keys, settled) {
+  stored = new Set(keys);
+  for (const [id, { number }] of wanted) if (number <= settled) wanted.delete(id);
+  selected = new Set(stored);
+  for (const [id, { on }] of wanted) if (on) selected.add(id); else selected.delete(id);
+}
+
+function openCurves({ title, rows }) {
   curves?.destroy(); // a new table each time: nothing of the last one can come back
   $("curves-title").textContent = title;
   dialog.showModal();
@@ -87,9 +96,12 @@ function openCurves({ title, rows, selected: chosen }) {
       const here = rows.map((row) => row.id);
       const on = here.filter((id) => now.has(id) && !selected.has(id));
       const off = here.filter((id) => !now.has(id) && selected.has(id));
-      for (const id of on) selected.add(id);
-      for (const id of off) selected.delete(id);
-      if (on.length || off.length) tell({ type: "toggle", on, off });
+      if (!on.length && !off.length) return;
+      clicks += 1;
+      for (const id of on) wanted.set(id, { on: true, number: clicks });
+      for (const id of off) wanted.set(id, { on: false, number: clicks });
+      settle(stored, 0);
+      tell({ type: "toggle", on, off, number: clicks });
     },
   });
 }
@@ -149,7 +161,7 @@ const LABELS = {
 };
 window.fieldbook = {
   ready: false,
-  shown: 0, // how often a selection was shown; a loop would show in it
+  shown: 0, // how often another selection was shown; a loop would show in it
   showWells(text) {
     const { add, update, remove, all } = JSON.parse(text);
     wells.applyTransaction({ add: add.filter((row) => !wells.getRowNode(row.id)), remove: remove.filter((row) => wells.getRowNode(row.id)),
@@ -158,8 +170,9 @@ window.fieldbook = {
   },
   showCurves: (text) => openCurves(JSON.parse(text)),
   showSelection(text) {
-    this.shown += 1;
-    selected = new Set(JSON.parse(text));
+    const { curves: keys, settled } = JSON.parse(text);
+    if (keys.length !== stored.size || keys.some((key) => !stored.has(key))) this.shown += 1;
+    settle(keys, settled);
     if (curves) select(curves);
   },
   showChart: (text) => { $("chart").innerHTML = JSON.parse(text).svg; },

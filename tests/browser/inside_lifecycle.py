@@ -10,6 +10,7 @@ import homeport as hp
 from homeport import browser
 from homeport.core.query import EMPTY  # noqa: F401
 from homeport.drivers import watch
+from homeport.storage import indexeddb_connection
 
 DOCS = hp.Collection("docs", indexes=["n"])
 MORE = hp.Collection("docs", indexes=["n", "text"])
@@ -18,6 +19,7 @@ SECOND = hp.Collection(
 )
 UNTRACKED = hp.Collection("docs", indexes=["n"], track_changes=False)
 KINDS = {"docs": DOCS, "more": MORE, "second": SECOND, "untracked": UNTRACKED}
+BLOCKED_S = indexeddb_connection.BLOCKED_S
 _open: dict[str, hp.AsyncDatabase] = {}
 
 
@@ -111,6 +113,11 @@ async def fill(argument: list[Any]) -> dict[str, Any]:
         stored.append(f"mb{n}")
     kept = await docs.keys()
     return {"stored": stored, "failed": failed, "kept": sorted(kept)}
+
+
+def wait_for_others(limit_s: float | None = None) -> None:
+    """How long an upgrade waits for tabs that do not let go; None = as always."""
+    indexeddb_connection.BLOCKED_S = BLOCKED_S if limit_s is None else limit_s  # type: ignore[misc]
 
 
 async def forms(name: str) -> list[int]:

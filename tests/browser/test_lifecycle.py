@@ -100,6 +100,9 @@ def test_two_tabs(page: Page, tab: OpenPage) -> None:
     assert page.call(f"{INSIDE}.destroy", "two") is None
 
 
+@pytest.mark.parametrize(
+    "browser, where", [("chromium", "page"), ("firefox", "worker")], indirect=True
+)
 def test_a_tab_with_a_newer_form_of_documents_takes_over(page: Page, tab: OpenPage) -> None:
     """The old tab is told to reload, and cannot write an old form among the new ones; a tab that is
     closed while documents are brought up leaves them all old or all new."""
@@ -142,7 +145,9 @@ def test_a_tab_that_does_not_let_go_is_told_of_and_waited_for(page: Page) -> Non
           request.onerror = () => failed(request.error);
         });
     """)
+    page.call(f"{INSIDE}.wait_for_others", 1.0)
     refused = open_in(page, "stuck", "more")
+    page.call(f"{INSIDE}.wait_for_others", None)
     assert refused["error"] == "Busy"
     assert "Another tab" in refused["text"]
     page.evaluate("window.stubborn.close();")
@@ -228,7 +233,7 @@ def test_a_killed_browser_has_kept_what_it_acknowledged(kind: str, website: Webs
         assert open_in(page, "crash") == "open"
         page.start(f"{INSIDE}.write_for_ever", "crash")
         deadline = time.monotonic() + 60
-        while (acknowledged := page.evaluate("return globalThis.window.acknowledged ?? -1")) < 100:
+        while (acknowledged := page.evaluate("return window.acknowledged ?? -1")) < 100:
             assert time.monotonic() < deadline
             time.sleep(0.02)
         assert page.evaluate("return window.pairs ?? -1") > 20

@@ -223,12 +223,13 @@ async def _both_ways(sealed: Mapping[str, str]) -> Mapping[str, Any]:
     }
 
 
-async def suite(only: str = "") -> Mapping[str, Any]:
-    """The conformance suite with a key."""
+async def suite(every: list[int] | None = None) -> Mapping[str, Any]:
+    """The conformance suite with a key. every: [step, first] of the cases; None = all."""
+    step, first = every or [1, 0]
     outcome = Outcome()
     indexeddb_session.CHANGES_KEPT = LOG_KEPT
     for number, case in enumerate(conformance.cases(TABLE)):
-        if only not in str(case):
+        if number % step != first:
             continue
 
         async def run(case: Any = case, number: int = number) -> None:

@@ -100,7 +100,7 @@ class FieldBook:
         self.page.showCurves(json.dumps({"title": title, "rows": rows}))
 
     async def _toggle(self, event: dict[str, Any]) -> None:
-        """Select or deselect curves. The page shows it already; it is told when it has come true."""
+        """Select or deselect curves. The page shows it already, and is told when that is true."""
         off = set(event["off"])
 
         def change(chart: Chart) -> Chart:

@@ -379,5 +379,6 @@ class AsyncQuery(AsyncSelection[T]):
 
 
 def _bound(given: Any, table: Table[Any]) -> Condition:
-    condition = parse_filter(given) if isinstance(given, Mapping) else as_condition(given)
-    return bind(condition, table.codec)
+    if not isinstance(given, Condition):  # asked first: Mapping is an abstract class, and slow
+        given = parse_filter(given) if isinstance(given, Mapping) else as_condition(given)
+    return bind(given, table.codec)

@@ -62,3 +62,20 @@ def test_nothing_equals_it_whichever_way_it_is_asked(docs: Any) -> None:
     for ask in (lambda: w("n").above(BAD), lambda: w("n").between("a", BAD), lambda: w(F.n > BAD)):
         with pytest.raises(hp.InvalidQuery, match="no place in the order"):
             ask()
+
+
+@pytest.mark.parametrize("name", [BAD, "a\0b"])
+def test_no_document_has_a_field_of_such_a_name(docs: Any, name: str) -> None:
+    """It is a slip, whichever way it is asked, and on every store the same one."""
+    for ask in (
+        lambda: docs.where(F[name] == 1), lambda: docs.where(name).equals(1), lambda: docs.where({name: 1}),
+        lambda: docs.where(F[name].is_missing()), lambda: docs.where(F[name].any_of(1, 2)),
+        lambda: docs.where(F[name].contains(1)), lambda: docs.where(F.n[name] > 1),
+        lambda: docs.where((F.n == 1) | ~(F[name] == 1)), lambda: docs.order_by(name), lambda: docs.order_by(F[name]),
+        lambda: docs.group_by(name).count(), lambda: docs.min(name), lambda: docs.sum(name),
+        lambda: docs.distinct(name), lambda: docs.patch("a", {name: hp.REMOVE}),
+        lambda: docs.include(same=hp.Many("docs", name)),
+    ):  # fmt: skip
+        with pytest.raises(hp.errors.UnknownField, match="neither NUL nor lone surrogates") as caught:
+            ask()
+        str(caught.value).encode()

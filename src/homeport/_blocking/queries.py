@@ -375,5 +375,6 @@ class Query(Selection[T]):
 
 
 def _bound(given: Any, table: Table[Any]) -> Condition:
-    condition = parse_filter(given) if isinstance(given, Mapping) else as_condition(given)
-    return bind(condition, table.codec)
+    if not isinstance(given, Condition):
+        given = parse_filter(given) if isinstance(given, Mapping) else as_condition(given)
+    return bind(given, table.codec)

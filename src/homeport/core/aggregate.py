@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from homeport.core.arguments import is_unicode
 from homeport.core.exact import Exact
 from homeport.core.keys import MAX_SAFE_INT, Encoded, decode, encode, order
 from homeport.core.models import decode_object
@@ -83,7 +82,7 @@ def measure(kind: Kind, field: object) -> Measure:
 def path_of(field: object, what: str) -> str:
     """A field given by name or as ``F.name`` → its path; ``InvalidQuery`` otherwise."""
     path = getattr(field, "_path", field)
-    if not isinstance(path, str) or "" in path.split(".") or not is_unicode(path):
+    if not isinstance(path, str) or "" in path.split("."):
         raise InvalidQuery(
             f"{what} takes the name of a field, not {field!r:.60}.",
             action="For example 'depth_m' or hp.F.position.lat.",

@@ -223,16 +223,18 @@ def bind(condition: Condition, codec: Codec[Any]) -> Condition:
 
 
 def _bind(condition: Condition, scope: Scope) -> Condition:
+    if isinstance(condition, Compare):
+        path = condition.path
+        stored = scope.check_path(path)
+        if condition.op not in {"==", "!="}:
+            scope.check_ordered(path)
+        return Compare(stored, condition.op, scope.convert(path, condition.value))
     if isinstance(condition, (And, Or)):
         return type(condition)(_bind(item, scope) for item in condition.items)
     if isinstance(condition, Not):
         return Not(_bind(condition.item, scope))
-    path: str = condition.path  # type: ignore[attr-defined]
+    path = condition.path  # type: ignore[attr-defined]
     stored = scope.check_path(path)
-    if isinstance(condition, Compare):
-        if condition.op not in {"==", "!="}:
-            scope.check_ordered(path)
-        return Compare(stored, condition.op, scope.convert(path, condition.value))
     if isinstance(condition, Between):
         scope.check_ordered(path)
         low, high = scope.convert(path, condition.low), scope.convert(path, condition.high)

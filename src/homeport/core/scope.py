@@ -10,13 +10,13 @@ from typing import Final
 
 import msgspec
 
-from homeport.core.arguments import shown
+from homeport.core.arguments import is_unicode, shown
 from homeport.core.modelpaths import Step, element_of, resolve, resolve_stored
 from homeport.core.modeltree import Node
 from homeport.core.ownform import OwnForm
 from homeport.core.plain import builtins, instant, read_instant
 from homeport.core.restore import Restore, restorer
-from homeport.errors import InvalidQuery
+from homeport.errors import InvalidQuery, UnknownField
 
 _JSON_TYPES: Final = (str, int, float, bool, type(None))
 _MOST_PATHS: Final = 10_000  # remembered; paths come from programs, but may come from anywhere
@@ -61,6 +61,12 @@ class Scope:
     def check_path(self, path: str) -> str:
         """The stored form of a path of field names; raises ``UnknownField`` with a suggestion."""
         if self._node is None or not path:
+            if "\x00" in path or not (path.isascii() or is_unicode(path)):
+                raise UnknownField(
+                    f"No document of {self.name} has a field {path!r}: names hold neither NUL nor "
+                    "lone surrogates.",
+                    action="Correct the name.",
+                )
             return path
         return ".".join(step.stored for step in self.steps(path))
 

@@ -58,6 +58,8 @@ def compound_entry(
 ) -> tuple[Index, Encoded, list[Condition]] | None:
     """A multi-entry index of several fields that answers some of these conditions together →
     (index, entry, the other conditions)."""
+    if not any(type(item) is Contains for item in items):
+        return None
     equal: dict[str, Any] = {
         item.path: item for item in items if isinstance(item, Compare) and fixed_path(item)
     }

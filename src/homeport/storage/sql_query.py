@@ -92,8 +92,13 @@ def where(
     """Split a condition into SQL and the rest. roles: by the id of a conjunct."""
     if condition is None:
         return Where("", [], None)
-    items = list(condition.items if isinstance(condition, And) else (condition,))
     writer = _Writer(statements)
+    if type(condition) is Compare and not roles:
+        # What most queries are; half of the work below is about several conditions.
+        writer.fix((condition,))
+        piece = writer.write(condition)
+        return Where("", [], condition) if piece is None else Where(piece, writer.params, None)
+    items = list(condition.items if isinstance(condition, And) else (condition,))
     writer.fix(items)
     pieces: list[str] = []
     params: list[Any] = []

@@ -223,6 +223,62 @@ def test_r19_a_full_disk_stops_a_load_behind_whole_chunks(tmp_path: Path) -> Non
     assert "full at" in done.stdout
 
 
+DELETES = """
+    import os, resource, signal, sys
+    import homeport as hp
+    sys.path.insert(0, sys.argv[2])
+    from test_storage_size import DOCS, documents, open_at
+
+    path, way = sys.argv[1], sys.argv[3]
+    with open_at(path) as db:
+        db[DOCS].put_many(documents(2_000))
+    size = os.path.getsize(path)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100_000, resource.RLIM_INFINITY))
+    with open_at(path) as db:
+        w, refused, done = db[DOCS], 0, 0
+        keys = w.keys()
+        while done < (4 if way == "rows" else 40):  # each round changes every tenth document: the log fills many times
+            try:
+                if way == "unit":
+                    with db.transaction():
+                        for key in keys[done % 10 :: 10]:
+                            w.patch(key, {"n": -done})
+                elif way == "rows":
+                    for key in keys[done % 10 :: 10]:
+                        try:
+                            w.put({"id": key, "n": -done})
+                        except hp.errors.QuotaExceeded:
+                            refused += 1
+                            w.put({"id": key, "n": -done})
+                else:
+                    w.patch_many((key, {"n": -done}) for key in keys[done % 10 :: 10])
+                done += 1
+            except hp.errors.QuotaExceeded:
+                refused += 1
+                assert refused <= 2 * done + 2, "what was refused is done when it is repeated"
+        assert refused, "the disk was full"
+        for start in range(0, 2_000, 50):
+            try:
+                w.delete_many(keys[start : start + 50])
+            except hp.errors.QuotaExceeded:
+                assert w.delete_many(keys[start : start + 50]) == 50
+        assert w.count() == 0
+        assert db._driver.engine.store.check() == []
+"""
+
+
+@pytest.mark.parametrize("way", ["unit", "rows", "many"])
+def test_r19_on_a_full_disk_a_repeated_write_finds_room_in_the_log(way: str, tmp_path: Path) -> None:
+    """Deletes above all: they need room in the log before they give any."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(DELETES), str(tmp_path / "a.db"),
+         str(Path(__file__).parent), way],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
 # -- cleaning up
 
 

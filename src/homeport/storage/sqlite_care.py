@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,14 @@ def shrink(
     if busy and reason is None:
         reason = "The log stays for now: another connection is reading or writing."
     return reason
+
+
+def move_log(execute: Execute) -> None:
+    """Move the log into the file as far as that goes now. Where the disk is full and the file has
+    the pages already, the next write finds room at the beginning of the log: deletes above all,
+    which need some before they give any."""
+    with suppress(apsw.Error):
+        execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
 def _vacuum(execute: Execute, path: str) -> str | None:

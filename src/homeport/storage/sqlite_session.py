@@ -31,11 +31,12 @@ from homeport.core.requests import (
     Write,
 )
 from homeport.core.textrequests import Search, Vocabulary
-from homeport.errors import Closed, StorageError, TransactionError
+from homeport.errors import Closed, QuotaExceeded, StorageError, TransactionError
 from homeport.storage import sql
 from homeport.storage.sql import Statements
 from homeport.storage.sqlite_aggregate import aggregate, register
 from homeport.storage.sqlite_busy import Waiting
+from homeport.storage.sqlite_care import move_log
 from homeport.storage.sqlite_errors import FAULTS, other_schema, translate
 from homeport.storage.sqlite_keys import publics
 from homeport.storage.sqlite_log import read_changes
@@ -73,6 +74,7 @@ class SQLiteSession:
         self._cursor = cursor
         self.mode: Mode | None = None
         self._closed = False
+        self._full = False
         self._notes: list[tuple[Statements, Sequence[Encoded]]] = []
         self._marks: list[int] = []
         self.version = -1
@@ -137,7 +139,9 @@ class SQLiteSession:
         if self.quota is not None and isinstance(error, apsw.FullError):
             return self.quota.exceeded()
         errno = 0 if self._closed else self.connection.system_errno
-        return translate(error, self.store.path, errno)
+        found = translate(error, self.store.path, errno)
+        self._full = isinstance(found, QuotaExceeded)
+        return found
 
     # -- transactions
 
@@ -170,6 +174,9 @@ class SQLiteSession:
             self.store.refuse_write()
         waiting = self._waiting
         waiting.timeout_s = self.store.busy_s if timeout_s is None else timeout_s
+        if self._full:
+            self._full = False
+            move_log(self.execute)
         waiting.begin(self.execute)
         # Moves when another connection has committed, which the BEGIN has just noticed.
         version = self.connection.data_version()

@@ -304,6 +304,7 @@ def test_it_fits_the_window_light_and_dark(hands: Any, server: Server) -> None:
         hand.do(hand.page.set_viewport_size({"width": width, "height": 800}))
         hand.until(f"document.querySelectorAll('{ROWS}').length > 2")
         hand.do(hand.page.emulate_media(color_scheme=scheme))
+        hand.until(f"document.body.dataset.agThemeMode === '{scheme}'")
         assert hand.ask("document.documentElement.scrollWidth <= innerWidth"), "no sideways scrolling"
         grounds.append(hand.ask(
             "[getComputedStyle(document.body).backgroundColor,"

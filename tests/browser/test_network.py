@@ -95,6 +95,19 @@ def test_what_a_page_sends_and_fetches_is_packed(browser: Browser, page: Page, n
     finish(page, name)
 
 
+def test_a_browser_asks_once_whether_the_page_may_ask(browser: Browser, page: Page, node: Node) -> None:
+    """The node is on another origin than the page: each exchange could cost two requests."""
+    name = key = f"preflight-{browser.name}"
+    with between(node.url) as proxy:
+        page.call(f"{INSIDE}.open_", [name, proxy.url, node.token])
+        for _ in range(8):
+            page.call(f"{INSIDE}.add", [name, key, 1])
+            until(lambda: look(page, name), lambda found: not found["queued"])
+        assert proxy.asked["/v1/sync"] >= 8
+        assert 1 <= proxy.preflights <= 2, "once for each set of headers"
+        finish(page, name)
+
+
 @contextmanager
 def no_network(browser: Browser, proxy: FaultProxy | None = None) -> Iterator[None]:
     """proxy: what the page goes through; Firefox keeps connections to its own machine."""

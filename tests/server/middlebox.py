@@ -13,7 +13,8 @@ class Middlebox:
     no_upgrade: this status answers every WebSocket. buffered: what is streamed is kept until it is
     complete. cut_s: connections end after this time. idle_s: or after so long without a byte.
 
-    asked: how many requests of each path came. Bytes: ``sent`` by the device, ``received`` by it.
+    asked: how many requests of each path came. preflights: how often a browser asked whether a page
+    may ask. Bytes: ``sent`` by the device, ``received`` by it.
     """
 
     def __init__(self, url, *, no_upgrade=None, buffered=False, cut_s=None, idle_s=None):
@@ -22,6 +23,7 @@ class Middlebox:
         self.no_upgrade, self.buffered = no_upgrade, buffered
         self.cut_s, self.idle_s = cut_s, idle_s
         self.asked: dict[str, int] = {}
+        self.preflights = 0
         self.sent = self.received = 0
 
     async def __aenter__(self):
@@ -63,6 +65,7 @@ class Middlebox:
         while chunk := await reader.read(65536):
             moved.set()
             self.sent += len(chunk)
+            self.preflights += chunk.startswith(b"OPTIONS ")
             if found := re.match(rb"(?:GET|POST) (/v1/\w+)", chunk):
                 path = found.group(1).decode()
                 self.asked[path] = self.asked.get(path, 0) + 1

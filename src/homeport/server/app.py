@@ -51,6 +51,10 @@ from .rules import ServerCollection
 log = logging.getLogger("homeport.server")
 
 
+PREFLIGHT_KEPT_S = 24 * 3600
+"""How long browsers may remember that a page may ask; they have limits of their own (Chromium: two
+hours)."""
+
 # An escaped backslash, a whole surrogate pair (both kept), or half of one.
 _SURROGATE = re.compile(
     rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
@@ -109,6 +113,7 @@ def application(node: Node, *, lifespan: bool = True, origins: Sequence[str] = (
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type", "Content-Encoding"],
             expose_headers=["Retry-After", "Accept-Encoding"],
+            max_age=PREFLIGHT_KEPT_S,
         )
     app.state.node = node
     return app

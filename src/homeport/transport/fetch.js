@@ -15,7 +15,10 @@
     try {
       const answer = await fetch(url, {
         method, headers: headersOf(headers), body: body === "" ? undefined : body,
-        redirect: "manual", cache: "no-store", credentials: "omit", signal: abort.signal,
+        // "no-store" also keeps browsers from remembering that the node allows this page to ask, so
+        // each request would be two; and no browser answers a POST from its cache.
+        redirect: "manual", cache: method === "GET" ? "no-store" : "default",
+        credentials: "omit", signal: abort.signal,
       });
       const bytes = new Uint8Array(await answer.arrayBuffer());
       const length = answer.headers.get("Content-Length");

@@ -10,6 +10,7 @@ from tests.browser.pages import Page
 from tests.browser.website import ROOT
 from tests.facade import cases, shared
 from tests.portable import inside
+from tests.portable.test_indexeddb import guessed
 
 
 def test_it_really_is_the_browsers_own_indexeddb(page: Page) -> None:
@@ -66,6 +67,13 @@ def test_what_is_kept_in_memory_is_never_stale(page: Page) -> None:
     found = page.call("portable.inside_cache.coherence", timeout_s=120)
     assert found["served"] >= 4, "what nobody has changed is not read again"
     assert found["bounded"]
+
+
+def test_a_write_that_took_something_for_granted_is_right(page: Page) -> None:
+    guessed(page.call("portable.inside_guess.by_hand"))
+    found = page.call("portable.inside_guess.at_random")
+    assert found["added"] > 0
+    assert found["undone"] > 0
 
 
 def test_tabs_that_write_at_once_read_no_old_row(tab: OpenPage) -> None:

@@ -84,3 +84,24 @@ def test_a_connection_that_is_alone_asks_nothing() -> None:
     assert found["own"] == [2, 11, 2], "its own commit is seen, what was undone is not"
     assert found["theirs"] == [4, False, None], "another connection's commit is seen at once"
     assert found["last"] == [4, None, 10]
+
+
+def guessed(found: Any) -> None:
+    assert found["right"] == [{"added": 1, "undone": 0}, [2, 1]], "the first is read, the others are not"
+    assert found["there"] == [2, True], "a document that was there is no new one"
+    assert found["between"] == [44], "another connection has written"
+    assert found["theirs"] == [85, 3]
+    assert found["deleted"] == [1]
+    assert found["gathered"] == [20]
+    assert found["cancelled"][0], "whole or not at all"
+    assert found["declared"] == '["other"]', "a declaration of another connection is noticed"
+
+
+def test_a_write_that_took_something_for_granted_is_right() -> None:
+    guessed(pyodide.run("inside_guess.by_hand"))
+
+
+def test_writes_of_two_connections_count_their_versions() -> None:
+    found = pyodide.run("inside_guess.at_random")
+    assert found["added"] > 0
+    assert found["undone"] > 0

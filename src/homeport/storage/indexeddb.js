@@ -331,21 +331,28 @@
 
     // A whole transaction in one step: `put`, and a row of the log with the text that follows those
     // of the documents. null = `named` has other texts than flags: nothing was done. Else the
-    // number of the last row of the log before, and the stamp. every, kept: prune the log.
+    // number of the row of the log before its own, and the stamp. every, kept: prune the log.
     async store(t, c, out, fields) {
       const store = t.tx.objectStore(c.s), named = t.tx.objectStore("named");
       const keys = c.rows.map((row) => K(row[0])), texts = sealed(c, keys, fields);
-      const [[number, stamp], olds, ...found] = await Promise.all([
-        commands.head(t),
-        recordsOf(store, keys),
-        ...c.flags.map(([name]) => done(named.get(name))),
-      ]);
-      if (c.flags.some(([, value], n) => value !== (found[n]?.v ?? null))) return null;
+      let number = mine.number, stamp = mine.stamp, olds = guessed(t, c, keys);
+      if (olds === null) {
+        let found;
+        [[number, stamp], olds, ...found] = await Promise.all([
+          commands.head(t),
+          recordsOf(store, keys),
+          ...c.flags.map(([name]) => done(named.get(name))),
+        ]);
+        if (c.flags.some(([, value], n) => value !== (found[n]?.v ?? null))) return null;
+      }
       c.stamp = Math.max(c.stamp, stamp);
-      putRows(t, c, store, keys, olds, await all(t, texts));
+      const written = putRows(t, c, store, keys, olds, await all(t, texts));
       const drop = (number + 1) % c.every === 0 ? number + 1 - c.kept : null;
-      if (c.logged)
+      if (c.logged) {
         await commands.log(t, { stamp: c.stamp, at: c.at + keys.length, drop }, out, fields);
+        if (t.guessing && (await done(t.row)) !== number + 1) throw WRONG;
+        t.wrote = { place: c.s, stamp: c.stamp, keys, written };
+      }
       t.whole = true;
       return [number, c.stamp];
     },
@@ -411,7 +418,7 @@
     // A change row. drop: rows up to this go.
     async log(t, c, out, fields) {
       const store = t.tx.objectStore("changes");
-      if (vault === null) write(t, store.add({ s: c.stamp, b: fields[c.at] }));
+      if (vault === null) t.row = write(t, store.add({ s: c.stamp, b: fields[c.at] }));
       else {
         const number = await done(store.add({ s: c.stamp }));
         const [box] = await all(t, [vault.seal("log", "", number, fields[c.at])]);
@@ -505,9 +512,53 @@
       if (bucket !== null) record.b = bucket;
       fill(record, row);
       note(t, c.s, key, old);
-      write(t, store.put(record));
+      // A guess that there was none is wrong if there is one: then this fails.
+      write(t, t.guessing && old === undefined ? store.add(record) : store.put(record));
       written.set(id, record);
     });
+    return written;
+  };
+
+  // -- guessing: what this connection has written last it need not read again, if nobody has written
+  // since. Whether somebody has says the number that the row of the log gets. A document that it has
+  // not written itself is taken for a new one. A wrong guess is undone, and the transaction begun
+  // anew without one.
+
+  const WRONG = new Error("somebody else has written");
+  const MINE_MOST = 5000, CAUTION = 16;
+  const mine = { number: -1, stamp: 0, rows: new Map(), caution: 0 }; // number: of the row of the log
+  let writing = 0; // transactions under way
+
+  const forget = () => {
+    mine.number = -1;
+    mine.rows.clear();
+  };
+
+  const nameOf = (place, key) => place + (typeof key === "number" ? " n " : " s ") + key;
+
+  // What is stored under the keys: records without what is written anew; null: it has to be read.
+  const guessed = (t, c, keys) => {
+    t.guessing = false;
+    if (vault !== null || t.anew || writing > 1 || mine.number < 0 || !c.logged) return null;
+    if (keys.some((key) => typeof key !== "string" && typeof key !== "number")) return null;
+    if (mine.caution > 0) {
+      mine.caution--;
+      return null;
+    }
+    t.guessing = true;
+    return keys.map((key) => mine.rows.get(nameOf(c.s, key)));
+  };
+
+  // A transaction that writes is committed.
+  const learn = ({ wrote, row }) => {
+    const number = row?.result;
+    if (wrote === null || number === undefined) return forget();
+    if (number !== mine.number + 1 || mine.rows.size > MINE_MOST) mine.rows.clear();
+    mine.number = number;
+    mine.stamp = wrote.stamp;
+    for (const { k, r, c, t, b } of wrote.written.values())
+      if (typeof k === "string" || typeof k === "number")
+        mine.rows.set(nameOf(wrote.place, k), { r, c, t, b });
   };
 
   const note = (t, store, key, old) => {
@@ -530,10 +581,26 @@
 
   // -- transactions and databases
 
-  const follow = (id, tx) => {
-    const t = { tx, journal: null, packed: null, last: null, whole: false };
+  // again: begins the transaction anew, for one whose first step may be a guess.
+  const follow = (id, tx, again = null) => {
+    const t = {
+      tx, journal: null, packed: null, last: null, whole: false, row: null, wrote: null,
+      guessing: false, wrong: false, given: false, anew: false,
+    };
     transactions.set(id, t);
+    const writes = tx.mode === "readwrite";
+    if (writes) writing++;
     const end = (what) => () => {
+      if (writes) writing--;
+      if (what === "complete" && writes) learn(t);
+      if (what === "abort" && t.guessing) {
+        forget();
+        const wrong = t.wrong || tx.error?.name === "ConstraintError";
+        if (wrong && !t.given) {
+          mine.caution = CAUTION;
+          return again();
+        }
+      }
       const answer = what === "complete" && t.whole ? t.answer : tx.error?.message ?? "";
       transactions.delete(id);
       if (what === "complete" && tx.mode === "readwrite") tabs.committed();
@@ -542,6 +609,7 @@
     };
     tx.oncomplete = end("complete");
     tx.onabort = end("abort");
+    return t;
   };
 
   // Do what Python has answered: the next step, true = commit, false = abort.
@@ -563,7 +631,12 @@
           t.answer = results; // it is told when it has become true
           commit(id);
         },
-        (error) => go(id, tell("failed", id, error?.name ?? "Error", String(error?.message ?? error))),
+        (error) => {
+          t.wrong = error === WRONG;
+          // What an abort ends with tells what for.
+          if (t.guessing && (t.wrong || error?.name === "AbortError")) return undo(id);
+          go(id, tell("failed", id, error?.name ?? "Error", String(error?.message ?? error)));
+        },
       );
   };
 
@@ -578,8 +651,15 @@
     else tx.commit?.();
   };
 
-  const abort = (id) => {
+  const undo = (id) => {
     try { transactions.get(id)?.tx.abort(); } catch { /* it is over already */ }
+  };
+
+  // Nobody wants it any more.
+  const abort = (id) => {
+    const t = transactions.get(id);
+    if (t !== undefined) t.given = true;
+    undo(id);
   };
 
   return {
@@ -607,6 +687,7 @@
       };
       request.onsuccess = () => {
         const database = request.result, handle = ++serial;
+        forget(); // it may be another one of the same name
         databases.set(handle, database);
         const lost = (what) => () => {
           database.close();
@@ -635,9 +716,19 @@
 
     // Begin a transaction with its first step. Throws a plain Error named after the reason.
     fly(id, handle, stores, mode, durability, text) {
+      const names = JSON.parse(stores);
+      const begin = () => databases.get(handle).transaction(names, mode, { durability });
+      const anew = () => {
+        try {
+          follow(id, begin()).anew = true;
+        } catch { // the connection was lost meanwhile
+          transactions.delete(id);
+          return tell("abort", id, "InvalidStateError", "the connection is closed");
+        }
+        run(id, text);
+      };
       try {
-        const names = JSON.parse(stores);
-        follow(id, databases.get(handle).transaction(names, mode, { durability }));
+        follow(id, begin(), anew);
       } catch (error) {
         throw Object.assign(new Error(String(error?.message)), { name: error?.name ?? "Error" });
       }

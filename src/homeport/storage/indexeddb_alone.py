@@ -33,6 +33,9 @@ MARGIN_S: Final = 0.25
 
 RENEW_S: Final = 0.4
 GRACE_S: Final = 0.5
+IDLE_S: Final = 15.0
+"""For so long behind the last read the lease is renewed, so that the next one finds it."""
+
 AGAIN_S: Final = 1.0
 """Until it is looked again whether others are still there."""
 
@@ -61,7 +64,7 @@ class Alone:
         self._later = later
         self.period = 0
         """A number for each time without others that was seen without a gap."""
-        self._since_s = self._proved_s = self._next_s = NEVER
+        self._since_s = self._proved_s = self._next_s = self._used_s = NEVER
         self._asked_s: float | None = None
         self._asked = 0
         self._confirmed = -1
@@ -93,7 +96,7 @@ class Alone:
         """Is nobody else there, and what is in memory confirmed since?"""
         if not self._present:
             return False
-        now = monotonic()
+        now = self._used_s = monotonic()
         age = now - self._proved_s
         if age > RENEW_S and self._asked_s is None and now >= self._next_s:
             self._look(now)
@@ -127,6 +130,13 @@ class Alone:
         self._proved_s = asked
         if asked - self._since_s >= GRACE_S:
             self._confirm(self.period)
+            self._later(RENEW_S, self._renew)
+
+    def _renew(self) -> None:
+        now = monotonic()
+        idle = now - self._used_s > IDLE_S
+        if self._asked_s is None and not idle and now - self._proved_s > RENEW_S / 2:
+            self._look(now)
 
     def confirmed(self, period: int) -> None:
         if period == self.period:

@@ -135,7 +135,8 @@ class IndexedDBSession:
     def commit(self) -> Stepped[None]:
         """Append the change row; the driver then lets the engine commit."""
         written = NO_ROW
-        if self._notes and self._tx is not None:
+        if (self._notes or self._declared) and self._tx is not None:
+            # A declaration has a row without documents: it tells other tabs that something is new.
             body: dict[str, dict[Encoded | None, Key]] = {}
             for name, key in self._notes:
                 body.setdefault(name, {})[encode(key)] = key

@@ -145,6 +145,49 @@ def test_a_killed_writer_leaves_the_file_to_the_others(path: str) -> None:
         assert db[work.PAIRS].get("still here")["n"] == 29
 
 
+def test_nothing_acknowledged_is_lost_among_eight_that_are_killed(path: str, tmp_path: Path) -> None:
+    """kill -9 of one of eight writers at any moment, forty times."""
+    rng = random.Random(8)
+    kills = 40
+
+    def begin(n: int) -> Any:
+        noted = tmp_path / f"notes{n}"
+        before = noted.stat().st_size if noted.exists() else 0
+        process = processes.Process(
+            target=work.acknowledge_until_killed, args=(path, f"w{n}", str(noted))
+        )
+        process.start()
+        until = time.monotonic() + 60
+        while not (noted.exists() and noted.stat().st_size > before):
+            assert time.monotonic() < until
+            time.sleep(0.002)
+        return process
+
+    crew = [begin(n) for n in range(8)]
+    try:
+        for _ in range(kills):
+            time.sleep(rng.random() * 0.03)
+            n = rng.randrange(8)
+            assert crew[n].exitcode is None, "no writer fails because another one died"
+            crew[n].kill()
+            crew[n].join(30)
+            crew[n] = begin(n)
+    finally:
+        for process in crew:
+            process.kill()
+            process.join(30)
+    notes = [line for file in tmp_path.glob("notes*") for line in file.read_text().split()]
+    keys = [line for line in notes if line[0] != "+"]
+    assert keys, "somebody came to write"
+    late = kills + 8  # kills between a commit and its note
+    with hp.open(path, collections=work.BOTH) as db:
+        docs = db[work.DOCS]
+        assert notes.count("+1") <= docs.get("alone")["n"] <= notes.count("+1") + late
+        assert notes.count("+2") <= docs.get("counter")["n"] <= notes.count("+2") + late
+        assert [key for key, doc in zip(keys, docs.get_many(keys), strict=True) if doc is None] == []
+    assert work.faults(path) == [], "both counters are equal, too"
+
+
 def test_two_processes_with_different_declarations(path: str) -> None:
     """The newer declaration wins; the older process is told at its next write, and loses nothing."""
     program = f"""

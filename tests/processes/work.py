@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from multiprocessing.synchronize import Event
@@ -133,6 +134,32 @@ def write_until_killed(path: str, me: str, started: Any) -> None:
             n += 1
             if not started.is_set():
                 started.set()
+
+
+def acknowledge_until_killed(path: str, me: str, notes: str) -> None:
+    """Whatever was acknowledged is noted at once, by a write that a kill cannot lose."""
+    rng = random.Random(time.time_ns())
+    out = os.open(notes, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    with hp.open(path, collections=BOTH, durability=rng.choice(["full", "relaxed"])) as db:
+        docs, pairs = db[DOCS], db[PAIRS]
+        alone = {**document(rng, "alone", 1), "n": 1}
+        while True:
+            key = f"{me}-{rng.getrandbits(60):x}"
+            match rng.randrange(4):
+                case 0:
+                    docs.put(document(rng, key, 1))
+                    os.write(out, f"{key}\n".encode())
+                case 1:
+                    docs.put_many([document(rng, f"{key}.{n}", n) for n in range(5)])
+                    os.write(out, "".join(f"{key}.{n}\n" for n in range(5)).encode())
+                case 2:
+                    docs.update("alone", lambda doc: {**doc, "n": doc["n"] + 1}, default=alone)
+                    os.write(out, b"+1\n")
+                case _:
+                    with db.transaction():  # both counters or neither
+                        for counted in (docs, pairs):
+                            counted.update("counter", lambda doc: {**doc, "n": doc["n"] + 1})
+                    os.write(out, b"+2\n")
 
 
 def increment(path: str, times: int) -> None:

@@ -230,6 +230,7 @@ def test_a_bad_row_is_named_by_its_line(text: str | bytes, line: int, words: str
         ("id,,x\n", "no path"),
         ("id,x,x\n", "twice"),
         ("id,a..b\n", "no path"),
+        ("PK\x03\x04id,n\n", "no CSV file"),
     ],
 )
 def test_a_header_that_says_nothing(text: str, words: str) -> None:

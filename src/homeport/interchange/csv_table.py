@@ -112,6 +112,8 @@ class TableReader:
     def _check_header(self, number: int, header: list[str]) -> None:
         if not header:
             raise self.source.error(number, "has no header: the first line names the columns")
+        if any(char < "\t" for path in header for char in path):
+            raise self.source.error(number, "is no text, so this is no CSV file")
         other = next((c for c in ";\t|," if c in header[0]), None) if len(header) == 1 else None
         if other is not None and self._guessed:
             raise FormatError(

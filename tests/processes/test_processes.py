@@ -146,9 +146,9 @@ def test_a_killed_writer_leaves_the_file_to_the_others(path: str) -> None:
 
 
 def test_nothing_acknowledged_is_lost_among_eight_that_are_killed(path: str, tmp_path: Path) -> None:
-    """kill -9 of one of eight writers at any moment, forty times."""
+    """kill -9 of one of eight writers at any moment, twenty times."""
     rng = random.Random(8)
-    kills = 40
+    kills = 20
 
     def begin(n: int) -> Any:
         noted = tmp_path / f"notes{n}"

@@ -289,3 +289,25 @@ async def test_nor_of_those_that_are_committed_with_it(tmp_path: Path) -> None:
         db.on_commit(lambda: 1 / 0)  # type: ignore[arg-type]
         await asyncio.gather(*[db[PLAIN].add({"id": f"d{n}"}) for n in range(20)])
         assert await db[PLAIN].count() == 20
+
+
+@pytest.mark.parametrize("where", ["memory", "file"])
+def test_numbers_beyond_every_engines_mean_all_or_nothing(where: str, tmp_path: Path) -> None:
+    docs = hp.Collection("docs", indexes=["n", hp.FullText("text")])
+    most = 2**70
+    with hp.open(":memory:" if where == "memory" else tmp_path / "a.db", collections=[docs]) as db:
+        w = db[docs]
+        w.put_many({"id": n, "n": n % 3, "text": "sand"} for n in range(10))
+        assert len(w.limit(most).all()) == len(w.order_by("n").page(most)) == 10
+        assert w.offset(most).all() == w.order_by("n").offset(most).limit(most).all() == []
+        assert not w.offset(most).exists()
+        assert len(w.search("sand", limit=most, candidates=most)) == 10
+        assert w.where(hp.F.n == 2).limit(most).delete() == 3
+
+
+def test_an_explanation_proposes_no_index_that_cannot_be_declared(db: hp.Database) -> None:
+    docs = db[PLAIN]
+    docs.put_many({"id": n, "a\tb": n} for n in range(9))
+    for query in (docs.where(hp.F["a\tb"] > 4), docs.order_by("a\tb"), docs.where(hp.F["a\tb"].contains(1))):
+        assert query.explain().advice is None
+    assert docs.where(hp.F["a\tb"] > 4).count() == 4

@@ -81,7 +81,12 @@ class IndexAdvice(msgspec.Struct, frozen=True):
 
 
 def needs_of(query: QueryValue) -> list[Need]:
-    """The indexes that would serve a query best; several for an alternative."""
+    """The indexes that would serve a query best; several for an alternative. Fields that no index
+    can be declared on need none."""
+    return [need for need in _needs_of(query) if all(path.isprintable() for path in need.fields)]
+
+
+def _needs_of(query: QueryValue) -> list[Need]:
     parts = conjuncts(None if query.where is None else normal(query.where))
     equal = [p for c in parts if (p := equality(c)) is not None]
     ranges = [p for c in parts if (p := ranged(c)) is not None and p not in equal]
@@ -98,7 +103,7 @@ def needs_of(query: QueryValue) -> list[Need]:
             return [Need((part.path,), kind="fulltext")]
     for part in parts:
         if isinstance(part, Or):
-            branches = [needs_of(QueryValue(item)) for item in part.items]
+            branches = [_needs_of(QueryValue(item)) for item in part.items]
             if all(branches):
                 return list(dict.fromkeys(need for needs in branches for need in needs))
     return [Need((), tuple(dict.fromkeys(order)))] if order else []

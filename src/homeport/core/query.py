@@ -84,6 +84,8 @@ __all__ = [
     "parse_order",
 ]
 
+LARGEST: Final = 2**53
+
 Order: TypeAlias = "tuple[tuple[str, bool], ...]"
 """(path, descending), first column first."""
 
@@ -213,7 +215,7 @@ EMPTY: Final = QueryValue()
 def _natural(value: object, what: str) -> int:
     if type(value) is not int or value < 0:
         raise InvalidQuery(f"{what}() takes a whole number from 0, not {value!r}.")
-    return value
+    return min(value, LARGEST)  # beyond what any collection holds, and any engine counts
 
 
 def bind(condition: Condition, codec: Codec[Any]) -> Condition:

@@ -10,6 +10,7 @@ from homeport.core.hits import Hit, Hits
 from homeport.core.modelpaths import resolve_stored
 from homeport.core.operations import passed
 from homeport.core.paths import MISSING
+from homeport.core.query import LARGEST
 from homeport.core.ranking import CANDIDATES, TextSearch
 from homeport.core.requests import Operation
 from homeport.core.textquery import Asked, Either, Every, Term, parse, terms
@@ -68,7 +69,9 @@ def search(
 
     wanted_rows = None if query.predicates else rows
     asking = query.with_offset(0) if query.predicates else query
-    request = Search(table, TextSearch(stored, weights, candidates), asking, wanted_rows)
+    request = Search(
+        table, TextSearch(stored, weights, min(candidates, LARGEST)), asking, wanted_rows
+    )
     # Several statements, one snapshot.
     return Operation(request, "read", False, (table,), False, finish)
 

@@ -115,6 +115,15 @@ async def fill(argument: list[Any]) -> dict[str, Any]:
     return {"stored": stored, "failed": failed, "kept": sorted(kept)}
 
 
+async def put_large_at_once(argument: list[Any]) -> list[Any]:
+    """[name, beginning of the keys]: three documents that fill the store, all on their way together."""
+    name, prefix = argument
+    docs = _open[name]["docs"]
+    texts = [os.urandom(1024 * 1024).hex() for _ in range(3)]
+    puts = [outcome_of(docs.put_many([{"id": f"{prefix}{n}", "text": text}])) for n, text in enumerate(texts)]
+    return await asyncio.gather(*puts)
+
+
 def wait_for_others(limit_s: float | None = None) -> None:
     """How long an upgrade waits for tabs that do not let go; None = as always."""
     indexeddb_connection.BLOCKED_S = BLOCKED_S if limit_s is None else limit_s  # type: ignore[misc]

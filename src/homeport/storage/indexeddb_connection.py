@@ -22,6 +22,7 @@ from homeport.errors import (
     Closed,
     HomeportError,
     KeyRequired,
+    QuotaExceeded,
     ReadOnly,
     SchemaMismatch,
     StorageRefused,
@@ -33,6 +34,7 @@ from homeport.storage.indexeddb_cache import Kept, Logged
 from homeport.storage.indexeddb_errors import translate
 from homeport.storage.indexeddb_flight import Flight, Opening
 from homeport.storage.indexeddb_helpers import helpers
+from homeport.storage.indexeddb_room import Room
 from homeport.storage.indexeddb_schema import (
     CHANGES,
     NAMED,
@@ -108,6 +110,7 @@ class Connection:
         """``META_VERSIONS``, in the same way."""
         self._connecting: Task[None] | None = None
         self.kept = Kept(cache_bytes)
+        self._room = Room()
         self.alone = Alone(self._tabs, self._confirm, self._later)
         self.logged: Logged | None = None
         """What the steps that have just ended have written."""
@@ -143,14 +146,14 @@ class Connection:
         if what == "step":
             step = found.advance(text if isinstance(text, str) else text.to_bytes())
         elif what == "failed":
-            step = found.fail(translate(name, text, self.name))
+            step = found.fail(self._room.error(name, text, self.name))
         else:
             del self._flights[number]
             if what == "complete" and text:
                 found.advance(text)  # what its one step has found
             if what == "complete" and not self._kept_up(self.logged or found.logged):
                 self.alone.drop()
-            found.end(None if what == "complete" else translate(name, text, self.name))
+            found.end(None if what == "complete" else self._room.error(name, text, self.name))
             return None
         found.logged = self.logged or found.logged
         if found.landing.done():
@@ -326,7 +329,11 @@ class Connection:
                 self._helper.close(handle)
                 await self._connected()
                 self._launch(flight, step, mode, places)
-        return await flight.landing
+        try:
+            return await flight.landing
+        except QuotaExceeded:
+            await self._room.settle(self.fly)
+            raise
 
     def everything(self) -> list[str]:
         """All object stores."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from asyncio import sleep
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -40,6 +41,12 @@ Tables: TypeAlias = Mapping[str, Table[Any]]
 KIND = "fallback"
 """What stands in for IndexedDB is kept apart from databases that were asked to be simple."""
 
+PASSING = "UnknownError"
+"""What browsers say of their own faults: a process of theirs that is being started again, a file
+that a scanner of viruses holds."""
+PASSING_S = (0.1, 0.6)
+"""Pauses before the next attempt."""
+
 CHUNK_ROWS = 200
 PATIENCE_S = 1.0
 
@@ -49,7 +56,7 @@ async def open_in_browser(name: str, tables: Tables, options: Options) -> Browse
     if options.storage == "simple":
         return await _in_localstorage(name, tables, options, "simple", None)
     try:
-        driver = await indexeddb_driver(name, tables, options)
+        driver = await _in_indexeddb(name, tables, options)
     except StorageRefused as error:
         return await _elsewhere(name, tables, options, error)
     if not options.readonly and localstorage.there_is(KIND, name):
@@ -61,6 +68,18 @@ async def open_in_browser(name: str, tables: Tables, options: Options) -> Browse
             await driver.close()
             raise
     return driver
+
+
+async def _in_indexeddb(name: str, tables: Tables, options: Options) -> BrowserDriver:
+    """Open it there; what may pass is tried again before anybody's data goes elsewhere."""
+    for pause_s in PASSING_S:
+        try:
+            return await indexeddb_driver(name, tables, options)
+        except StorageRefused as error:
+            if error.context.get("reason") != PASSING:
+                raise
+        await sleep(pause_s)
+    return await indexeddb_driver(name, tables, options)
 
 
 async def _in_localstorage(

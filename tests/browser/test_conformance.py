@@ -55,11 +55,14 @@ def test_plans_tabs_and_faults_as_in_node(page: Page) -> None:
     assert tabs["twins"] == ["DuplicateValues", 1, "UsageError"], "refused, and nothing has changed"
     assert tabs["empty"] == 0
     assert found["pieces"]
+    assert found["cleaned"] == ["one"], "what has expired is removed by one connection"
     assert found["faults"] == {
         "full": "QuotaExceeded",
         "keys": ["after", "before"],
         "older": ["d19", "d18", "d17"],
         "nowhere": "StorageRefused",
+        "faulty 2": ["IndexedDB", 4],
+        "faulty 1000": ["StorageRefused", 3],
     }
 
 

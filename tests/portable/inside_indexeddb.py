@@ -298,7 +298,82 @@ async def faults() -> Mapping[str, Any]:
     except hp.HomeportError as error:
         found["nowhere"] = type(error).__name__
     hidden.end()
+    for times in (2, 1_000):
+        found[f"faulty {times}"] = await _opened_by_a_faulty_browser(docs, times)
     return found
+
+
+async def _opened_by_a_faulty_browser(docs: hp.Collection[Any], times: int) -> list[Any]:
+    """The first so many attempts to open a database end with an UnknownError → the engine or error, and
+    how many attempts were made."""
+    from pyodide.code import run_js
+
+    faulty = run_js("""
+        (times) => {
+          const before = Object.getOwnPropertyDescriptor(globalThis, "indexedDB"), real = indexedDB;
+          const found = { attempts: 0 };
+          const open = (...words) => {
+            if (++found.attempts > times) return real.open(...words);
+            const request = { error: new DOMException("a fault", "UnknownError") };
+            setTimeout(() => request.onerror({ preventDefault() {} }), 0);
+            return request;
+          };
+          const other = new Proxy(real, {
+            get: (_, name) => name === "open" ? open
+              : typeof real[name] === "function" ? real[name].bind(real) : real[name],
+          });
+          Object.defineProperty(globalThis, "indexedDB", { value: other, configurable: true });
+          found.end = () => {
+            delete globalThis.indexedDB;
+            if (before) Object.defineProperty(globalThis, "indexedDB", before);
+          };
+          return found;
+        }
+    """)(times)
+    try:
+        async with hp.open_async("faulty", collections=[docs], fallback=False) as db:
+            said = (await db.storage_info()).engine
+    except hp.HomeportError as error:
+        said = type(error).__name__
+    finally:
+        faulty.end()
+    await IndexedDBStore.delete("faulty")
+    return [said, faulty.attempts]
+
+
+SHORT = hp.Collection("short", ttl_s=0.001)
+
+
+async def expiry() -> list[str]:
+    """Two connections write to a collection whose documents expire → which of them cleaned up."""
+    from homeport.drivers import browser
+
+    before, browser.PURGE_EVERY_S = browser.PURGE_EVERY_S, 30.0
+    purge = IndexedDBStore.purge_expired
+
+    async def noted(self: IndexedDBStore, limit: int = 500) -> int:
+        removed = await purge(self, limit)
+        seen.append(names[id(self)])
+        return removed
+
+    names: dict[int, str] = {}
+    seen: list[str] = []
+    try:
+        async with (
+            hp.open_async("expiry", collections=[SHORT]) as one,
+            hp.open_async("expiry", collections=[SHORT]) as two,
+        ):
+            for name, db in (("one", one), ("two", two)):
+                names[id(db._driver._store)] = name
+            IndexedDBStore.purge_expired = noted  # type: ignore[method-assign]
+            await one[SHORT].put({"id": 1})
+            await asyncio.sleep(0.05)
+            for db in (two, one, two):
+                await db[SHORT].put({"id": 2})
+    finally:
+        browser.PURGE_EVERY_S, IndexedDBStore.purge_expired = before, purge  # type: ignore[method-assign]
+    await IndexedDBStore.delete("expiry")
+    return seen
 
 
 async def pieces() -> bool:
@@ -327,6 +402,7 @@ async def everything() -> Mapping[str, Any]:
 
 async def beside_the_facade() -> Mapping[str, Any]:
     found = {"plans": await plans(), "tabs": await tabs(), "faults": await faults(), "pieces": await pieces()}
+    found["cleaned"] = await expiry()
     for name in ("plans", "tabs", "faults"):
         await IndexedDBStore.delete(name)  # the page and its worker have the same databases
     return found

@@ -65,7 +65,13 @@ def test_faults_of_the_browser_are_typed_and_lose_nothing(everything: Any) -> No
         "keys": ["after", "before"],
         "older": ["d19", "d18", "d17"],
         "nowhere": "StorageRefused",
+        "faulty 2": ["IndexedDB", 4],
+        "faulty 1000": ["StorageRefused", 3],
     }
+
+
+def test_what_has_expired_is_removed_by_one_connection(everything: Any) -> None:
+    assert everything["cleaned"] == ["one"]
 
 
 def test_what_is_read_whole_comes_in_pieces(everything: Any) -> None:

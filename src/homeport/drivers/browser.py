@@ -106,6 +106,10 @@ class LaterStore(Protocol):
     def explain(
         self, table: Table[Any], query: QueryValue, *, run: bool = False
     ) -> Coroutine[Any, Any, Explanation]: ...
+    def my_turn(self, every_s: float) -> Coroutine[Any, Any, bool]:
+        """Should this connection remove what has expired, or does another one?"""
+        ...
+
     def purge_expired(self, limit: int) -> Coroutine[Any, Any, int]: ...
     def close(self) -> Coroutine[Any, Any, None]: ...
 
@@ -234,13 +238,14 @@ class BrowserDriver:
         return self._store.places_of(scope, writing=operation.mode == "write", log=log)
 
     async def _purge(self) -> None:
-        """Remove some expired documents, at most once a second."""
+        """Remove some expired documents, at most once a second of all tabs together."""
         now = time.monotonic()
         if now < self._next_purge:
             return
         self._next_purge = now + PURGE_EVERY_S
         with suppress(StorageError):  # the caller's write stands; what has expired can wait
-            await self._store.purge_expired(PURGE_ROWS)
+            if await self._store.my_turn(PURGE_EVERY_S):
+                await self._store.purge_expired(PURGE_ROWS)
 
     async def call(self, fn: Callable[[], R], what: str) -> R:  # noqa: ARG002 - as other drivers
         """Run ``fn`` of the store, and await what it returns."""

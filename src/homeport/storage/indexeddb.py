@@ -336,6 +336,10 @@ class IndexedDBStore(DeclaredIndexes, TextCare, Connection):
         sizes = await self.perform(ask(*commands), "read")
         return {"total": sum(sizes), **dict(zip(names, sizes, strict=True))}
 
+    async def my_turn(self, every_s: float) -> bool:
+        """Of all tabs that have it open, one at a time removes what has expired."""
+        return await web_storage.turn(f"purge/{self.name}", every_s)
+
     async def purge_expired(self, limit: int = 500) -> int:
         """Remove up to so many expired documents of each collection that is not synced → how
         many."""

@@ -33,7 +33,9 @@ def translate(name: str, text: str, database: str) -> HomeportError:
             path=database,
         )
     if name in ("SecurityError", "UnknownError", "NotAllowedError"):
-        return StorageRefused(f"The browser does not give access to {database} ({detail}).")
+        return StorageRefused(
+            f"The browser does not give access to {database} ({detail}).", reason=name
+        )
     if name in ("AbortError", ""):
         return Interrupted(f"The browser has ended the transaction on {database}.")
     return StorageError(f"IndexedDB refused a request on {database} ({detail}).", path=database)

@@ -25,6 +25,14 @@ _HELPER = """
       return [usage ?? 0, quota ?? 0];
     }),
     persisted: (limit_ms) => within(limit_ms, async () => flag(await manager.persisted())),
+    turn: (name, held_ms) => new Promise((resolve) => {
+      const locks = globalThis.navigator?.locks;
+      if (locks === undefined) { resolve([1]); return; }
+      locks.request(name, { ifAvailable: true }, (lock) => {
+        resolve([lock === null ? 0 : 1]);
+        return lock === null ? null : new Promise((done) => setTimeout(done, held_ms));
+      }).catch(() => resolve([1]));
+    }),
     persist: (limit_ms) => within(limit_ms, async () => flag(await manager.persist())),
   };
 })()
@@ -65,3 +73,9 @@ async def persist(limit_s: float) -> bool | None:
     """Ask for the promise → its answer, None when there is none within the limit."""
     answer = await _asked("persist", limit_s)
     return bool(answer[0]) if answer else None
+
+
+async def turn(name: str, held_s: float) -> bool:
+    """Is this the one tab of the site that does something of this name, once in so many seconds?"""
+    answer = await _helper().turn(f"homeport/turn/{name}", held_s * 1000)
+    return bool(answer.to_py()[0])

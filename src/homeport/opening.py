@@ -119,13 +119,12 @@ def open(  # noqa: A001 - hp.open reads as it should
         fallback=fallback,
         on_fallback=on_fallback,
     )
-    make = _plan(path, collections, options)
+    make, tables = _plan(path, collections, options)
     file = os.fspath(path)
     if _is_browser(file):
         from homeport.drivers.suspending import SuspendingDriver, wait_for  # noqa: PLC0415
         from homeport.fallback import open_in_browser  # noqa: PLC0415
 
-        tables = _tables(collections or ())
         found = wait_for(open_in_browser(file, tables, options))
         if isinstance(found, Engine):
             return Database(InlineDriver(found), tables, file)
@@ -171,11 +170,10 @@ def open_async(
         fallback=fallback,
         on_fallback=on_fallback,
     )
-    make = _plan(path, collections, options)
+    make, tables = _plan(path, collections, options)
     file = os.fspath(path)
     if not _is_browser(file):
         return Opening(make, file, by_itself=collections is None)
-    tables = _tables(collections or ())
 
     async def later() -> AsyncDatabase:
         from homeport.database import AsyncDatabase  # noqa: PLC0415
@@ -261,8 +259,10 @@ def _abandon(made: Future[tuple[Engine, Tables]]) -> None:
         made.result()[0].close()
 
 
-def _plan(path: Path, collections: Iterable[Collection[Any]] | None, options: Options) -> Make:
-    """Check the arguments now → what opens the file."""
+def _plan(
+    path: Path, collections: Iterable[Collection[Any]] | None, options: Options
+) -> tuple[Make, Tables]:
+    """Check the arguments now → what opens the file, and the tables that were declared."""
     file = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
     if not isinstance(file, str) or not file or "\x00" in file or not is_unicode(file):
         raise UsageError(
@@ -289,7 +289,7 @@ def _plan(path: Path, collections: Iterable[Collection[Any]] | None, options: Op
         engine = engine_over(store, tables, options, file, declared=declared is not None)
         return engine, tables
 
-    return make
+    return make, declared or {}
 
 
 def _tables(collections: Iterable[Collection[Any]]) -> Tables:

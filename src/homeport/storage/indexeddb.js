@@ -673,8 +673,9 @@
     seal(found) { vault = found; },
 
     // version 0 = the one there is, or 1. Tells "open" with the version, "upgrade" in between,
-    // "blocked", "refused".
-    open(id, name, version) {
+    // "blocked", "refused". read, text: number and first step of a transaction that reads `named`,
+    // begun behind "open".
+    open(id, name, version, read, text) {
       const request = version ? indexedDB.open(name, version) : indexedDB.open(name);
       request.onupgradeneeded = (event) => {
         follow(id, request.transaction);
@@ -696,6 +697,13 @@
         database.onversionchange = lost("versionchange");
         database.onclose = lost("closed");
         tell("open", id, String(database.version), String(handle));
+        if (read === undefined) return;
+        try {
+          follow(read, database.transaction(["named"], "readonly"));
+        } catch (error) {
+          return void tell("abort", read, error?.name ?? "Error", String(error?.message));
+        }
+        run(read, text);
       };
     },
 

@@ -216,18 +216,24 @@ class Connection:
 
     async def _connect(self) -> None:
         opening = self._opening(lambda: follow((), {}))
+        asked = self._ring is None  # with keys, versions are opened by them: if they fit
+        reading, step = self._prepared(read_all(versions=asked), "read")
+        self._flights[reading.id] = reading
         try:
-            self._helper.open(opening.id, self.name, 0)
+            self._helper.open(opening.id, self.name, 0, reading.id, step)
         except Exception as error:
-            del self._flights[opening.id]
+            del self._flights[opening.id], self._flights[reading.id]
             raise translate("SecurityError", str(error), self.name) from error
-        self._version, self._handle = await opening.landing
+        try:
+            self._version, self._handle = await opening.landing
+        except BaseException:
+            self._flights.pop(reading.id, None)  # it has not begun, and never will
+            raise
         if not self._entered:
             self._entered = True
             self._tabs.enter(self._tell, self.name)
         try:
-            asked = self._ring is None  # with keys, versions are opened by them: if they fit
-            state = await self.fly(read_all(versions=asked), "read", [NAMED]).landing
+            state = await reading.landing
             self._layouts, ring, self._flags = state.layouts, state.ring, state.flags
             self._versions = (state.versions,) if asked else None
         except SchemaMismatch as error:

@@ -96,6 +96,9 @@ class Layout(msgspec.Struct):
         return [*found, ["expires", "e", False]] if self.expiring else found
 
 
+_layouts = msgspec.json.Decoder(dict[str, Layout]).decode
+
+
 def check(table: Table[Any], stored: Layout | None) -> None:
     """Refuse a declaration that the documents contradict."""
     if stored is not None and stored.key != table.collection.key:
@@ -116,7 +119,7 @@ def check(table: Table[Any], stored: Layout | None) -> None:
 
 def read_layout() -> Stepped[dict[str, Layout]]:
     ((text,),) = yield from ask({"op": "named", "get": ["layout"], "set": []})
-    return msgspec.json.decode(text or "{}", type=dict[str, Layout])
+    return _layouts(text or "{}")
 
 
 class Read(NamedTuple):
@@ -132,7 +135,7 @@ class Read(NamedTuple):
 def read_all(*, versions: bool = False) -> Stepped[Read]:
     names = ["layout", RING, *FLAGS, *([META_VERSIONS] if versions else [])]
     ((text, ring, epoch, synced, *rest),) = yield from ask({"op": "named", "get": names, "set": []})
-    layouts = msgspec.json.decode(text or "{}", type=dict[str, Layout])
+    layouts = _layouts(text or "{}")
     return Read(layouts, ring, [epoch, synced], rest[0] if rest else None)
 
 

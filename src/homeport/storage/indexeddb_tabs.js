@@ -37,7 +37,13 @@
         others().then((found) => tell("entered", 0, "", found), (error) => tell("unlocked", 0, "", reason(error)));
         return held;
       };
-      navigator.locks.request(prefix + me, entered).catch((error) => tell("unlocked", 0, "", reason(error)));
+      // In a task of its own: who opens a database does not wait for it.
+      const { port1, port2 } = new MessageChannel();
+      port1.onmessage = () => {
+        port1.close();
+        navigator.locks.request(prefix + me, entered).catch((error) => tell("unlocked", 0, "", reason(error)));
+      };
+      port2.postMessage(0);
     },
 
     // Ask the others whether they know; each tells this one "heard".

@@ -8,10 +8,10 @@ from typing import cast
 
 import pytest
 
-from tests.browser.chromium import Chromium, ChromiumPage
 from tests.browser.conftest import OpenPage
 from tests.browser.firefox import Firefox, FirefoxPage
 from tests.browser.pages import Page
+from tests.browser.plain_chromium import PlainChromium, PlainPage
 from tests.browser.website import Website
 
 INSIDE = "portable.inside_alone"
@@ -52,7 +52,8 @@ def test_reads_of_one_tab_follow_the_writes_of_another_at_once(tab: OpenPage) ->
     for n, begun in found["last"]:
         acknowledged = written.get(n + 1, begun)
         assert begun <= acknowledged + CLOCK_S, f"{n} was read although {n + 1} was acknowledged"
-    assert found["last"][-1][0] == max(written)
+    # On a slow machine the last writes come behind the last read.
+    assert first.call(f"{INSIDE}.look", "register") == max(written)
     first.call(f"{INSIDE}.leave", "register")
 
 
@@ -87,14 +88,17 @@ def test_a_stopped_process_wakes_up_to_what_is_stored(firefox: Firefox, website:
         one.close()
 
 
-def test_a_frozen_tab_wakes_up_to_what_is_stored(chromium: Chromium, website: Website) -> None:
-    first, second = (cast("ChromiumPage", chromium.open(website.origin)) for _ in range(2))
-    assert first.call(f"{INSIDE}.enter", "frozen")
-    first.protocol("Page.setWebLifecycleState", state="frozen")
-    assert second.call(f"{INSIDE}.write", "frozen", timeout_s=60)[0] == 0
-    first.protocol("Page.setWebLifecycleState", state="active")
-    assert first.call(f"{INSIDE}.look", "frozen") == 1
-    first.call(f"{INSIDE}.leave", "frozen")
-    for one in (first, second):
-        one.check()
-        one.close()
+def test_a_frozen_tab_wakes_up_to_what_is_stored(website: Website) -> None:
+    browser = PlainChromium()  # Playwright's pages are never really frozen
+    try:
+        first, second = (cast("PlainPage", browser.open(website.origin)) for _ in range(2))
+        assert first.call(f"{INSIDE}.enter", "frozen")
+        first.protocol("Page.setWebLifecycleState", state="frozen")
+        assert second.call(f"{INSIDE}.write", "frozen", timeout_s=60)[0] == 0
+        first.protocol("Page.setWebLifecycleState", state="active")
+        assert first.call(f"{INSIDE}.look", "frozen") == 1
+        first.call(f"{INSIDE}.leave", "frozen")
+        for one in (first, second):
+            one.check()
+    finally:
+        browser.close()

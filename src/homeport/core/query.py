@@ -230,7 +230,10 @@ def _bind(condition: Condition, scope: Scope) -> Condition:
         stored = scope.check_path(path)
         if condition.op not in {"==", "!="}:
             scope.check_ordered(path)
-        return Compare(stored, condition.op, scope.convert(path, condition.value))
+        value = scope.convert(path, condition.value)
+        if value is condition.value and stored == path:
+            return condition
+        return Compare(stored, condition.op, value)
     if isinstance(condition, (And, Or)):
         return type(condition)(_bind(item, scope) for item in condition.items)
     if isinstance(condition, Not):

@@ -311,3 +311,21 @@ def test_an_explanation_proposes_no_index_that_cannot_be_declared(db: hp.Databas
     for query in (docs.where(hp.F["a\tb"] > 4), docs.order_by("a\tb"), docs.where(hp.F["a\tb"].contains(1))):
         assert query.explain().advice is None
     assert docs.where(hp.F["a\tb"] > 4).count() == 4
+
+
+def test_dexies_names_of_indexes_and_the_key_are_explained(db: hp.Database) -> None:
+    """Taken for fields they found nothing, and sorted by nothing, without a word."""
+    docs = db[PLAIN]
+    docs.put_many([{"id": n, "n": 9 - n, "[a+b]": n} for n in range(3)])
+    for asked, words in (
+        (lambda: docs.where("[city+age]").equals(["Oslo", 1]), r"where\(\{'city': ...\}\).where\('age'\)"),
+        (lambda: docs.where("n").above(1).or_("[city+age]"), "compound index"),
+        (lambda: docs.order_by("[city+age]"), r"order_by\('city', 'age'\)"),
+        (lambda: docs.order_by("-[city+age]"), r"order_by\('city', 'age'\)"),
+        (lambda: docs.where(":id").above(1), "name of the key"),
+        (lambda: docs.order_by(":id"), "name of the key"),
+    ):
+        with pytest.raises(hp.InvalidQuery, match=words):
+            asked()
+    assert docs.order_by(hp.F["[a+b]"]).keys() == [0, 1, 2]
+    assert docs.where(hp.F["[a+b]"] == 1).keys() == docs.where({"[a+b]": 1}).keys() == [1]

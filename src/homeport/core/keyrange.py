@@ -28,6 +28,7 @@ from homeport.core.conditions import (
     comparable,
 )
 from homeport.core.keys import compare
+from homeport.core.paths import refuse_dexies
 from homeport.errors import InvalidQuery
 
 _IN_ORDER = (str, int, float, bytes, list, tuple)
@@ -46,6 +47,7 @@ class WhereClause:
             raise InvalidQuery(
                 f"where() takes a field name, a condition or a filter, not {path!r}."
             )
+        refuse_dexies(path, "where")
         self.path = path
         self._entries = entries
         self._at = "" if entries else path

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from homeport.errors import InvalidQuery
+
 
 class _Missing:
     __slots__ = ()
@@ -30,3 +32,24 @@ def get_path(document: Any, path: str, default: Any = MISSING) -> Any:
                 return default
             value = value[name]
     return value
+
+
+def refuse_dexies(path: str, verb: str) -> None:
+    """``InvalidQuery`` for Dexie's names of a compound index and of the key: taken for fields, they
+    would find nothing, without a word. ``F["[a+b]"]`` reaches a field that is called so."""
+    if path[:1] == "[" and path[-1] == "]" and "+" in path:
+        names = [name.strip() for name in path[1:-1].split("+")]
+        how = (
+            f"order_by({', '.join(map(repr, names))})"
+            if verb == "order_by"
+            else f"where({{{names[0]!r}: ...}}).where({names[-1]!r})"
+        )
+        raise InvalidQuery(
+            f"{verb}() takes field by field; {path!r} is Dexie's name of a compound index.",
+            action=f"Write {how}, which the compound index answers.",
+        )
+    if path == ":id":
+        raise InvalidQuery(
+            f"{verb}(':id') is Dexie's name of the key, which is a field here.",
+            action="Give the name of the key field.",
+        )

@@ -38,6 +38,7 @@ from homeport.core.conditions import (
 from homeport.core.fields import F, Field, Fields, fields
 from homeport.core.jsonfilter import parse_filter
 from homeport.core.keyrange import WhereClause, by_values
+from homeport.core.paths import refuse_dexies
 from homeport.errors import InvalidQuery
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ def parse_order(specs: Iterable[object]) -> Order:
                 f"order_by() takes field names such as 'name' or '-depth_m', not {spec!r}."
             )
         path = text[1:] if text[0] in "-+" else text
+        if text is spec:
+            refuse_dexies(path, "order_by")
         if path in (name for name, _ in order):
             raise InvalidQuery(f"order_by() names {path!r} twice.")
         order.append((path, text[0] == "-"))

@@ -90,7 +90,7 @@ async def state(name: str) -> dict[str, Any]:
     status = await sync.status()
     wells = {well["id"]: well["depth_m"] for well in await db["wells"].all()}
     return {"state": status.state, "queued": status.queued, "wells": wells, "error": status.last_error,
-            "pushed": status.pushed, "pulled": status.pulled,
+            "next_attempt_s": status.next_attempt_s, "pushed": status.pushed, "pulled": status.pulled,
             "leads": sync._pump._renew_at > 0}  # fmt: skip
 
 

@@ -287,7 +287,7 @@ def test_a_conflict_is_shown_and_merged_field_by_field(
     hand.click("#conflicts")
     hand.until("document.querySelectorAll('.conflict').length === 1")
     hand.do(hand.page.locator("input[name$='/remark'][value=theirs]").check())
-    hand.click(".conflict .buttons button:nth-child(3)")
+    hand.click(".conflict .buttons button:nth-child(1)")
     hand.until("!document.getElementById('conflict').open")
     hand.until(f"document.querySelector(\"{row(0)} [col-id=badge]\").textContent === 'synced'")
     sync(desktop)

@@ -41,6 +41,10 @@ def test_a_page_a_second_tab_and_a_desktop_device_agree(
         desktop.do("put", c="wells", doc={"id": three, "depth_m": 3.0})
         until(lambda: first.call(f"{INSIDE}.state", name), lambda found: found["state"] == "offline")
         assert first.call(f"{INSIDE}.state", name)["queued"] == 1
+        found = until(
+            lambda: page.call(f"{INSIDE}.state", name), lambda found: found["next_attempt_s"] is not None
+        )
+        assert found["state"] == "standby", "the other tab knows that the one which syncs is offline"
         first.close()
         node.start()
         found = until(

@@ -185,7 +185,7 @@ class FieldBook:
     async def _show_status(self) -> None:
         status = await self.sync.status()
         shown = {
-            "state": status.state,
+            "state": _state(status),
             "queued": status.queued - status.conflicts,
             "conflicts": status.conflicts,
             "error": status.last_error,
@@ -199,7 +199,7 @@ class FieldBook:
         found = [
             {
                 "id": conflict.id,
-                "title": f"{conflict.collection} {conflict.key}",
+                "title": ((conflict.local or conflict.remote) or {}).get("name", conflict.key),
                 "fields": conflict.fields,
                 "mine": conflict.local,
                 "theirs": conflict.remote,
@@ -207,6 +207,13 @@ class FieldBook:
             for conflict in await self.sync.conflicts()
         ]
         self.page.showConflicts(json.dumps(found))
+
+
+def _state(status: Any) -> str:
+    """Of the page and all others of the site: one of them syncs for all."""
+    if status.state == "standby":
+        return "idle" if status.next_attempt_s is None else "offline"
+    return status.state
 
 
 def _row(well: Well) -> dict[str, Any]:

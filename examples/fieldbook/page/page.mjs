@@ -39,15 +39,15 @@ const wells = createGrid($("wells"), {
   getRowId: ({ data }) => data.id,
   defaultColDef: { sortable: true, resizable: true, minWidth: 80 },
   columnDefs: [
-    { field: "name", minWidth: 160, flex: 2, filter: true, sort: "asc", cellStyle: { cursor: "pointer" } },
-    { headerName: "sync", width: 118, sortable: false, cellRenderer: badgeCell, colId: "badge" },
-    { field: "status", editable: true, width: 120 },
-    { field: "remark", editable: true, minWidth: 140, flex: 2 },
-    { field: "field", editable: true, width: 120 },
-    { field: "top_m", headerName: "top m", valueFormatter: metres, type: "rightAligned", width: 100 },
-    { field: "base_m", headerName: "base m", valueFormatter: metres, type: "rightAligned", width: 100 },
-    { field: "curves", type: "rightAligned", width: 90 },
-    { field: "company", minWidth: 120, flex: 1 },
+    { field: "name", minWidth: 190, flex: 3, filter: true, sort: "asc", tooltipField: "name", cellClass: "link" },
+    { headerName: "Sync", width: 104, sortable: false, cellRenderer: badgeCell, colId: "badge" },
+    { field: "status", editable: true, width: 112 },
+    { field: "remark", editable: true, minWidth: 130, flex: 2, tooltipField: "remark" },
+    { field: "field", editable: true, width: 124, tooltipField: "field" },
+    { field: "curves", type: "rightAligned", width: 92 },
+    { field: "top_m", headerName: "Top (m)", valueFormatter: metres, type: "rightAligned", width: 108 },
+    { field: "base_m", headerName: "Base (m)", valueFormatter: metres, type: "rightAligned", width: 108 },
+    { field: "company", minWidth: 130, flex: 1, tooltipField: "company" },
   ],
   readOnlyEdit: true, // a cell shows what the database holds, never what is only in the grid
   onCellEditRequest: ({ data, colDef, newValue }) =>
@@ -83,11 +83,11 @@ function openCurves({ title, rows }) {
     getRowId: ({ data }) => data.id,
     rowSelection: { mode: "multiRow", checkboxes: true, headerCheckbox: true, enableClickSelection: false },
     columnDefs: [
-      { field: "mnemonic", width: 130 },
-      { field: "text", flex: 1, minWidth: 140 },
-      { field: "unit", width: 90 },
-      { field: "top", valueFormatter: metres, width: 100, type: "rightAligned" },
-      { field: "base", valueFormatter: metres, width: 100, type: "rightAligned" },
+      { field: "mnemonic", headerName: "Curve", width: 116 },
+      { field: "text", headerName: "What it is", flex: 1, minWidth: 140, tooltipField: "text" },
+      { field: "unit", width: 84 },
+      { field: "top", headerName: "Top (m)", valueFormatter: metres, width: 104, type: "rightAligned" },
+      { field: "base", headerName: "Base (m)", valueFormatter: metres, width: 104, type: "rightAligned" },
     ],
     onGridReady: ({ api }) => select(api),
     onSelectionChanged: ({ api, source }) => {
@@ -133,7 +133,7 @@ function conflictBox({ id, title, fields, mine, theirs }) {
   const say = (side, field) => (side === null ? "(deleted)" : String(side[field] ?? ""));
   const rows = fields.map((field) => {
     const choice = (side, text, on) => element("td", {}, element("label", {},
-      element("input", { type: "radio", name: `${id}/${field}`, value: side, checked: on }), ` ${text}`));
+      element("input", { type: "radio", name: `${id}/${field}`, value: side, checked: on }), element("span", { textContent: text })));
     return element("tr", {}, element("th", { textContent: field }),
       choice("mine", say(mine, field), true), choice("theirs", say(theirs, field), false));
   });
@@ -144,7 +144,7 @@ function conflictBox({ id, title, fields, mine, theirs }) {
   const buttons = element("div", { className: "buttons" },
     button("Keep mine", () => ({ choice: "mine" })), button("Take theirs", () => ({ choice: "theirs" })));
   if (fields.length) {
-    buttons.append(button("Merge as chosen", () => ({
+    buttons.prepend(button("Merge as chosen", () => ({
       fields: Object.fromEntries(fields.map((field) =>
         [field, box.querySelector(`input[name="${CSS.escape(`${id}/${field}`)}"]:checked`).value])),
     })));
@@ -157,7 +157,7 @@ function conflictBox({ id, title, fields, mine, theirs }) {
 
 const LABELS = {
   idle: "synced", syncing: "syncing", offline: "offline", paused: "offline", off: "starting",
-  standby: "synced", "needs-auth": "sign in again",
+  "needs-auth": "sign in again",
 };
 window.fieldbook = {
   ready: false,

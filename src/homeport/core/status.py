@@ -41,7 +41,8 @@ class SyncStatus(msgspec.Struct, frozen=True):
         oldest_s: age of the oldest of them.
         in_flight: a batch was sent and is not answered.
         last_error: of the last attempt; None when it succeeded.
-        next_attempt_s: pause until the next attempt; None when none is planned.
+        next_attempt_s: pause until the next attempt, in ``standby`` of who syncs; None when the
+            last one succeeded, or none is planned.
         lag_s: time since the last complete exchange.
         clock_offset_ms: the server's clock minus this one; shown only, nothing depends on it.
         conflicts, dead: what waits for a person.

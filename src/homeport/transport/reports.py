@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from homeport.core.exporting import unsent, waiting
 from homeport.core.integrity import Broken, IntegrityConflict, list_integrity, prune
 from homeport.core.status import SyncStatus
-from homeport.core.worker import queue_view
+from homeport.core.worker import load_retry, queue_view
 from homeport.errors import UsageError
 from homeport.transport.exports import lines
 from homeport.transport.rounds import now_ms
@@ -27,7 +27,11 @@ async def status(pump: Pump) -> SyncStatus:
     if success is None and view.last is not None:
         success = view.last.at_ms
     state = session.state if session.state != "off" else pump.attempted or "off"
-    waits = session.retry_at_ms is not None and session.failures > 0
+    retry_at_ms, waits = session.retry_at_ms, session.retry_at_ms is not None
+    failures = session.failures
+    if state == "standby":  # what the one has left that syncs
+        retry = await rounds.read(load_retry())
+        failures, retry_at_ms, waits = retry.failures, retry.retry_at_ms, True
     unknown = ", ".join(view.unknown)
     error = session.last_error
     if error is None and unknown:
@@ -40,7 +44,7 @@ async def status(pump: Pump) -> SyncStatus:
         last_attempt_ms=session.last_attempt_ms,
         last_success_ms=success,
         last_error=error,
-        next_attempt_s=max(0, (session.retry_at_ms or 0) - now) / 1000 if waits else None,
+        next_attempt_s=max(0, (retry_at_ms or 0) - now) / 1000 if waits and failures else None,
         lag_s=None if success is None else max(0, now - success) / 1000,
         clock_offset_ms=rounds.server_offset_ms,
         conflicts=view.conflicts,

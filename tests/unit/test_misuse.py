@@ -329,3 +329,13 @@ def test_dexies_names_of_indexes_and_the_key_are_explained(db: hp.Database) -> N
             asked()
     assert docs.order_by(hp.F["[a+b]"]).keys() == [0, 1, 2]
     assert docs.where(hp.F["[a+b]"] == 1).keys() == docs.where({"[a+b]": 1}).keys() == [1]
+
+
+@pytest.mark.parametrize("given", [{"n": 1}, hp.F.n == 1])
+def test_a_condition_in_place_of_a_key(db: hp.Database, given: Any) -> None:
+    docs = db[PLAIN]
+    docs.put({"id": "a", "n": 1})
+    for call in (docs.get, docs.delete, lambda key: docs.patch(key, n=2), lambda key: docs.update(key, dict)):
+        with pytest.raises(hp.errors.InvalidKey, match=r"write where\(...\).first\(\)"):
+            call(given)
+    assert docs.get("a") == {"id": "a", "n": 1}

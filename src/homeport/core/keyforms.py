@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from homeport.core.arguments import shown
+from homeport.core.conditions import Condition
 from homeport.core.keys import Key, encode_key
 from homeport.core.models import key_own, written_key
 from homeport.core.modeltree import Node
@@ -75,10 +76,13 @@ class KeyForms:
             return next(kind(key) for kind, like in _LIKE.items() if isinstance(key, like))
         if not isinstance(key, python):
             declared = " or ".join(kind.__name__ for kind in python)
+            action = f"The model declares {declared}." if declared else None
+            if isinstance(key, (dict, Condition)):
+                action = "By other fields, write where(...).first(), .delete() or .patch(...)."
             raise InvalidKey(
                 f"{shown(key, 80)} cannot be a document key of {self._collection}: its type is "
                 f"{type(key).__name__}.",
-                action=f"The model declares {declared}." if declared else None,
+                action=action,
             )
         try:
             return self._scope.stored_value(self._node, key)

@@ -252,9 +252,9 @@ class IndexedDBStore(DeclaredIndexes, TextCare, Connection):
         """Is what is in memory of this table the state of now?"""
         return (
             self._handle is not None
-            and self.kept.head >= 0
             and self.kept.cacheable(table)
-            and self.alone.holds()
+            and self.alone.holds()  # asking it is what makes it look who is there
+            and self.kept.head >= 0
         )
 
     def at_hand(self, request: Request) -> Any:

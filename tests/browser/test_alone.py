@@ -29,6 +29,7 @@ def test_a_lone_tab_asks_nothing_and_hears_of_the_next_one(page: Page) -> None:
     assert found["last"] == [4, None, 10]
 
 
+@pytest.mark.parametrize("browser", ["chromium"], indirect=True)  # in Firefox a process is stopped, below
 def test_no_old_row_is_read_by_a_tab_that_hears_nothing(tab: OpenPage) -> None:
     first, second = tab(), tab()
     assert first.call(f"{INSIDE}.enter", "busy")

@@ -61,6 +61,8 @@ def test_plans_tabs_and_faults_as_in_node(page: Page) -> None:
         "keys": ["after", "before"],
         "older": ["d19", "d18", "d17"],
         "nowhere": "StorageRefused",
+        "given up": [1, 1, 1, 1, 1],
+        "empty": 1,
         "faulty 2": ["IndexedDB", 4],
         "faulty 1000": ["StorageRefused", 3],
     }

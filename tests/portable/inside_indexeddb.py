@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import homeport as hp
@@ -298,9 +299,39 @@ async def faults() -> Mapping[str, Any]:
     except hp.HomeportError as error:
         found["nowhere"] = type(error).__name__
     hidden.end()
+    found["given up"] = [await _given_up(docs, pause_s) for pause_s in (0.0, 0.001, 0.002, 0.004, 0.008)]
+    found["empty"] = await _made_by_nobody(docs)
     for times in (2, 1_000):
         found[f"faulty {times}"] = await _opened_by_a_faulty_browser(docs, times)
     return found
+
+
+async def _given_up(docs: hp.Collection[Any], pause_s: float) -> int:
+    """Give up to open a new database after some time, and open it again → how many documents it has."""
+    with suppress(TimeoutError):
+        await (await asyncio.wait_for(hp.open_async("given up", collections=[docs]), pause_s)).close()
+    async with hp.open_async("given up", collections=[docs]) as db:
+        await db[docs].put({"id": 1})
+        count = await db[docs].count()
+    await IndexedDBStore.delete("given up")
+    return count
+
+
+async def _made_by_nobody(docs: hp.Collection[Any]) -> int:
+    """Of a database without any store, in which somebody has stopped before he had made them."""
+    from pyodide.code import run_js
+
+    await run_js("""
+        () => new Promise((done) => {
+          const request = indexedDB.open("empty");
+          request.onsuccess = () => { request.result.close(); done(1); };
+        })
+    """)()
+    async with hp.open_async("empty", collections=[docs]) as db:
+        await db[docs].put({"id": 1})
+        count = await db[docs].count()
+    await IndexedDBStore.delete("empty")
+    return count
 
 
 async def _opened_by_a_faulty_browser(docs: hp.Collection[Any], times: int) -> list[Any]:

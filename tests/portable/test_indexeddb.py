@@ -65,6 +65,8 @@ def test_faults_of_the_browser_are_typed_and_lose_nothing(everything: Any) -> No
         "keys": ["after", "before"],
         "older": ["d19", "d18", "d17"],
         "nowhere": "StorageRefused",
+        "given up": [1, 1, 1, 1, 1],
+        "empty": 1,
         "faulty 2": ["IndexedDB", 4],
         "faulty 1000": ["StorageRefused", 3],
     }

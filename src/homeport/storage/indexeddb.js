@@ -15,6 +15,7 @@
   const SEP = "\u001e";
   const databases = new Map(), transactions = new Map();
   let tell = null, tabs = null; // (what, id, name, text) => void, in Python; hears of commits
+  let over = false; // nobody is told any more
   let vault = null; // of webcrypto.js, when there is a key
   let serial = 0;
 
@@ -688,6 +689,11 @@
       };
       request.onsuccess = () => {
         const database = request.result, handle = ++serial;
+        if (over) return database.close();
+        if (!version && database.objectStoreNames.length === 0) {
+          database.close(); // whoever made it has not come to make its stores
+          return this.open(id, name, database.version + 1, read, text);
+        }
         forget(); // it may be another one of the same name
         databases.set(handle, database);
         const lost = (what) => () => {
@@ -712,8 +718,9 @@
       databases.delete(handle);
     },
 
-    // Nothing is told any more.
-    end() { tell = () => {}; },
+    // Nothing is told any more, and what is still on its way comes to nothing: an upgrade whose
+    // stores nobody makes would leave an empty database for good.
+    end() { over = true; tell = () => false; },
 
     destroy(id, name) {
       const request = indexedDB.deleteDatabase(name);

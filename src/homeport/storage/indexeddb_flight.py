@@ -84,14 +84,16 @@ class Opening:
         self._flight: Flight[Any] | None = None
 
     def upgrade(self, helper: Any) -> str | bool | None:
-        """Inside the upgrade: step what has to be made."""
+        """Inside the upgrade: step what has to be made. False: nobody waits for it any more."""
+        if self.landing.done():
+            return False
         assert self._make is not None
         self._flight = Flight(self.id, helper, self._make())
         return self._flight.advance(None)
 
     def advance(self, results: str) -> str | bool | None:
         assert self._flight is not None
-        return self._flight.advance(results)
+        return False if self.landing.done() else self._flight.advance(results)
 
     def fail(self, error: BaseException) -> str | bool | None:
         assert self._flight is not None

@@ -92,8 +92,9 @@ def test_a_stopped_process_wakes_up_to_what_is_stored(firefox: Firefox, website:
 def test_a_frozen_tab_wakes_up_to_what_is_stored(website: Website) -> None:
     browser = PlainChromium()  # Playwright's pages are never really frozen
     try:
-        first, second = (cast("PlainPage", browser.open(website.origin)) for _ in range(2))
+        first = cast("PlainPage", browser.open(website.origin))
         assert first.call(f"{INSIDE}.enter", "frozen")
+        second = browser.open(website.origin)  # in front of the first, which can be frozen then
         first.protocol("Page.setWebLifecycleState", state="frozen")
         assert second.call(f"{INSIDE}.write", "frozen", timeout_s=60)[0] == 0
         first.protocol("Page.setWebLifecycleState", state="active")

@@ -14,8 +14,8 @@ from homeport import browser
 
 DOCS = hp.Collection("docs", indexes=["age", "org", ("org", "age"), hp.Multi("tags")])
 TOTAL = 10_000
-SIZES = {"open": 0, "put": 7, "put_new": 0, "put_many": 200, "get": 7, "get_many": 100, "range": 1_000, "all": TOTAL}
-READS = ("get", "get_many", "range", "all")
+SIZES = {"open": 0, "put": 7, "put_new": 0, "put_many": 200, "get": 7, "gets": 100, "get_many": 100, "range": 1_000, "all": TOTAL}
+READS = ("get", "gets", "get_many", "range", "all")
 
 
 def document(n: int) -> dict[str, Any]:
@@ -57,6 +57,7 @@ async def compare(repeats: int) -> dict[str, dict[str, float]]:
         "put_new": put_new,
         "put_many": lambda n: db[DOCS].put_many(documents[:n]),
         "get": lambda n: db[DOCS].get(keys[n]),
+        "gets": lambda n: asyncio.gather(*(db[DOCS].get(key) for key in keys[:n])),
         "get_many": lambda n: expect(db[DOCS].get_many(keys[:n]), n),
         "range": lambda n: expect(db[DOCS].where(hp.F.age >= 20, hp.F.age < 25).all(), n),
         "all": lambda n: expect(db[DOCS].all(), n),

@@ -10,7 +10,7 @@ from tests.browser.pages import Page
 from tests.browser.website import ROOT
 from tests.facade import cases, shared
 from tests.portable import inside
-from tests.portable.test_indexeddb import guessed
+from tests.portable.test_indexeddb import assert_together, guessed
 
 
 def test_it_really_is_the_browsers_own_indexeddb(page: Page) -> None:
@@ -43,7 +43,7 @@ def test_both_facades_pass_their_cases(page: Page) -> None:
 
 
 def test_plans_tabs_and_faults_as_in_node(page: Page) -> None:
-    found = page.call("portable.inside_indexeddb.beside_the_facade", timeout_s=60)
+    found = page.call("portable.inside_indexeddb.beside_the_facade", timeout_s=120)
     plans, tabs = found["plans"], found["tabs"]
     assert plans["log"] == ['{"id":"a","n":0}', ["d", "c"], ["sum"], 5, "InvalidKey"]
     assert plans["begun"] == {"readonly": 0, "readwrite": 1}, "a plan of several steps is one transaction"
@@ -55,6 +55,7 @@ def test_plans_tabs_and_faults_as_in_node(page: Page) -> None:
     assert tabs["twins"] == ["DuplicateValues", 1, "UsageError"], "refused, and nothing has changed"
     assert tabs["empty"] == 0
     assert found["pieces"]
+    assert_together(found["together"])
     assert found["cleaned"] == ["one"], "what has expired is removed by one connection"
     assert found["faults"] == {
         "full": "QuotaExceeded",

@@ -11,8 +11,9 @@ from typing import Any
 import homeport as hp
 from homeport.core.codec import Table
 from homeport.core.query import EMPTY
-from homeport.core.requests import Count, Find, Get, Operation, Put, Write
+from homeport.core.requests import Count, Find, Get, GetMany, Operation, Put, Write
 from homeport.drivers import watch
+from homeport.errors import Corrupted
 from homeport.drivers.browser import BrowserDriver
 from homeport.drivers.suspending import wait_for
 from homeport.storage import indexeddb_session
@@ -426,6 +427,66 @@ async def pieces() -> bool:
     return True
 
 
+async def together() -> dict[str, Any]:
+    """Reads by key of one moment go in a few transactions, each with an answer and an error of its own."""
+    docs, more = hp.Collection("docs"), hp.Collection("more")
+    found: dict[str, Any] = {}
+    async with hp.open_async("together", collections=[docs, more], cache_mb=1) as db:
+        await db[docs].put_many([{"id": f"d{n}", "n": n} for n in range(1_200)])
+        await db[more].put_many([{"id": n, "n": -n} for n in range(50)])
+        counted = _count_transactions()
+        try:
+            wanted = [db[docs].get(f"d{n % 1_300}") for n in range(1_400)] + [db[more].get(n) for n in range(60)]
+            answers = await asyncio.gather(*wanted)
+        finally:
+            counted.end()
+        found["readonly"] = counted.seen.readonly
+        found["right"] = [one and one["n"] for one in answers] == [
+            n % 1_300 if n % 1_300 < 1_200 else None for n in range(1_400)
+        ] + [-n if n < 50 else None for n in range(60)]
+        twice = [one for one in await asyncio.gather(*(db[docs].get("d1") for _ in range(5)))]
+        twice[0]["n"] = "changed"
+        found["own"] = [one["n"] for one in twice[1:]]
+
+        tasks = [asyncio.ensure_future(db[docs].get(f"d{n}")) for n in range(10)]
+        await asyncio.sleep(0)
+        tasks[5].cancel()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+        found["cancelled"] = [n for n, one in enumerate(ends) if isinstance(one, asyncio.CancelledError)]
+        found["others"] = [one["n"] for one in ends if isinstance(one, dict)]
+
+        async def write() -> int:
+            await db[docs].put({"id": "d3", "n": 33})
+            return (await db[docs].get("d3"))["n"]
+
+        *_, after = await asyncio.gather(*(db[docs].get(f"d{n}") for n in range(100)), write())
+        found["after"] = after
+
+        store, broken = db._driver._store, db._driver._reader._answers[Get]
+        many = db._driver._reader.reads.get_many
+
+        def refuse(request: Any) -> Any:
+            if "d7" in getattr(request, "keys", [getattr(request, "key", None)]):
+                raise Corrupted("d7 is broken", path=store.name)
+            return broken(request) if isinstance(request, Get) else many(request)
+
+        answers_of = db._driver._reader._answers
+        before = dict(answers_of)
+        answers_of[Get] = answers_of[GetMany] = refuse
+        store.kept.max_bytes = 0
+        store.kept.clear()
+        try:
+            ends = await asyncio.gather(*(db[docs].get(f"d{n}") for n in range(10)), return_exceptions=True)
+        finally:
+            answers_of.update(before)
+        found["broken"] = [type(one).__name__ if isinstance(one, Exception) else one["n"] for one in ends]
+        last = [asyncio.ensure_future(db[docs].get(f"d{n}")) for n in range(20)]
+        await asyncio.sleep(0)
+    found["closing"] = [one["n"] for one in await asyncio.gather(*last)]
+    await IndexedDBStore.delete("together")
+    return found
+
+
 async def everything() -> Mapping[str, Any]:
     """All but the suite, in one start of Pyodide."""
     return {"facade": await facade(), **await beside_the_facade()}
@@ -433,6 +494,7 @@ async def everything() -> Mapping[str, Any]:
 
 async def beside_the_facade() -> Mapping[str, Any]:
     found = {"plans": await plans(), "tabs": await tabs(), "faults": await faults(), "pieces": await pieces()}
+    found["together"] = await together()
     found["cleaned"] = await expiry()
     for name in ("plans", "tabs", "faults"):
         await IndexedDBStore.delete(name)  # the page and its worker have the same databases

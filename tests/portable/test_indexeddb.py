@@ -80,6 +80,21 @@ def test_what_is_read_whole_comes_in_pieces(everything: Any) -> None:
     assert everything["pieces"]
 
 
+def test_gets_of_one_moment_go_together(everything: Any) -> None:
+    assert_together(everything["together"])
+
+
+def assert_together(found: Any) -> None:
+    assert found["readonly"] <= 8, "1,460 reads of two collections"
+    assert found["right"]
+    assert found["own"] == [1] * 4
+    assert found["cancelled"] == [5]
+    assert found["others"] == [0, 1, 2, 3, 4, 6, 7, 8, 9]
+    assert found["after"] == 33
+    assert found["broken"] == [0, 1, 2, 33, 4, 5, 6, "Corrupted", 8, 9]
+    assert found["closing"] == [0, 1, 2, 33, *range(4, 20)]
+
+
 def test_what_is_kept_in_memory_is_never_stale() -> None:
     found = pyodide.run("inside_cache.coherence")
     assert found["served"] >= 4, "what nobody has changed is not read again"

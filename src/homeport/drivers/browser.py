@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from homeport.core.requests import (
     Changes,
+    Get,
     Meta,
     Mode,
     Operation,
@@ -26,6 +27,7 @@ from homeport.core.requests import (
 from homeport.core.textrequests import Search, Vocabulary
 from homeport.core.units import Run, UnitOperation
 from homeport.drivers.engine import PURGE_EVERY_S, PURGE_ROWS
+from homeport.drivers.gathering import GatheredGets
 from homeport.drivers.notify import tell
 from homeport.drivers.steps import refuse_block, refuse_closed
 from homeport.drivers.watch import AsyncWatch
@@ -165,6 +167,7 @@ class BrowserDriver:
         self._next_purge = 0.0
         self._last_s = self._busy_since_s = 0.0
         self._reader = store.session()  # one that only reads has no state
+        self._gets = GatheredGets(self._asked)
 
     @property
     def engine(self) -> Engine:
@@ -184,6 +187,8 @@ class BrowserDriver:
             if known is not None:
                 await self._breathe()
                 return operation.finished(known)
+            if type(operation.plan) is Get:
+                return operation.finished(await self._gets.get(operation.plan))
         session = self._store.session() if writing else self._reader
         steps = self._write(session, operation) if writing else _steps(session, operation)
         start = time.perf_counter()
@@ -196,6 +201,11 @@ class BrowserDriver:
         found = operation.finished(result)
         self._note(asked.plan, result if operation is asked else found, seconds)
         return found
+
+    def _asked(self, request: Request) -> Awaitable[Any]:
+        operation: Operation[Any] = Operation(request, "read")
+        steps = self._reader.answer(request)
+        return self._store.perform(steps, "read", self._places(operation))
 
     async def _breathe(self) -> None:
         """Let the page have its turn when nothing but memory was asked for a while."""
@@ -293,6 +303,7 @@ class BrowserDriver:
         if self.later.closed:
             return
         self.later.closed = True
+        await self._gets.settled()
         await self._store.close()
         self.later.announce()
 

@@ -35,6 +35,7 @@ window.dexie = {
   tidy: timed((n) => db.docs.where("id").aboveOrEqual("doc-" + String(n).padStart(6, "0")).delete()),
   put_many: timed((n) => db.docs.bulkPut(documents.slice(0, n)).then(() => null)),
   get: timed((n) => db.docs.get(documents[n].id).then(() => null)),
+  gets: timed((n) => Promise.all(documents.slice(0, n).map((one) => db.docs.get(one.id)))),
   get_many: timed((n) => db.docs.bulkGet(documents.slice(0, n).map((one) => one.id))),
   range: timed(() => db.docs.where("age").between(20, 25, true, false).toArray()),
   all: timed((n) => db.docs.toArray()),

@@ -431,7 +431,9 @@ async def together() -> dict[str, Any]:
     """Reads by key of one moment go in a few transactions, each with an answer and an error of its own."""
     docs, more = hp.Collection("docs"), hp.Collection("more")
     found: dict[str, Any] = {}
-    async with hp.open_async("together", collections=[docs, more], cache_mb=1) as db:
+    async with hp.open_async("together", collections=[docs, more]) as db:
+        store = db._driver._store
+        store.kept.max_bytes = 0  # nothing is answered from memory
         await db[docs].put_many([{"id": f"d{n}", "n": n} for n in range(1_200)])
         await db[more].put_many([{"id": n, "n": -n} for n in range(50)])
         counted = _count_transactions()
@@ -462,7 +464,7 @@ async def together() -> dict[str, Any]:
         *_, after = await asyncio.gather(*(db[docs].get(f"d{n}") for n in range(100)), write())
         found["after"] = after
 
-        store, broken = db._driver._store, db._driver._reader._answers[Get]
+        broken = db._driver._reader._answers[Get]
         many = db._driver._reader.reads.get_many
 
         def refuse(request: Any) -> Any:
@@ -473,8 +475,6 @@ async def together() -> dict[str, Any]:
         answers_of = db._driver._reader._answers
         before = dict(answers_of)
         answers_of[Get] = answers_of[GetMany] = refuse
-        store.kept.max_bytes = 0
-        store.kept.clear()
         try:
             ends = await asyncio.gather(*(db[docs].get(f"d{n}") for n in range(10)), return_exceptions=True)
         finally:

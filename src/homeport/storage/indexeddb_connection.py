@@ -33,7 +33,7 @@ from homeport.storage.indexeddb_alone import NEWS, Alone
 from homeport.storage.indexeddb_cache import Kept, Logged
 from homeport.storage.indexeddb_errors import translate
 from homeport.storage.indexeddb_flight import Flight, Opening
-from homeport.storage.indexeddb_helpers import helpers
+from homeport.storage.indexeddb_helpers import helpers, there_is
 from homeport.storage.indexeddb_room import Room
 from homeport.storage.indexeddb_schema import (
     CHANGES,
@@ -54,13 +54,6 @@ if TYPE_CHECKING:
 
 BLOCKED_S = 5.0
 """How long to wait for another tab that keeps the old version open."""
-
-
-def _there(js: Any) -> bool:
-    try:
-        return getattr(js, "indexedDB", None) is not None
-    except Exception:  # a page without rights may not even ask
-        return False
 
 
 class Connection:
@@ -89,7 +82,7 @@ class Connection:
         self.key = key
         self.closed = False
         self.hinted: Callable[[], None] = lambda: None  # another connection may have committed
-        if not _there(js):
+        if not there_is(js):
             raise StorageRefused(
                 f"There is no IndexedDB here to open {name} in.",
                 action='Open ":memory:", or run in a browser that keeps data.',
@@ -247,9 +240,13 @@ class Connection:
                 await self._unlock(ring)
             except BaseException:
                 # Nothing is to be read or written with keys that are not this database's.
-                self._helper.close(self._handle)
-                self._handle = None
+                self._drop()
                 raise
+
+    def _drop(self) -> None:
+        """Leave the connection; the next call makes another."""
+        self._helper.close(self._handle)
+        self._handle = None
 
     async def _unlock(self, ring: str | None) -> None:
         """Seal and open with the keys of the database; an empty one gets its own."""
@@ -302,9 +299,12 @@ class Connection:
     async def _again(self) -> None:
         try:
             await self._connect()
+            self.reconnected()
+        except BaseException:
+            self._drop()  # the next call hears the same
+            raise
         finally:
             self._connecting = None
-        self.reconnected()
 
     def reconnected(self) -> None:
         """Is called behind the second and every later connection; may raise."""
@@ -390,9 +390,7 @@ class Connection:
         self.closed = True
         for flight in list(self._flights.values()):
             await flight.landing.settled()
-        if self._handle is not None:
-            self._helper.close(self._handle)
-            self._handle = None
+        self._drop()
         self._helper.end()
         self._tabs.end()
         self.alone.allow()  # who waits finds it closed

@@ -17,3 +17,11 @@ def helpers() -> tuple[Any, Any, Any]:
     texts = [files("homeport.storage").joinpath(name).read_text("utf-8") for name in HELPERS]
     make, make_tabs = map(run_js, texts)
     return make, make_tabs, run_js("new Set()")
+
+
+def there_is(js: Any) -> bool:
+    """Has the page IndexedDB?"""
+    try:
+        return getattr(js, "indexedDB", None) is not None
+    except Exception:  # a page without rights may not even ask
+        return False

@@ -446,7 +446,7 @@ async def together() -> dict[str, Any]:
         found["right"] = [one and one["n"] for one in answers] == [
             n % 1_300 if n % 1_300 < 1_200 else None for n in range(1_400)
         ] + [-n if n < 50 else None for n in range(60)]
-        twice = [one for one in await asyncio.gather(*(db[docs].get("d1") for _ in range(5)))]
+        twice = await asyncio.gather(*(db[docs].get("d1") for _ in range(5)))
         twice[0]["n"] = "changed"
         found["own"] = [one["n"] for one in twice[1:]]
 

@@ -52,7 +52,7 @@ class GatheredGets:
             if self._tasks:
                 await wait(set(self._tasks))
             else:
-                await sleep(0)
+                await sleep(0)  # the callers of those under way have yet to see them end
 
     def _landed(self) -> None:
         self._flying -= 1

@@ -4,10 +4,10 @@ answers of queries.
 Never stale: the cache as a whole stands at one state, the number of the last row of the change log,
 and nothing is taken from it before a read transaction has seen that no row was appended since, in
 the same snapshot in which it would have read the documents, or while nobody else can have appended
-one (``indexeddb_alone``). Rows that were appended, by whatever
-tab, say what to drop: documents by key, the answers of their collection; a row that names no keys
-drops the collection. What a transaction has read is kept only when the cache still stands at the
-state which that transaction sees.
+one (``indexeddb_alone``). Rows that were appended, by whatever tab, say what to drop: documents by
+key, the answers of their collection; a row that names no keys drops the collection. What a
+transaction has read is kept only when the cache still stands at the state which that transaction
+sees.
 """
 
 from __future__ import annotations

@@ -331,8 +331,7 @@ class Connection:
                 self._launch(flight, step, mode, places)
             except Closed:
                 # The browser has ended the connection, and the news of it is still on its way.
-                handle, self._handle = self._handle, None
-                self._helper.close(handle)
+                self._drop()
                 await self._connected()
                 self._launch(flight, step, mode, places)
         try:

@@ -1,4 +1,5 @@
-"""The helpers in JavaScript, compiled once for a page or worker."""
+"""What a page or worker has for the store: IndexedDB, if it may use that, and the helpers in
+JavaScript, compiled once."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from homeport.errors import Busy, StorageError, StorageRefused
+from homeport.errors import Busy, StorageRefused
 from homeport.storage.indexeddb_schema import CHANGES, NAMED
 
 # Resolves with a JSON text and never rejects: a promise that does is a trap.
@@ -74,11 +74,8 @@ async def names(limit_s: float) -> list[str]:
     """None where the page may not use IndexedDB. Raises ``StorageRefused`` in a browser that has no
     list, and ``Busy`` when one of the databases cannot be looked at within ``limit_s`` seconds."""
     stores = msgspec.json.encode([NAMED, CHANGES]).decode()
-    text = await _helper()(stores, max(1, round(limit_s * 1000)))
-    try:
-        answer = _answer(text)
-    except msgspec.MsgspecError as error:
-        raise StorageError("The browser's list of databases cannot be read.") from error
+    text: str = await _helper()(stores, max(1, round(limit_s * 1000)))
+    answer = _answer(text)
     if answer.refused is not None:
         raise StorageRefused(f"The browser does not list its databases ({answer.refused}).")
     for look in answer.found:

@@ -51,7 +51,8 @@ class BuildStep:
             self.execute, self.executemany, self.collection, self.layout
         )
         position = filler.position()
-        if filler.to_merge(position):
+        filler.begin(position)
+        if position.to_merge:
             self.pages = pages
             done = filler.merge(position, pages) and position.filled
         else:

@@ -60,6 +60,11 @@ class Position(msgspec.Struct):
     fresh: int = 0
     filled: bool = False
 
+    @property
+    def to_merge(self) -> bool:
+        """Is merging what comes next?"""
+        return self.filled or self.fresh >= MERGED
+
 
 # -- beginning
 
@@ -198,8 +203,8 @@ class TextFiller:
         _store(self.execute, self.collection, position)
         return len(rows)
 
-    def to_merge(self, position: Position) -> bool:
-        """Is merging what comes next? Inside a write transaction.
+    def begin(self, position: Position) -> None:
+        """Before the first rows, inside a write transaction: merging is left to ``merge``.
 
         By itself FTS5 merges in the commits that write, in pieces that nobody can choose: beside a
         build of a million documents that was up to 200 ms. So it is told to leave that to the steps
@@ -207,7 +212,6 @@ class TextFiller:
         """
         if position.seq < 0 and not position.filled:
             _configure(self.execute, self._text, automerge=0, usermerge=MERGED, crisismerge=CRISIS)
-        return position.filled or position.fresh >= MERGED
 
     def merge(self, position: Position, pages: int) -> bool:
         """Merge up to so many pages; inside a write transaction → whether nothing is left to merge.
